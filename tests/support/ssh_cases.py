@@ -147,3 +147,36 @@ LINES: tuple[str, ...] = (
     " -o ConnectTimeout=10 -o 'ControlPath=\"/tmp/cp/ab\"' host.example.com",
     "-y h", "-E /tmp/x -y h", "-O check h", "-O nonsense h", "-z h", "-d h", "-H h", "-vz h", "--help", "-", "- h",
 )  # fmt: skip
+
+# Match by the session that is requested, which OpenSSH knows from version 10 on: command lines, and the port that applies.
+SESSION_FILE = """\
+Match sessiontype exec command "up*,who"
+Port 1
+Match sessiontype subsystem command sftp
+Port 2
+Match sessiontype none command ""
+Port 3
+Match sessiontype shell command ""
+Port 4
+Match sessiontype exec command "/bin/sh *"
+Port 5
+Match sessiontype exec command "nc t 22"
+Port 6
+"""
+SESSION_LINES = [
+    ("h uptime", 1),
+    ("h up -a", 1),
+    ("-T h -- up", 1),
+    ("-T -- h up", 1),
+    ("h who is", 22),
+    ("-o RemoteCommand=uptime h", 4),  # ssh tests the command line's only
+    ("-s h sftp", 2),
+    ("-o SessionType=subsystem h sftp", 2),
+    ("-s h other", 22),
+    ("-N h", 3),
+    ("-o SessionType=none h", 3),
+    ("-W a:1 h", 3),
+    ("-o SessionType=default h uptime", 1),
+    ("h", 4),
+    ("-t h", 4),
+]

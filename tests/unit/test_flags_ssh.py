@@ -16,6 +16,7 @@ from pmitogen.flags.ssh.resolve import ANSIBLE_DEFAULT_ORIGIN, PMITOGEN_SESSION,
 from pmitogen.flags.ssh.resolve_keywords import resolve_keywords
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.util.caller import CallerEnvironment
+from tests.support.ssh_cases import SESSION_FILE, SESSION_LINES
 
 Write = Callable[[str], list[str]]
 
@@ -328,50 +329,15 @@ def test_newer_conditions(write: Write) -> None:
     assert resolve([*flags, "h"]).port == 3 and resolve([*flags, "-N", "h"], strict=False).user == "x"
 
 
-_SESSIONS = """\
-Match sessiontype exec command "up*,who"
-Port 1
-Match sessiontype subsystem command sftp
-Port 2
-Match sessiontype none command ""
-Port 3
-Match sessiontype shell command ""
-Port 4
-Match sessiontype exec command "/bin/sh *"
-Port 5
-Match sessiontype exec command "nc t 22"
-Port 6
-"""
-
-
-@pytest.mark.parametrize(
-    ("arguments", "port"),
-    [
-        ("h uptime", 1),
-        ("h up -a", 1),
-        ("-T h -- up", 1),
-        ("-T -- h up", 1),
-        ("h who is", 22),
-        ("-o RemoteCommand=uptime h", 4),  # ssh tests the command line's only
-        ("-s h sftp", 2),
-        ("-o SessionType=subsystem h sftp", 2),
-        ("-s h other", 22),
-        ("-N h", 3),
-        ("-o SessionType=none h", 3),
-        ("-W a:1 h", 3),
-        ("-o SessionType=default h uptime", 1),
-        ("h", 4),
-        ("-t h", 4),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "port"), SESSION_LINES)
 def test_match_tests_the_requested_session(write: Write, arguments: str, port: int) -> None:
-    resolution = resolve_keywords([*write(_SESSIONS), *arguments.split()])
+    resolution = resolve_keywords([*write(SESSION_FILE), *arguments.split()])
     assert resolution.options.get("port", 22) == port
 
 
 def test_match_tests_an_empty_command_and_a_session_type_of_a_file(write: Write) -> None:
-    assert resolve_keywords([*write(_SESSIONS), "h", ""]).options.get("port") == 4
-    assert resolve_keywords([*write("SessionType none\n" + _SESSIONS), "h"]).options.get("port") == 3
+    assert resolve_keywords([*write(SESSION_FILE), "h", ""]).options.get("port") == 4
+    assert resolve_keywords([*write("SessionType none\n" + SESSION_FILE), "h"]).options.get("port") == 3
 
 
 def test_match_in_the_second_pass_tests_the_same_command(write: Write) -> None:
@@ -380,7 +346,7 @@ def test_match_in_the_second_pass_tests_the_same_command(write: Write) -> None:
 
 
 def test_match_tests_a_fixed_session_of_plays(write: Write) -> None:
-    flags = write(_SESSIONS)
+    flags = write(SESSION_FILE)
     assert resolve([*flags, "h"], default_session=PMITOGEN_SESSION).port == 5
     assert explain_ssh([*flags, "h"])["options"]["port"] == "5"
     assert explain_ssh([*flags, "h", "uptime"])["options"]["port"] == "1"
@@ -390,7 +356,7 @@ def test_match_tests_a_fixed_session_of_plays(write: Write) -> None:
     ("option", "port"), [("ProxyJump=j", 3), ("ProxyCommand=ssh -W %h:%p j", 3), ("ProxyCommand=ssh j nc %h %p", 6)]
 )
 def test_match_tests_the_session_of_a_jump_host(write: Write, option: str, port: int) -> None:
-    flags = write(_SESSIONS)
+    flags = write(SESSION_FILE)
     given = option.replace("ssh ", f"ssh {' '.join(flags)} ")
     settings = resolve([*flags, "-o", given, "-p", "22", "t"])
     assert resolve_hop(settings.proxyjump[0], settings).port == port

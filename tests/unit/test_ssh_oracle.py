@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import ssh_oracle
-from tests.support.ssh_cases import LINES, WORDS
+from tests.support.ssh_cases import LINES, SESSION_FILE, SESSION_LINES, WORDS
 from tests.support.ssh_files import CASES, Case
 
 MANY = 400  # cases at least, in all
@@ -50,6 +50,16 @@ def test_command_line(start: int) -> None:
     for line in LINES[start : start + 50]:
         argv = shlex.split(line) if "-F" in line else ["-F", "none", *shlex.split(line)]
         wrong.append((line, ssh_oracle.difference(argv)))
+    assert not [one for one in wrong if one[1]]
+
+
+def test_requested_sessions(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(SESSION_FILE)
+    flags = ["-F", str(path)]
+    if "Unsupported Match attribute" in (ssh_oracle.run_ssh([*flags, "h"]).error or ""):
+        pytest.skip("needs the ssh of OpenSSH 10, which has Match command and sessiontype")
+    wrong = [(line, ssh_oracle.difference([*flags, *shlex.split(line)])) for line, _ in SESSION_LINES]
     assert not [one for one in wrong if one[1]]
 
 
