@@ -184,7 +184,7 @@ def is_excluded(relative, patterns):
 
 def tree(path, patterns):
     # type: (str, Sequence[str]) -> Optional[List[Json]]
-    """Return [path below it, kind, mode, size, time, target of a link] of each entry below a directory; None if there is none."""
+    """Return the fields of ``api.trees.Entry`` of each entry below a directory; None if there is no directory."""
     root, found = encode(path), []
     if not os.path.isdir(root):
         return None
