@@ -171,7 +171,7 @@ def stop_hubs(pid: int | None = None, *, everything: bool = False, timeout: floa
             is_standby = status.get("run") is None
             if status.get("pid") == pid if pid is not None else everything or is_standby:
                 client.send({"op": "stop", "id": 2, "standby_only": pid is None and not everything})
-                stopped += _has_closed(client, timeout)
+                stopped += _wait_for_end(client, timeout)
     return stopped
 
 
@@ -181,8 +181,8 @@ def _status(client: Client) -> Answer:
     return client.receive(ANSWER_LIMIT)[0]
 
 
-def _has_closed(client: Client, timeout: float) -> bool:
-    """Wait until the hub has ended; False if it serves a run after all, or takes longer."""
+def _wait_for_end(client: Client, timeout: float) -> bool:
+    """Wait until the hub has ended. Returns whether it has: not if it serves a run after all, or takes longer."""
     until = time.monotonic() + timeout
     while time.monotonic() < until:
         try:
@@ -192,7 +192,7 @@ def _has_closed(client: Client, timeout: float) -> bool:
             return True
         except TimeoutError:
             break
-    return True
+    return False
 
 
 def _connect_all(problems: list[str]) -> Iterator[tuple[str, Client]]:

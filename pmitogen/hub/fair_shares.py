@@ -52,8 +52,8 @@ class Share:
         self._seconds = 0.0
         self.is_waiting = False
 
-    def is_used_up(self) -> bool:
-        """Return whether the host has used its share of this turn. If so, *work* is called in the next turn."""
+    def put_off_if_used_up(self) -> bool:
+        """If the host has used its share of this turn, call *work* in the next one. Returns whether it has."""
         if self._turn != self._turns.turn:
             self._turn = self._turns.turn
             self._messages = self._bytes = 0

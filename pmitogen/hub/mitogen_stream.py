@@ -157,7 +157,7 @@ class MitogenChannelStream(mitogen.core.Stream):  # type: ignore[misc]
     def _handle(self) -> bool:
         """Handle complete messages. Returns whether there is none left."""
         share, clock = self._share, time.perf_counter
-        while not share.is_used_up():
+        while not share.put_off_if_used_up():
             start = clock()
             message = self._reader.next()
             if message is None:

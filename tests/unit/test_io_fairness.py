@@ -27,7 +27,7 @@ class Host:
         self.share = Share(turns, self.work)
 
     def work(self) -> None:
-        while self.left and not self.share.is_used_up():
+        while self.left and not self.share.put_off_if_used_up():
             self.left -= 1
             self.handled += 1
             self._clock.now += self._seconds
