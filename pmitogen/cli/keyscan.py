@@ -220,8 +220,9 @@ def _ask(asked: Target, types: Sequence[str], timeout: int, family: str) -> Answ
 def _scan(settings: Settings, types: Sequence[str], timeout: int, answer: Answer) -> None:
     from pmitogen.transport import connect
     from pmitogen.transport.hostkeys import scan
+    from pmitogen.transport.jump_host_pool import JumpHostPool
 
-    hops = connect.JumpHostPool()  # stays empty: nothing here has jump hosts
+    hops = JumpHostPool()  # stays empty: nothing here has jump hosts
 
     def look(names: Sequence[str]) -> connect.HostKeyProbe:
         shown = connect.probe_host_key(settings, names, jump_hosts=hops, deadline=time.monotonic() + timeout)

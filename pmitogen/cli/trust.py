@@ -119,9 +119,10 @@ def _scan_host_keys(settings: Settings, prompt: TerminalPrompt | None) -> list[H
     from pmitogen.transport.auth.credentials import Credentials
     from pmitogen.transport.hostkeys import scan
     from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
+    from pmitogen.transport.jump_host_pool import JumpHostPool
     from pmitogen.transport.keys import public_key
 
-    hops = connect.JumpHostPool()
+    hops = JumpHostPool()
     wanted = [public_key.key_type(public_key.plain_name(name)) for name in host_key_algorithms(settings, "")]
     timeout = (settings.connecttimeout or TIMEOUT) + (PROMPT_TIMEOUT if prompt and settings.proxyjump else 0)
     ask = confirm_with(prompt) if prompt else None

@@ -105,15 +105,15 @@ def run_persistent(invocation: Invocation, serve: Callable[[Invocation, Callable
     *serve*: called in the master; it calls its second argument once clients may come, and returns when the master is to end.
     Returns the exit status, or None if there is no master; the reason has then been printed.
     """
-    as_child = background.fork()
-    if as_child is not None:
-        serve(invocation, lambda: as_child.detach(0, 1, 2))
+    as_master = background.fork()
+    if as_master is not None:
+        serve(invocation, lambda: as_master.detach(0, 1, 2))
         os._exit(0)
     if invocation.in_background:
-        as_child = background.fork()
-        if as_child is None:
+        as_client = background.fork()
+        if as_client is None:
             return 0
-        as_child.detach(0)
+        as_client.detach(0)
     return run_shared(dataclasses.replace(invocation, forwardings=Forwardings(), master="auto"))
 
 
