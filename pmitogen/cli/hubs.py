@@ -51,7 +51,7 @@ def _stop(options: argparse.Namespace) -> int:
         pid = int(options.stop)
     count = client.stop_hubs(pid, everything=options.all)
     if pid is not None and not count:
-        raise Error(f"--stop: {pid}: no such hub of this account, or it did not end in time; pmitogen hubs lists the hubs")
+        raise Error(f"--stop: {pid}: no such hub of this account, or it did not end; pmitogen hubs lists the hubs")
     if options.json:
         print_json({"stopped": count})
     else:

@@ -1,7 +1,5 @@
 """One host: its connection, its accounts, and the requests under way. Everything here happens on the hub's I/O thread.
 
-A Host is one connection. Once it is DEAD it stays so, and the registry makes another Host for the next request.
-
 Requests wait while the host is CONNECTING (see states.py). From BOOTING on they are sent at once, behind the bundle that
 starts Python, so that the first task costs no round trip of its own; if there turns out to be no Python, they are taken back, and
 served by the login shell and SFTP. A host that was asked only for commands of its login shell (``raw``) is SHELL_ONLY, too:
@@ -55,7 +53,7 @@ LOG = logging.getLogger("pmitogen.hub")
 
 
 class Host:
-    """The connection of one option set, and the requests that were made over it. I/O thread.
+    """One connection of an option set, and its requests. Once DEAD it stays so; HostRegistry.reopen makes another. I/O thread.
 
     :param options: the raw option set that a worker sent.
     :param caller: the process whose options these are.
