@@ -114,7 +114,11 @@ def test_those_kept_are_stopped_and_those_that_serve_only_with_all(ansible: Ansi
 @pytest.mark.parametrize(
     ("args", "code", "output"),
     [
-        (["--stop", "4000000"], 1, "--stop: 4000000: no such hub of this account, or it did not end; pmitogen hubs lists the hubs"),
+        (
+            ["--stop", "4000000"],
+            1,
+            "--stop: 4000000: no such hub of this account, or it did not end; pmitogen hubs lists the hubs",
+        ),
         (["--stop", "first"], 2, "command line: --stop: invalid pid 'first'; pmitogen hubs lists the hubs"),
         (["--stop", "-3"], 2, None),
         (["--stop", "1", "--all"], 2, "command line: --all: cannot be combined with the pid of one hub; remove one of them"),
