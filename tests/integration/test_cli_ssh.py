@@ -82,7 +82,7 @@ def test_an_unknown_flag_is_named_as_by_getopt() -> None:
             r"Permission denied \([a-z,-]+\)\.$",
         ),
         (("-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes"), r"^Host key verification failed\.$"),
-        (("-o", "RefuseConnection=moved"), r"^ssh: 127\.0\.0\.1.*: RefuseConnection: moved$"),
+        (("-o", "RefuseConnection=moved"), r"^ssh: .* port \d+: RefuseConnection: moved$"),
         (("-o", "HostName=nonexistent.invalid"), r"^ssh: Could not resolve hostname nonexistent\.invalid: "),
         (
             ("-J", "nonexistent.invalid"),
