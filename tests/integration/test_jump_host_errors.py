@@ -11,8 +11,8 @@ import pytest
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
-from pmitogen.protocol.errors import error_fields, exception_from
-from pmitogen.transport.connect import JumpHostPool
+from pmitogen.protocol.error_kinds import error_fields, exception_from
+from pmitogen.transport.jump_host_pool import JumpHostPool
 from tests.support.keys import KeyFile
 from tests.support.links import link_to, settings_for, through
 from tests.support.sshd import Sshd, free_port
