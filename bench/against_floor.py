@@ -85,6 +85,7 @@ ROWS: tuple[Row, ...] = (
     Row("50 hosts: CPU of one target", "s", 0.35, lambda r: _per(r.value("hosts", "pmitogen", "target_cpu"), HOSTS)),
     Row("facts of one host: wall of ssh's", "", 0.5, lambda r: r.ratio("facts", "pmitogen", "ssh")),
     Row("copy of a large file: wall of ssh's", "", 0.25, lambda r: r.ratio("copy", "pmitogen", "ssh")),
+    Row("fetch of a large file: wall of ssh's", "", 0.25, lambda r: r.ratio("fetch", "pmitogen", "ssh")),
     Row("small files by copy: wall of ssh's", "", 0.15, lambda r: r.ratio("small-files", "pmitogen", "ssh")),
 )
 assert ITEMS == 100, "the titles say so"

@@ -202,6 +202,7 @@ class Environment:
             "ansible_ssh_private_key_file": str(self.key.path),
             "ansible_ssh_common_args": options,
             "ansible_python_interpreter": "/usr/bin/python3",
+            **({"big": str(self._big_file())} if case.big_file else {}),
         }
         hosts = {
             f"host{number}": {"ansible_host": address, "work": f"{self.account.home}/work-{self._runs}-{number}"}

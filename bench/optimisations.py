@@ -58,7 +58,10 @@ def _without_step(*steps: str) -> tuple[Change, ...]:
     return tuple(Change(_BEFORE_FORK, f"        {step},\n", "") for step in steps)
 
 
+# The package as it is, once more: what it seems to be worth is the noise of the measurement.
+NOISE = Variant("nothing")
 VARIANTS: tuple[Variant, ...] = (
+    NOISE,
     Variant(
         "payload cache", [Change(_PAYLOADS, "        if hasattr(module_common,", "        if False and hasattr(module_common,")]
     ),
@@ -110,10 +113,11 @@ def _cases() -> list[Case]:
 
 
 def copy_without(variant: Variant, place: Path) -> Path:
-    """Make a copy of the package without an optimisation; return its directory. Raises ValueError if a text is not found."""
-    if not variant.changes:
-        return repository
-    root = place / variant.name.replace(" ", "-").replace("'", "")
+    """Make a copy of the package without an optimisation; return its directory. Raises ValueError if a text is not found.
+
+    The package as it is is copied as well, so that all variants are imported from the same kind of place.
+    """
+    root = place / (variant.name.replace(" ", "-").replace("'", "") or "as-it-is")
     for package in ("pmitogen", "ansible_collections"):
         shutil.copytree(repository / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
     for change in variant.changes:
@@ -143,15 +147,23 @@ def table(found: Found, cases: Sequence[str], metric: str) -> list[tuple[str, ..
 
 
 def change(found: Found, name: str, case: str, metric: str) -> float:
-    """Percent by which the median of *metric* is higher without an optimisation."""
-    without, all_on = (statistics.median(run[metric] for run in found[key][case]) for key in (name, ""))
-    return 100 * (without / all_on - 1) if all_on else 0.0
+    """Percent by which *metric* is higher without an optimisation: the median over the rounds, in each of which both have a run."""
+    pairs = zip(found[name][case], found[""][case], strict=True)
+    ratios = [without[metric] / as_it_is[metric] for without, as_it_is in pairs if as_it_is[metric]]
+    return 100 * (statistics.median(ratios) - 1) if ratios else 0.0
 
 
 def candidates(found: Found, cases: Sequence[str]) -> list[str]:
-    """The optimisations that gain less than ``WORTH`` percent of any figure in every case."""
-    gains = {name: max(change(found, name, case, metric) for case in cases for metric in METRICS) for name in found if name}
-    return [name for name, gain in gains.items() if gain < WORTH]
+    """The optimisations that gain less than ``WORTH`` percent of any figure in every case, beyond the noise."""
+
+    def noise(case: str, metric: str) -> float:
+        return max(0.0, change(found, NOISE.name, case, metric)) if NOISE.name in found else 0.0
+
+    figures = [(case, metric) for case in cases for metric in METRICS]
+    names = [name for name in found if name and name != NOISE.name]
+    return [
+        name for name in names if all(change(found, name, case, metric) - noise(case, metric) < WORTH for case, metric in figures)
+    ]
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -169,7 +181,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 def main(argv: list[str]) -> int:
     options = _parse(argv)
-    wanted = options.without.split(",") if options.without else [variant.name for variant in VARIANTS]
+    wanted = [NOISE.name, *options.without.split(",")] if options.without else [variant.name for variant in VARIANTS]
     chosen = [case for case in _cases() if case.name in options.cases.split(",")]
     python = next(iter(installed_cores().values()))
     before = os.getloadavg()[0]

@@ -229,4 +229,6 @@ def test_what_gains_nothing_is_a_candidate() -> None:
     runs = {"": 1.0, "worth it": 1.2, "not worth it": 1.02}
     found = {name: {"mix": [{"wall": 1.0, "cpu": value, "target_cpu": 1.0}]} for name, value in runs.items()}
     assert optimisations.candidates(found, ["mix"]) == ["not worth it"]
+    found["nothing"] = {"mix": [{"wall": 1.0, "cpu": 1.18, "target_cpu": 1.0}]}
+    assert optimisations.candidates(found, ["mix"]) == ["worth it", "not worth it"], "the noise explains both"
     assert ("worth it", "", "+20 %") in optimisations.table(found, ["mix"], "cpu")
