@@ -2,7 +2,7 @@
 
 The *floor* is the same play with ``debug`` in place of each step. The time of the modules themselves is measured in the same run,
 in one more play with ``PMITOGEN_TRACE``: each runs in a child of its own, of an interpreter that has imported what modules need.
-(Under ``PMITOGEN_PREFORK=0`` that interpreter imports nothing ahead, and each module spends most of its time on imports.)
+(Under ``PMITOGEN_TARGET_PRELOAD=0`` that interpreter imports nothing ahead, and each module spends most of its time on imports.)
 """
 
 from __future__ import annotations

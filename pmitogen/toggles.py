@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-VARIABLES = ("PMITOGEN_PRELOAD", "PMITOGEN_PREFORK", "PMITOGEN_PIPELINE")
+VARIABLES = ("PMITOGEN_PRELOAD", "PMITOGEN_TARGET_PRELOAD", "PMITOGEN_PIPELINE")
 
 
 def preload_enabled() -> bool:
@@ -17,8 +17,8 @@ def preload_enabled() -> bool:
 
 
 def target_preload_enabled() -> bool:
-    """Return True if a target's runner holds modules and processes ready and reuses compiled code (``PMITOGEN_PREFORK``)."""
-    return _is_on("PMITOGEN_PREFORK")
+    """Return True if a target's runner imports modules ahead of tasks and reuses compiled code (``PMITOGEN_TARGET_PRELOAD``)."""
+    return _is_on("PMITOGEN_TARGET_PRELOAD")
 
 
 def request_pipelining_enabled() -> bool:

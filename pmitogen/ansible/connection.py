@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from ansible import constants
@@ -28,7 +29,6 @@ from pmitogen.ansible.ansiballz import parse_ansiballz
 from pmitogen.ansible.errors import LEGACY_PIPELINING, NeedsBecomeWrapper, NoInterpreter, RemoteFailure
 from pmitogen.ansible.hub_session import HUB_OPTIONS, SENT_AHEAD, HubSession, is_logged, is_verbose, verbose_output
 from pmitogen.ansible.options import unread_variables
-from pmitogen.ansible.options.option_cache import OptionSource, cached_options
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
 from pmitogen.ansible.progress import Progress, name_transfer
@@ -101,16 +101,17 @@ class Connection(ConnectionBase):
         self._connected = True
         return self
 
-    def set_options(self, task_keys: OptionSource = None, var_options: OptionSource = None, direct: OptionSource = None) -> None:
+    def set_options(
+        self,
+        task_keys: Mapping[str, Any] | None = None,
+        var_options: Mapping[str, Any] | None = None,
+        direct: Mapping[str, Any] | None = None,
+    ) -> None:
         """Take the options. Ansible calls this again for each item of a loop.
 
         To decide whether to pipeline, ansible-core before 2.19 reads the option, and later releases call the method below.
         """
-        found = cached_options("connection", self._load_name, task_keys, var_options, direct)
-        if found is None:
-            super().set_options(task_keys, var_options, direct)
-        else:
-            self._options, self._origins = found
+        super().set_options(task_keys, var_options, direct)
         if self._options.get("jump_credentials"):
             from pmitogen.ansible.masking import mask_values
 

@@ -15,10 +15,6 @@ import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ansible.plugins import AnsiblePlugin
-
-from pmitogen.ansible.options.option_cache import OptionSource, cached_options
-
 if TYPE_CHECKING:
     from ansible.plugins.shell import ShellBase
 
@@ -164,21 +160,10 @@ class RecordingShellMixin:
         return text
 
 
-class CachedOptionsMixin(AnsiblePlugin):
-    """Base for that class which reads options from the cache, except those that the task sets."""
-
-    def set_options(self, task_keys: OptionSource = None, var_options: OptionSource = None, direct: OptionSource = None) -> None:
-        found = cached_options("shell", self._load_name, task_keys, var_options, direct)
-        if found is None:
-            super().set_options(task_keys, var_options, direct)
-        else:
-            self._options, self._origins = found
-
-
 @functools.cache
 def recording_class(shell: type) -> type:
     """Return a subclass of the class *shell* that records operations."""
-    return type(shell.__name__, (RecordingShellMixin, shell, CachedOptionsMixin), {"__module__": shell.__module__})
+    return type(shell.__name__, (RecordingShellMixin, shell), {"__module__": shell.__module__})
 
 
 def record(shell: ShellBase) -> ShellBase:

@@ -21,8 +21,6 @@ if MYPY:
     from typing import Dict, Optional  # noqa: F401
     from pmitogen.target.types import Bundle, Header  # noqa: F401
 
-IDLE_BEFORE_FORK_MS = 2  # milliseconds without a frame; by then the last answer is on its way
-
 
 class Runner(object):
     """The loop. *in_fd* and *out_fd* lead to the agent; *executable* is the path by which this interpreter was found.
@@ -117,9 +115,8 @@ class Runner(object):
                     owners[fd] = job
                     poller.register(fd, (select.POLLIN if fd in to_read else 0) | (select.POLLOUT if fd in to_write else 0))
             busy = dispatcher.has_chunks()
-        to_fork = self._launcher.prefork_wanted and not dispatcher.jobs and not dispatcher.transfers
         try:
-            events = poller.poll(0 if busy else IDLE_BEFORE_FORK_MS if to_fork else self._poll_timeout())
+            events = poller.poll(0 if busy else self._poll_timeout())
         except (OSError, select.error) as exc:
             if exc.args[0] != errno.EINTR:
                 raise
@@ -131,18 +128,15 @@ class Runner(object):
                 self._on_sigchld()
             elif fd in owners and fd != self._out_fd:
                 on_job_event(owners[fd], fd, event)
-        if to_fork and not events and not self._out:
-            self._launcher.fork_ahead()
         dispatcher.send_chunks()
         self._reap()
         self._reaper.escalate_kills()
-        self._launcher.expire_prefork()
 
     def _poll_timeout(self):
         # type: () -> Optional[float]
         """Return the milliseconds until the next deadline, None if there is none."""
-        deadlines = [when for when in (self._reaper.next_check_at(), self._launcher.prefork_expires()) if when is not None]
-        return max(0, min(deadlines) - jobs.now()) * 1000 if deadlines else None
+        deadline = self._reaper.next_check_at()
+        return max(0, deadline - jobs.now()) * 1000 if deadline is not None else None
 
     def _flush(self):
         # type: () -> None
@@ -186,7 +180,6 @@ class Runner(object):
 
     def _kill_all(self):
         # type: () -> None
-        self._launcher.discard_prefork()
         left = self._dispatcher.kill_all()
         while self._reaper.next_check_at() is not None:
             left = [pid for pid in left if self._reaper.collect(pid) is None]

@@ -35,7 +35,6 @@ def look():
         "actions": "copy" in action_loader._plugin_path_cache[""],
         "profiles": sum("_profiles._module_legacy" in name for name in sys.modules),
         "modules": "command" in module_loader._plugin_path_cache[""],
-        "options": sorted(sys.modules["pmitogen.ansible.options.option_cache"]._caches),
     }
 if sys.argv[1] == "worker":
     with multiprocessing.get_context("fork").Pool(1) as pool:
@@ -53,9 +52,8 @@ def _look(ansible: Ansible, where: str, connection: str = "pmitogen", **env: str
 @pytest.mark.needs_ansible
 def test_once_and_before_the_workers(ansible: Ansible) -> None:
     profiles = 2 if tuple(map(int, ansible.core.split("."))) >= (2, 19) else 0
-    options = [["connection", "pmitogen"], ["shell", "sh"]]
-    nothing = {"lexers": False, "actions": False, "profiles": 0, "modules": False, "options": []}
-    everything = {"lexers": True, "actions": True, "profiles": profiles, "modules": True, "options": options}
+    nothing = {"lexers": False, "actions": False, "profiles": 0, "modules": False}
+    everything = {"lexers": True, "actions": True, "profiles": profiles, "modules": True}
     assert _look(ansible, "main") == everything
     assert _look(ansible, "worker") == nothing, "a worker has no workers"
     assert _look(ansible, "main", PMITOGEN_PRELOAD="0") == nothing

@@ -13,7 +13,7 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
-SWITCHES = ("PMITOGEN_PRELOAD", "PMITOGEN_PIPELINE", "PMITOGEN_PREFORK")
+SWITCHES = ("PMITOGEN_PRELOAD", "PMITOGEN_PIPELINE", "PMITOGEN_TARGET_PRELOAD")
 SEEN = """\
 import sys
 ready = 'colorsys' in sys.modules  # imported by nothing but this module, the last time
@@ -60,5 +60,5 @@ def test_nothing_changes(ansible: Ansible, sshd: Sshd, make_account: Callable[..
 
 
 def test_a_module_finds_nothing_ready_where_targets_are_not_warmed(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    run = _play(ansible, sshd, account, PMITOGEN_PREFORK="0")
+    run = _play(ansible, sshd, account, PMITOGEN_TARGET_PRELOAD="0")
     assert not run.task("again")["ready"]

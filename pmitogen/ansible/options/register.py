@@ -25,15 +25,11 @@ def plugin_load_name(module_name: str, path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def register_options(module_name: str, path: str) -> str:
-    """Register the options of the connection plugin with this ``__name__`` and ``__file__``, unless they are registered already.
-
-    Returns the plugin's name.
-    """
+def register_options(module_name: str, path: str) -> None:
+    """Register the options of the connection plugin with this ``__name__`` and ``__file__``, unless that was done before."""
     name = plugin_load_name(module_name, path)
     if not constants.config.has_configuration_definition("connection", name):
         constants.config.initialize_plugin_configuration_definitions("connection", name, options_for(name))
-    return name
 
 
 def options_for(name: str) -> dict[str, dict[str, Any]]:

@@ -31,7 +31,6 @@ from ansible.template import Templar
 from pmitogen import toggles
 from pmitogen.ansible import shell
 from pmitogen.ansible.hub_session import hub_log
-from pmitogen.ansible.options import option_cache
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
 from pmitogen.hub.daemon import socket_paths
@@ -43,15 +42,14 @@ MAX_INVENTORY_FILES = 40
 MAX_BYTES_READ = 1 << 18  # of each file
 
 
-def preload(name: str) -> None:
-    """Preload, if this is the process that forks the workers. Never raises. *name*: the connection plugin's."""
+def preload() -> None:
+    """Preload, if this is the process that forks the workers. Never raises."""
     if multiprocessing.parent_process() is not None or not toggles.preload_enabled() or not _run_uses_pmitogen():
         return
     steps = (
         _share_state,
         _start_hub,
-        lambda: option_cache.prime("connection", name),
-        _load_shell_options,
+        register_shell,
         _load_json_profiles,
         _load_result_types,
         _find_plugins,
@@ -80,12 +78,6 @@ def _at_exit(state: shared_state.SharedState) -> None:
         from pmitogen.ansible.preload import payload_cache
 
         payload_cache.store()
-
-
-def _load_shell_options() -> None:
-    """Load the options of the shell plugin that almost all hosts use."""
-    register_shell()
-    option_cache.prime("shell", "sh")
 
 
 def _load_json_profiles() -> None:

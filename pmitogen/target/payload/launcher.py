@@ -1,14 +1,12 @@
-"""Starts payloads in forked children, and prepares for the next one: modules imported before the fork, the child forked ahead.
+"""Start payloads in forked children.
 
-The runner imports what modules import (see module_cache.py), so that its children need not. Between two tasks it forks the child
-of the next one (see payload_child.py).
+The runner imports what modules import (see module_cache.py), so that its children need not.
 """
 
 import gc
 import sys
 
 from pmitogen.protocol import framing
-from pmitogen.target.jobs import now
 from pmitogen.target.payload import archive, fast_subprocess, importer, module_cache, payload_child
 
 MYPY = False
@@ -25,7 +23,6 @@ class Launcher(object):
     *preload*: False if nothing is to be done ahead of tasks.
     *own_files*: the files of our own modules; None if they are not from a bundle.
     *flush*: sends the frames that are queued for the agent.
-    ``prefork_wanted``: whether the child of the next task should be forked when the runner is idle.
     """
 
     def __init__(self, preload, own_files, freshness, reaper, flush):
@@ -38,14 +35,10 @@ class Launcher(object):
         self._files = importer.PayloadFiles(self._store)
         self._preloaded = module_cache.PreloadedModules(self._files)
         self._learned_manifests = set()  # type: Set[str] # what their children import is imported here already
-        self._prefork = None  # type: Optional[payload_child.PayloadChild]
-        self._prefork_expires = 0.0
-        self.prefork_wanted = False
-        self._exiting_pids = []  # type: List[int] # of children that are about to end, or were discarded
+        self._exiting_pids = []  # type: List[int] # of children that are about to end
 
     def receive_blobs(self, header, body):
         # type: (Header, bytes) -> None
-        self.discard_prefork()
         blobs = header["blobs"]
         pieces = framing.split_pieces(blobs + header.get("bytecode", []), body)
         self._store.blobs.update(pieces[: len(blobs)])
@@ -78,7 +71,7 @@ class Launcher(object):
         self._flush()
         in_archive = self._archive.path is not None and self._archive.write_files(self._store, running + [digest])
         task = (header, parameters, conflicts, record_imports, in_archive)
-        return self._assign_prefork(task) or payload_child.PayloadChild(self._files, task)
+        return payload_child.PayloadChild(self._files, task)
 
     def on_finished(self, job):
         # type: (Job) -> None
@@ -92,57 +85,11 @@ class Launcher(object):
             added = self._preloaded.add(self._store.manifest(job.manifest), report["payload"])
             if added + module_cache.import_stdlib(report["stdlib"]):
                 self.freeze_heap()
-        self.prefork_wanted = self._preload_enabled and self._prefork is None and job.manifest is not None
 
     def reap(self):
         # type: () -> None
         """Collect the children that were about to end."""
         self._exiting_pids = [pid for pid in self._exiting_pids if self._reaper.collect(pid) is None]
-
-    # The child of the next task
-    def fork_ahead(self):
-        # type: () -> None
-        """Fork the child of the next task, if a processor is idle."""
-        self.prefork_wanted = False
-        if payload_child.is_loaded():
-            return
-        try:
-            self._prefork = payload_child.PayloadChild(self._files, None)
-            self._prefork_expires = now() + payload_child.MAX_IDLE
-        except OSError:  # the next task tries again, and reports the error
-            pass
-
-    def _assign_prefork(self, task):
-        # type: (Task) -> Optional[payload_child.PayloadChild]
-        """Give the task to the child that was forked ahead. Returns None if there is none, or it cannot take the task."""
-        found, self._prefork = self._prefork, None
-        if found is not None and not found.assign(task):
-            self._discard(found)
-            found = None
-        return found
-
-    def prefork_expires(self):
-        # type: () -> Optional[float]
-        """Return the time until which the child that was forked ahead may wait, None if there is none."""
-        return self._prefork_expires if self._prefork is not None else None
-
-    def expire_prefork(self):
-        # type: () -> None
-        """End the child that was forked ahead if it has waited too long."""
-        if self._prefork is not None and self._prefork_expires <= now():
-            self.discard_prefork()
-
-    def discard_prefork(self):
-        # type: () -> None
-        """End the child that was forked ahead: it lacks what this process has got since."""
-        found, self._prefork = self._prefork, None
-        if found is not None:
-            self._discard(found)
-
-    def _discard(self, found):
-        # type: (payload_child.PayloadChild) -> None
-        found.discard()
-        self._exiting_pids.append(found.pid)
 
     # Modules
     def _preload_core(self, manifest):
@@ -163,7 +110,6 @@ class Launcher(object):
         While the collector is disabled, there are only imports, which make almost no garbage. Then it is not run: it would take
         a tenth of the start.
         """
-        self.discard_prefork()
         self._freshness.watch_imports()
         if hasattr(gc, "freeze"):
             if gc.isenabled():

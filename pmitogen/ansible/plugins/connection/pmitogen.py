@@ -437,6 +437,7 @@ except ModuleNotFoundError as error:  # this file alone, without the Python pack
         _connect = exec_command = put_file = fetch_file = close = __init__
 
 else:
-    preload(register_options(__name__, __file__))
+    register_options(__name__, __file__)
+    preload()
 
 __all__ = ["Connection"]
