@@ -2,7 +2,7 @@
 
 A process of its own for each run, since the kernel adds up the CPU of a process's children for the whole of its life. It is
 their subreaper as well: whatever the run orphans (hubs, ssh's ControlPersist masters) is adopted and waited for here, and so
-counted. What outlives the run is given LINGER seconds and then killed; what sshd started is nobody's child here, and not counted.
+counted. What outlives the run is given EXIT_GRACE seconds and then killed. What sshd started is not counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.support import processes
 
-LINGER = 2.0  # seconds
+EXIT_GRACE = 2.0  # seconds
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -55,7 +55,7 @@ def measure(command: list[str], limit: float) -> dict[str, object]:
 def _reap_rest() -> int:
     """Waits for what is left, then kills it; the largest resident set among it, in KiB."""
     peak = 0
-    deadline = time.monotonic() + LINGER
+    deadline = time.monotonic() + EXIT_GRACE
     while True:
         try:
             pid, _, usage = os.wait4(-1, os.WNOHANG)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Workers = Executor | Sequence[Executor]
-PATIENCE = 0.5  # seconds that a worker waits for an outcome before it asks for more targets
+RESULT_TIMEOUT = 0.5  # seconds that a worker waits for an outcome before it asks for more targets
 BATCH = 16  # targets that go together to an executor which chooses the process itself
 
 
@@ -131,7 +131,7 @@ class Mapping:
             process, lane.process = lane.process, ""
             return lane.submit(worker.serve, lane.run_id, process, (), 0.0, True)
         begun = self._take(lane, self._limit - len(lane.under_way))
-        return lane.submit(worker.serve, lane.run_id, lane.process, begun, PATIENCE)
+        return lane.submit(worker.serve, lane.run_id, lane.process, begun, RESULT_TIMEOUT)
 
     def _next_batch(self, lane: Lane) -> Future[Any] | None:
         if not lane.waiting or len(lane.under_way) >= self._limit:

@@ -111,9 +111,9 @@ def open_run(run_id: str, job: Job) -> str:
 
 
 def serve(
-    run_id: str, process: str, targets: Sequence[tuple[int, str]], patience: float, is_last: bool = False
+    run_id: str, process: str, targets: Sequence[tuple[int, str]], timeout: float, is_last: bool = False
 ) -> list[tuple[int, bytes]] | str:
-    """Begin *targets*, wait at most *patience* seconds for a result, and return all that are known.
+    """Begin *targets*, wait at most *timeout* seconds for a result, and return all that are known.
 
     *targets* and results each have the caller's index.
     *is_last*: forget the run; nothing is under way. Returns :data:`UNKNOWN` where the run is not in this process.
@@ -126,7 +126,7 @@ def serve(
         _begin(run, *each)
     if is_last:
         _runs.pop(run_id, None)
-    return _take(run, patience)
+    return _take(run, timeout)
 
 
 def serve_batch(job: Job, targets: Sequence[tuple[int, str]]) -> list[tuple[int, bytes]]:
@@ -149,11 +149,11 @@ def _begin(run: Run, index: int, target: str) -> None:
         run.ended.put((index, pack_error(exc)))
 
 
-def _take(run: Run, patience: float) -> list[tuple[int, bytes]]:
+def _take(run: Run, timeout: float) -> list[tuple[int, bytes]]:
     found = []
     try:
         if run.under_way:
-            found.append(run.ended.get(timeout=patience))
+            found.append(run.ended.get(timeout=timeout))
         while True:
             found.append(run.ended.get_nowait())
     except queue.Empty:

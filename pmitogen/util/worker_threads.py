@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pmitogen.errors import ConnectError
 from pmitogen.util import threads
 
-LINGER = 5.0  # seconds that a thread waits for more work before it ends
+IDLE_TIMEOUT = 5.0  # seconds that a thread waits for more work before it ends
 
 
 class WorkerThreads:
@@ -25,7 +25,7 @@ class WorkerThreads:
         self._work: collections.deque[Callable[[], object]] = collections.deque()
         self._waiting = 0  # threads without work, or with work that they have not taken yet
         self._count = 0
-        self._linger = LINGER
+        self._idle_timeout = IDLE_TIMEOUT
 
     def reserve(self) -> None:
         """Start a thread if there is none. Raises ConnectError (stage ``local``) if the system refuses it."""
@@ -52,7 +52,7 @@ class WorkerThreads:
     def close(self) -> None:
         """End the threads as soon as they have no work. What is submitted later is still done. Never blocks."""
         with self._changed:
-            self._linger = 0
+            self._idle_timeout = 0
             self._changed.notify_all()
 
     def _start(self) -> None:
@@ -68,7 +68,7 @@ class WorkerThreads:
         with self._changed:
             if not self._work:
                 self._waiting += 1
-                self._changed.wait_for(lambda: self._work or not self._linger, self._linger)
+                self._changed.wait_for(lambda: self._work or not self._idle_timeout, self._idle_timeout)
                 self._waiting -= 1
             if self._work:
                 return self._work.popleft()

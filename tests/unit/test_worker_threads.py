@@ -81,7 +81,7 @@ def test_many_submitters_lose_nothing(workers: WorkerThreads) -> None:
 
 
 def test_threads_without_work_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_threads, "LINGER", 0.05)
+    monkeypatch.setattr(worker_threads, "IDLE_TIMEOUT", 0.05)
     workers = WorkerThreads(NAME)
     _do(workers, 3)
     processes.wait_until(lambda: not _alive(), 5)
