@@ -32,10 +32,10 @@ def test_hosts_and_tasks_by_name(ansible: Ansible, make_sshd: Callable[..., Sshd
     assert set(timeline.by_host()) == {"web1", "db1"}
     assert {work.address for work in timeline.works} == {"127.0.0.1", "127.0.0.2"}
     first, second, third = (each for each in timeline.describe()["tasks"] if each["hosts"] == 2)
-    assert (first["task"], first["round_trips"]) == ("Say <hello>", 6) and first["connect_ms"] > 0
-    assert (second["task"], second["round_trips"], second["connect_ms"]) == ("Say <hello>", 2, 0)
-    assert second["module_ms"] > 0 and 0 < second["bytes_sent"] < first["bytes_sent"]
-    assert third["task"].startswith("exec") and third["other_ms"] > 0
+    assert (first["task"], first["round_trips"]) == ("Say <hello>", 6) and first["connect_seconds"] > 0
+    assert (second["task"], second["round_trips"], second["connect_seconds"]) == ("Say <hello>", 2, 0)
+    assert second["module_seconds"] > 0 and 0 < second["bytes_sent"] < first["bytes_sent"]
+    assert third["task"].startswith("exec") and third["other_seconds"] > 0
 
 
 @pytest.mark.parametrize(("name", "reason"), [("missing/run.json", "no such file or directory"), ("", "is a directory")])
