@@ -63,6 +63,7 @@ def test_every_command_of_the_pages(sshd: Sshd, account: Account, short_path: Pa
             inventory,
             "mkdir src; date > src/file",
             further,
+            "pmitogen hubs --stop",  # the one that ControlPersist keeps
         ]
     )
     environ = {
