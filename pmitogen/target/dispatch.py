@@ -31,7 +31,7 @@ import os
 import shutil
 
 from pmitogen.protocol import framing
-from pmitogen.target import child, fds, files, jobs, login_state, spawn
+from pmitogen.target import fds, files, fork, jobs, login_state, vfork
 
 MYPY = False
 if MYPY:
@@ -191,7 +191,7 @@ class Dispatcher(object):
             # The hub then runs the command without this interpreter.
             self._send({"op": "error", "id": request_id, "msg": "not in the state of a login", "reason": "state"}, b"")
             return
-        work = lambda: child.execute(header["argv"], header.get("env") or {}, header.get("cwd"))  # noqa: E731
+        work = lambda: fork.execute(header["argv"], header.get("env") or {}, header.get("cwd"))  # noqa: E731
         tty, has_input = header.get("tty", False), bool(body or header.get("more"))
         stdin, stderr, process = None, None, None  # type: Optional[int], Optional[int], Optional[subprocess.Popen[bytes]]
         with fds.FdGuard() as guard:
@@ -200,15 +200,15 @@ class Dispatcher(object):
                 stdout, to_close = stdin, [slave]
                 if "terminal_size" in header:
                     fds.set_window_size(slave, *header["terminal_size"])
-                pid = child.fork(work, slave, slave, slave, slave)
+                pid = fork.fork(work, slave, slave, slave, slave)
             else:
                 child_stdin, stdin = guard.pipe() if has_input else (guard.devnull(), None)
                 (stdout, child_stdout), (stderr, child_stderr) = guard.pipe(), guard.pipe()
                 to_close = [child_stdin, child_stdout, child_stderr]
-                process = spawn.start(
+                process = vfork.start(
                     header["argv"], header.get("env") or {}, header.get("cwd"), child_stdin, child_stdout, child_stderr
                 )
-                pid = child.fork(work, child_stdin, child_stdout, child_stderr) if process is None else process.pid
+                pid = fork.fork(work, child_stdin, child_stdout, child_stderr) if process is None else process.pid
         for fd in to_close:
             os.close(fd)
         job = jobs.Job(

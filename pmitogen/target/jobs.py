@@ -3,8 +3,8 @@
 The runner polls the descriptors in ``fds()`` and calls back; a job answers with frames. Output is gathered and rides on the
 exit frame while it is small; beyond ``CHUNK`` it streams in ``out`` frames under a credit window, and a reader that falls
 behind makes the child wait at its pipe, as it would at any terminal. A job is over when its process has ended, or has said
-that it is about to (see child.py), *and* its output has reached its end: over ssh, too, a background process that keeps the
-pipe open keeps the session open; on a terminal, the hang-up ends it.
+that it is about to (StatusReport in payload/run.py), *and* its output has reached its end: over ssh, too, a background process
+that keeps the pipe open keeps the session open; on a terminal, the hang-up ends it.
 """
 
 import errno

@@ -93,7 +93,7 @@ def test_code_is_compiled_once_for_all_accounts(program: Path, listening_python:
         )
         assert host.become("root").call(os.getuid) == 0
     bundle = "/pmitogen/bundle/pmitogen/target/"
-    ours = {bundle + "runner.py", bundle + "child.py", "farside/facts.py"}
+    ours = {bundle + "runner.py", bundle + "fork.py", "farside/facts.py"}
     assert ours <= first
     assert not ours & as_root, as_root
 

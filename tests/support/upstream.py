@@ -350,7 +350,7 @@ ROWS: tuple[Row, ...] = (
     *_rows("atexit", "target/payload/run.py", "exit functions of a module are not called", "_run_exitfuncs:value"),
     *_rows("sys", "target/payload/fast_subprocess.py", "modules that start programs may wait a second", "_getframe:value"),
     *_rows(
-        "os", "target/child.py and others", "a forked process cannot end without the exit functions of its parent", "_exit:value"
+        "os", "target/fork.py and others", "a forked process cannot end without the exit functions of its parent", "_exit:value"
     ),
     *_rows("_imp", "target/payload/module_cache.py", "lines in tracebacks of further accounts", "_fix_co_filename:value"),
     *_rows(

@@ -59,7 +59,7 @@ class Runner(Peer):
 
 WAYS = {
     "usual": "import warnings\nif hasattr(__builtins__, 'ResourceWarning'):\n    warnings.simplefilter('always')",
-    "forked": programs.ON_A_TARGET + "from pmitogen.target import spawn\nspawn.start = lambda *args: None",
+    "forked": programs.ON_A_TARGET + "from pmitogen.target import vfork\nvfork.start = lambda *args: None",
     "spawned": "def fork():\n    raise OSError(11, 'no fork')\nos.fork = fork",
 }
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("still_accounts")  # a runner refuses what 
 
 START = f"""
 {programs.ON_A_TARGET}
-from pmitogen.target import child, runner
+from pmitogen.target import fork, runner
 if len(sys.argv) > 3:  # a folder whose files say what fails
     import os, subprocess
     def failing(name, real):
@@ -37,7 +37,7 @@ if len(sys.argv) > 3:  # a folder whose files say what fails
                 raise OSError(11, os.strerror(11))
             return real(*args, **options)
         return call
-    os.fork, child.enter_session = failing("fork", os.fork), failing("enter_session", child.enter_session)
+    os.fork, fork.enter_session = failing("fork", os.fork), failing("enter_session", fork.enter_session)
     subprocess.Popen = failing("fork", failing("enter_session", subprocess.Popen))
 fd = int(sys.argv[2])
 runner.main(fd, fd, sys.executable, {{}})

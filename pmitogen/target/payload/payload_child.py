@@ -2,7 +2,7 @@
 
 import os
 
-from pmitogen.target import child
+from pmitogen.target import fork
 from pmitogen.target.payload import run
 from pmitogen.target.fds import FdGuard
 
@@ -26,7 +26,7 @@ class PayloadChild(object):
                 run.prepare_streams()
                 run.run_payload(files, task, report[1])
 
-            self.pid = child.fork(work, null_fd, stdout[1], stderr[1], keep=[report[1]])
+            self.pid = fork.fork(work, null_fd, stdout[1], stderr[1], keep=[report[1]])
         for fd in (null_fd, stdout[1], stderr[1], report[1]):
             os.close(fd)
         self.stdout_fd, self.stderr_fd, self.report_fd = stdout[0], stderr[0], report[0]

@@ -15,7 +15,7 @@ import traceback
 import types
 
 from pmitogen.protocol.framing import PY2
-from pmitogen.target.child import change_environment
+from pmitogen.target.fork import change_environment
 from pmitogen.target.payload import archive, importer, module_cache
 
 MYPY = False

@@ -1,9 +1,9 @@
 """Starts a program without a copy of this process: fork(2) copies the page tables of a warm interpreter, vfork(2) nothing.
 
 ``subprocess`` uses vfork(2) from Python 3.10 on; in older versions of Python 3, its child runs no Python, which is half of the
-cost. The program gets the same session, descriptors, directory, environment and signals as from ``child.execute`` in a fork. The
+cost. The program gets the same session, descriptors, directory, environment and signals as from ``fork.execute`` in a fork. The
 caller forks where that is not possible: on Python 2, for a terminal, if this process is not in the state of its login, and if the
-program or its directory cannot be used, which ``child.execute`` reports.
+program or its directory cannot be used, which ``fork.execute`` reports.
 """
 
 import os
@@ -18,7 +18,7 @@ if MYPY:
     import subprocess  # noqa: F401
     from typing import Dict, List, Optional  # noqa: F401
 
-RESTORED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # child.py sets their default action in other accounts
+RESTORED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # fork.py sets their default action in other accounts
 
 
 def start(argv, env, cwd, stdin_fd, stdout_fd, stderr_fd):
