@@ -58,7 +58,6 @@ TARGET_FILES = (
     "agent.account_start",
     "dispatch",
     "runner",
-    "payload.payload_child",
     "payload.launcher",
     "boot",
     "fds",

@@ -4,10 +4,13 @@ The runner imports what modules import (see module_cache.py), so that its childr
 """
 
 import gc
+import os
 import sys
 
 from pmitogen.protocol import framing
-from pmitogen.target.payload import archive, fast_subprocess, importer, module_cache, payload_child
+from pmitogen.target import fork
+from pmitogen.target.fds import FdGuard
+from pmitogen.target.payload import archive, fast_subprocess, importer, module_cache, run
 
 MYPY = False
 if MYPY:
@@ -55,7 +58,7 @@ class Launcher(object):
         return {"op": "bytecode", "bytecode_tag": module_cache.BYTECODE_TAG, "bytecode": listed}, b"".join(bodies)
 
     def start(self, header, parameters, running):
-        # type: (Header, bytes, List[str]) -> payload_child.PayloadChild
+        # type: (Header, bytes, List[str]) -> PayloadChild
         """Start a payload. *running*: the manifests of the payloads that run now.
 
         Raises KeyError if the manifest was not sent, OSError if no child can be started.
@@ -71,7 +74,7 @@ class Launcher(object):
         self._flush()
         in_archive = self._archive.path is not None and self._archive.write_files(self._store, running + [digest])
         task = (header, parameters, conflicts, record_imports, in_archive)
-        return payload_child.PayloadChild(self._files, task)
+        return PayloadChild(self._files, task)
 
     def on_finished(self, job):
         # type: (Job) -> None
@@ -115,3 +118,23 @@ class Launcher(object):
             if gc.isenabled():
                 gc.collect()
             gc.freeze()
+
+
+class PayloadChild(object):
+    """A fork of the runner that runs one payload, with pipes for its output and its report. Raises OSError."""
+
+    def __init__(self, files, task):
+        # type: (importer.PayloadFiles, Task) -> None
+        run.own_modules()
+        with FdGuard() as guard:
+            null_fd, stdout, stderr, report = guard.devnull(), guard.pipe(), guard.pipe(), guard.pipe()
+
+            def work():
+                # type: () -> None
+                run.prepare_streams()
+                run.run_payload(files, task, report[1])
+
+            self.pid = fork.fork(work, null_fd, stdout[1], stderr[1], keep=[report[1]])
+        for fd in (null_fd, stdout[1], stderr[1], report[1]):
+            os.close(fd)
+        self.stdout_fd, self.stderr_fd, self.report_fd = stdout[0], stderr[0], report[0]
