@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ansible.plugins.become import BecomeBase
     from ansible.plugins.shell import ShellBase
 
-    from pmitogen.protocol.from_client import Become
+    from pmitogen.protocol.messages_from_client import Become
 
 NATIVE = ("sudo", "su", "doas")
 OPTIONS = ("become_exe", "become_flags", "become_user", "become_pass", "sudo_chdir", "prompt_l10n")

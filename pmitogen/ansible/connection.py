@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ansible.template import Templar
 
     from pmitogen.ansible.in_turn import RequestsInTurn
-    from pmitogen.protocol.from_client import Become, Options
+    from pmitogen.protocol.messages_from_client import Become, Options
     from pmitogen.protocol.requests import ClientRequest
 
 display = Display()

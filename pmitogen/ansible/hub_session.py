@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pmitogen.ansible.in_turn import RequestsInTurn
     from pmitogen.ansible.worker_trace import WorkerTrace
-    from pmitogen.protocol.from_client import Become, Options
+    from pmitogen.protocol.messages_from_client import Become, Options
     from pmitogen.protocol.requests import BecomeRequest, ClientRequest
 
 display = Display()

@@ -27,8 +27,8 @@ from pmitogen.protocol.exchange import Exchange
 from pmitogen.protocol.exchange import Result as FinalFrame
 
 if TYPE_CHECKING:
+    from pmitogen.protocol.messages_to_client import Answer
     from pmitogen.protocol.requests import ClientRequest
-    from pmitogen.protocol.to_client import Answer
 
 MAX_OPEN = 256  # requests sent ahead that have no answer yet
 MAX_OPEN_BYTES = 1 << 20  # of their parameters

@@ -14,8 +14,8 @@ from pmitogen.protocol.framing import to_wire
 if TYPE_CHECKING:
     from ansible.plugins.shell import ShellBase
 
+    from pmitogen.protocol.messages_to_client import Answer
     from pmitogen.protocol.requests import ClientRequest
-    from pmitogen.protocol.to_client import Answer
 
 
 def builtin_value(value: object) -> object:

@@ -22,8 +22,8 @@ from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
+    from pmitogen.protocol.messages_to_client import Answer
     from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions, RequestHeader
-    from pmitogen.protocol.to_client import Answer
 
 T = TypeVar("T")
 BecomeMethod = Literal["sudo", "su", "doas"]

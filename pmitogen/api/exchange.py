@@ -24,8 +24,8 @@ from pmitogen.util.os_errors import os_error
 if TYPE_CHECKING:
     from pmitogen.api.account import Account
     from pmitogen.api.waiting import Runtime, Waiter
+    from pmitogen.protocol.messages_to_client import Answer
     from pmitogen.protocol.requests import FollowUp, RequestHeader
-    from pmitogen.protocol.to_client import Answer
 
 KILL_GRACE = 0.5  # seconds
 ACKNOWLEDGE = CREDIT_WINDOW // 16  # bytes that are taken before they are acknowledged

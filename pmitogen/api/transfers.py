@@ -15,8 +15,8 @@ from pmitogen.protocol.framing import CHUNK
 from pmitogen.util.atomic_file import atomic_write
 
 if TYPE_CHECKING:
+    from pmitogen.protocol.messages_to_client import Answer
     from pmitogen.protocol.requests import RequestHeader
-    from pmitogen.protocol.to_client import Answer
 
 Progress = Callable[[int, "int | None"], object]
 """Called with the bytes copied so far, and how many there are (None: unknown)."""

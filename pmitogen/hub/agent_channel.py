@@ -23,9 +23,9 @@ from pmitogen.protocol.limits import COMPRESS_BELOW, TARGET_BODY, TARGET_HEADER,
 from pmitogen.protocol.operations import Op
 
 if TYPE_CHECKING:
-    from pmitogen.protocol.from_agent import FromAgent
+    from pmitogen.protocol.messages_from_agent import FromAgent
+    from pmitogen.protocol.messages_to_agent import ToAgent
     from pmitogen.protocol.requests import RequestHeader
-    from pmitogen.protocol.to_agent import ToAgent
 
 
 class AgentChannel:

@@ -25,8 +25,8 @@ HUB_GONE_MESSAGE = f"{HUB_ENDED}: something ended it (pmitogen hubs --stop PID, 
 ANSWER_LIMIT = 5.0  # seconds in which a hub says what it is
 
 if TYPE_CHECKING:
-    from pmitogen.protocol.from_client import Options
-    from pmitogen.protocol.to_client import Answer
+    from pmitogen.protocol.messages_from_client import Options
+    from pmitogen.protocol.messages_to_client import Answer
 
 
 class Client:

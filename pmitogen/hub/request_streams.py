@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from pmitogen.protocol.to_client import Answer
+    from pmitogen.protocol.messages_to_client import Answer
 
 
 class InboxReader(io.RawIOBase):

@@ -21,8 +21,8 @@ from pmitogen.util.peer_text import one_line
 if TYPE_CHECKING:
     from pmitogen.hub.host.accounts import Account
     from pmitogen.hub.host.host import Host
+    from pmitogen.protocol.messages_to_client import Answer, Transfer
     from pmitogen.protocol.requests import FollowUp, RequestHeader
-    from pmitogen.protocol.to_client import Answer, Transfer
 
 __all__ = [
     "FINAL",

@@ -31,8 +31,8 @@ from pmitogen.util.peer_text import escape
 if TYPE_CHECKING:
     from pmitogen.hub.login import Login
     from pmitogen.hub.scheduler import Guard
+    from pmitogen.protocol.messages_to_client import Answer
     from pmitogen.protocol.requests import FollowUp, RequestHeader
-    from pmitogen.protocol.to_client import Answer
     from pmitogen.transport.connection import Connection
     from pmitogen.transport.sessions import exec_command
 

@@ -17,8 +17,8 @@ from pmitogen.protocol.limits import INLINE
 from pmitogen.protocol.operations import FINAL, Op
 
 if TYPE_CHECKING:
+    from pmitogen.protocol.messages_to_client import Answer
     from pmitogen.protocol.requests import ClientRequest
-    from pmitogen.protocol.to_client import Answer
 
 
 class HubConnection(Protocol):

@@ -1,8 +1,8 @@
 """The gate between the hub and one host's agent: every frame of the agent passes here first.
 
 It sees what the hub sends and knows from it what may come back: which accounts there are, which requests are open, and how much
-of each window is under way. Every frame is checked in two steps: its fields against the table (protocol/from_agent.py), then
-whether it may be sent now, of this request, by this account (protocol/answers.py).
+of each window is under way. Every frame is checked in two steps: its fields against the table (messages_from_agent.py), then
+whether it may be sent now, of this request, by this account (answers.py).
 
 The agent is trusted as much as the login account is. It names the account whose interpreter sent a frame; an error of
 another account's interpreter ends that interpreter, every other error ends the host.
@@ -16,10 +16,10 @@ from typing import Any
 
 from pmitogen.protocol.answers import REQUESTS, OpenRequest
 from pmitogen.protocol.error_kinds import ProtocolError
-from pmitogen.protocol.from_agent import TABLE
 from pmitogen.protocol.limits import CREDIT_WINDOW
+from pmitogen.protocol.message_checks import shown
+from pmitogen.protocol.messages_from_agent import TABLE
 from pmitogen.protocol.operations import FINAL, Op
-from pmitogen.protocol.table import shown
 
 _OF_REQUESTS = FINAL | {Op.OUT, Op.CREDIT}
 _BY_INTERPRETERS = _OF_REQUESTS | {Op.HELLO, Op.DEFERRED_ERROR}  # the agent only passes these on

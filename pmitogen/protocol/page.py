@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 
-from pmitogen.protocol import framing, from_agent, from_client, limits, mitogen_messages
+from pmitogen.protocol import framing, limits, messages_from_agent, messages_from_client, mitogen_messages
 from pmitogen.protocol.answers import ANSWERS
 from pmitogen.protocol.field_types import FieldType, Record
 from pmitogen.protocol.hello import STABLE, VERSION, Identity
-from pmitogen.protocol.table import Table
+from pmitogen.protocol.message_checks import Table
 
 INTRODUCTION = """# The protocol between client, hub, agent and runner
 
@@ -72,10 +72,10 @@ def render() -> str:
             unpacked=framing.TO_HUB_UNPACKED,
             packed=framing.TO_HUB_PACKED,
             pack_below=limits.COMPRESS_BELOW,
-            client="\n".join(_rows(from_client.TABLE)),
+            client="\n".join(_rows(messages_from_client.TABLE)),
         ),
         "### Messages of an agent\n",
-        *_rows(from_agent.TABLE),
+        *_rows(messages_from_agent.TABLE),
         "",
         "### Answers to requests\n",
         "| request | final answer | its fields | `out` streams | `credit` |",

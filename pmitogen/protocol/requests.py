@@ -1,14 +1,15 @@
 """Requests and their follow-ups, as type checkers see them in the hub: one dict type for all operations.
 
-The tables in from_client.py say which fields each operation has, and check them. The hub handles all operations alike, adds the
-fields of :class:`RequestHeader` that come last, and sends the rest on to the agent. A test holds these types equal to the tables.
+The tables in messages_from_client.py say which fields each operation has, and check them. The hub handles all operations alike,
+adds the fields of :class:`RequestHeader` that come last, and sends the rest on to the agent. A test holds these types equal to the
+tables.
 """
 
 from __future__ import annotations
 
 from typing import TypedDict
 
-from pmitogen.protocol.from_client import Become, Options
+from pmitogen.protocol.messages_from_client import Become, Options
 
 
 class ConnectionOptions(Options, total=False):

@@ -14,7 +14,7 @@ import pytest
 from pmitogen.ansible.hub_session import HUB_OPTIONS
 from pmitogen.hub import client as hub_client
 from pmitogen.hub.daemon import socket_paths, start_or_adopt
-from pmitogen.protocol import framing, from_client, hello
+from pmitogen.protocol import framing, hello, messages_from_client
 from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.util.caller import CallerEnvironment
 
@@ -68,7 +68,7 @@ def misfits() -> Iterator[dict[str, Any]]:
             else:
                 place[key] = value
             try:
-                from_client.TABLE.check(changed, 0)
+                messages_from_client.TABLE.check(changed, 0)
             except ProtocolError as exc:
                 assert SECRET not in str(exc) or name in ("op", "action") or "unknown field" in str(exc)
                 yield changed
@@ -150,7 +150,10 @@ def raw(header: bytes) -> bytes:
         ),
         (encoded(*BEGIN, {**EXEC, "become": {"user": "x"}}), "exec without become.method"),
         (encoded(*BEGIN, {**RUN, "manifest": "x"}), "run with unknown field 'manifest'"),
-        (encoded(*BEGIN) + framing.encode_frame(EXEC, bytes(from_client.INLINE + 1)), "exec with a body of 524289 bytes"),
+        (
+            encoded(*BEGIN) + framing.encode_frame(EXEC, bytes(messages_from_client.INLINE + 1)),
+            "exec with a body of 524289 bytes",
+        ),
         (encoded(*BEGIN) + raw(b'{"op":"exec","id":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "frame header is not JSON"),
         (encoded(*BEGIN) + raw(b'{"op":"exec","id":' + b"9" * 100_000 + b"}"), "frame header is not JSON"),
         (encoded(*BEGIN) + raw(b"[]"), "frame header is not an object"),
@@ -164,6 +167,6 @@ def test_what_is_wrong_is_said(path: str, log: Path, frames: bytes, text: str) -
 
 
 def test_each_option_that_the_plugin_sends_is_in_the_table() -> None:
-    assert set(HUB_OPTIONS) == set(from_client.Options.__annotations__)
+    assert set(HUB_OPTIONS) == set(messages_from_client.Options.__annotations__)
     for message in MESSAGES:
-        from_client.TABLE.check(message, 0)
+        messages_from_client.TABLE.check(message, 0)

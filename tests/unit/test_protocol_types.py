@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from pmitogen.hub.daemon import server
-from pmitogen.protocol import from_agent, from_client, requests, to_client
+from pmitogen.protocol import messages_from_agent, messages_from_client, messages_to_client, requests
 from pmitogen.protocol.answers import REQUESTS
 from pmitogen.protocol.operations import FOLLOWING
 
@@ -25,8 +25,8 @@ def messages_of(table: Any, operations: Any) -> list[Any]:
 def test_requests() -> None:
     ours = fields(requests.ClientRequest, requests)
     theirs: dict[str, Any] = {}
-    for message in messages_of(from_client.TABLE, {*REQUESTS, "preconnect"}):
-        theirs.update(fields(message, from_client))
+    for message in messages_of(messages_from_client.TABLE, {*REQUESTS, "preconnect"}):
+        theirs.update(fields(message, messages_from_client))
     theirs["action"] = str
     theirs["become"], theirs["profile"] = requests.BecomeRequest | None, object
     assert ours == theirs
@@ -34,18 +34,24 @@ def test_requests() -> None:
 
 def test_follow_ups() -> None:
     ours = fields(requests.FollowUp, requests)
-    for message in messages_of(from_client.TABLE, FOLLOWING):
-        for name, hint in fields(message, from_client).items():
+    for message in messages_of(messages_from_client.TABLE, FOLLOWING):
+        for name, hint in fields(message, messages_from_client).items():
             assert ours[name] == hint, (message, name)
 
 
 @pytest.mark.parametrize(
     "message",
-    [from_agent.Out, from_agent.Credit, from_agent.Exit, from_agent.Ok, from_agent.Error],
+    [
+        messages_from_agent.Out,
+        messages_from_agent.Credit,
+        messages_from_agent.Exit,
+        messages_from_agent.Ok,
+        messages_from_agent.Error,
+    ],
     ids=lambda each: each.__name__,
 )
 def test_answers_of_agents(message: Any) -> None:
-    ours, theirs = fields(to_client.Answer, to_client), fields(message, from_agent)
+    ours, theirs = fields(messages_to_client.Answer, messages_to_client), fields(message, messages_from_agent)
     assert theirs.keys() <= ours.keys()
     plain = {name: hint for name, hint in theirs.items() if name not in ("stream", "kind")}
     assert {name: ours[name] for name in plain} == plain
@@ -53,10 +59,10 @@ def test_answers_of_agents(message: Any) -> None:
 
 def test_each_row_is_in_a_union() -> None:
     """mypy tells the messages of an agent apart by their operations, so none may be missing."""
-    assert set(from_agent.FromAgent.__args__) == {row.message for row in from_agent.TABLE.rows.values()}
+    assert set(messages_from_agent.FromAgent.__args__) == {row.message for row in messages_from_agent.TABLE.rows.values()}
 
 
 def test_each_message_of_a_client_has_a_handler() -> None:
-    others = {row.op for row in from_client.TABLE.rows.values()} - {*REQUESTS, *FOLLOWING, "hello"}
+    others = {row.op for row in messages_from_client.TABLE.rows.values()} - {*REQUESTS, *FOLLOWING, "hello"}
     assert "preconnect" in others
     assert not [op for op in sorted(others) if not hasattr(server.WorkerSession, f"_on_{op}")]

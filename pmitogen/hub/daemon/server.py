@@ -32,7 +32,7 @@ from pmitogen.hub.host.states import State
 from pmitogen.hub.registry import HostRegistry
 from pmitogen.hub.requests import FINAL, FOLLOWING, Request, error_frame
 from pmitogen.hub.scheduler import Guard
-from pmitogen.protocol import framing, from_client, hello
+from pmitogen.protocol import framing, hello, messages_from_client
 from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.protocol.operations import Op
 from pmitogen.util import limits, processes
@@ -40,8 +40,8 @@ from pmitogen.util.caller import CallerEnvironment
 
 if TYPE_CHECKING:
     from pmitogen.hub.mitogen_router import Broker
+    from pmitogen.protocol.messages_to_client import Answer
     from pmitogen.protocol.requests import ConnectionOptions, FollowUp, RequestHeader
-    from pmitogen.protocol.to_client import Answer
 
 LOG = logging.getLogger("pmitogen.hub")
 ACCEPT_RETRY_DELAY = 0.2  # seconds until it is seen whether there is a file again for a worker's connection
@@ -202,7 +202,7 @@ class WorkerSession:
         if self._refusal is not None and (type(op) is not str or op not in hello.STABLE):
             self._refuse(self._refusal)
             return
-        from_client.TABLE.check(header, len(body))
+        messages_from_client.TABLE.check(header, len(body))
         if self._held and op not in ("caller", *hello.STABLE):
             self._held.append((header, body))
         elif op in FOLLOWING:
@@ -216,7 +216,7 @@ class WorkerSession:
         else:
             getattr(self, f"_on_{op}")(header, body)
 
-    def _fail(self, header: from_client.Adopt | from_client.Stop, error: Error) -> None:
+    def _fail(self, header: messages_from_client.Adopt | messages_from_client.Stop, error: Error) -> None:
         """Answer a frame that is not a request to a host with *error*."""
         self.answer({**error_frame(error), "id": header["id"]}, b"")
 
@@ -234,7 +234,7 @@ class WorkerSession:
         self.answer({"op": "refused", "msg": reason}, b"")
         self._stream.on_disconnect(self._registry.broker)
 
-    def _on_hello(self, header: from_client.Hello, body: bytes) -> None:
+    def _on_hello(self, header: messages_from_client.Hello, body: bytes) -> None:
         self._refusal = hello.difference({name: value for name, value in header.items() if name != "op"})
 
     def _check_new(self, op: str, request_id: int) -> None:
@@ -271,7 +271,7 @@ class WorkerSession:
                 return
         self._host.guard.run(self._host.submit, request)
 
-    def _on_open(self, header: from_client.Open, body: bytes) -> None:
+    def _on_open(self, header: messages_from_client.Open, body: bytes) -> None:
         """Select the option set for the next frames, and its caller by digest."""
         caller = self.listener.callers.get(header["caller"])
         if caller is None:  # further frames wait until it is known
@@ -281,7 +281,7 @@ class WorkerSession:
         self._host = self._registry.host(cast("ConnectionOptions", header["options"]), caller)
         self.pid = int(header.get("pid", 0))
 
-    def _on_caller(self, header: from_client.Caller, body: bytes) -> None:
+    def _on_caller(self, header: messages_from_client.Caller, body: bytes) -> None:
         """Store a caller's environment (see util/caller.py), and handle the frames that waited for it."""
         try:
             caller = CallerEnvironment.from_message(header)
@@ -296,7 +296,7 @@ class WorkerSession:
         for each in held:
             self.on_frame(*each)
 
-    def _on_preconnect(self, header: from_client.Preconnect, body: bytes) -> None:
+    def _on_preconnect(self, header: messages_from_client.Preconnect, body: bytes) -> None:
         """Connect for a request that will follow; if that fails, the request is answered with the error."""
         self._check_new(header["op"], header["id"])
         fields = cast("RequestHeader", {name: value for name, value in header.items() if name != "id"})
@@ -312,7 +312,7 @@ class WorkerSession:
             request.answer(self._preconnect_error)
         return self._preconnect_error is not None
 
-    def _on_archive(self, header: from_client.Archive, body: bytes) -> None:
+    def _on_archive(self, header: messages_from_client.Archive, body: bytes) -> None:
         waiting = self._awaiting_archive.pop(header["archive"], [])
         try:
             self._registry.blobs.add_archive(header["archive"], base64.b64decode(body, validate=True))
@@ -324,12 +324,12 @@ class WorkerSession:
         for request in waiting:
             self._submit(request)
 
-    def _on_reset(self, header: from_client.Reset, body: bytes) -> None:
+    def _on_reset(self, header: messages_from_client.Reset, body: bytes) -> None:
         if self._host is not None and self._host.state is not State.NEW:
             self._host.guard.run(self._host.close)
         self.answer({"op": "ok", "id": header["id"]}, b"")
 
-    def _on_status(self, header: from_client.Status, body: bytes) -> None:
+    def _on_status(self, header: messages_from_client.Status, body: bytes) -> None:
         hosts = self._registry.hosts()
         self.answer(
             {
@@ -346,7 +346,7 @@ class WorkerSession:
             b"",
         )
 
-    def _on_trace(self, header: from_client.Trace, body: bytes) -> None:
+    def _on_trace(self, header: messages_from_client.Trace, body: bytes) -> None:
         trace = self._registry.trace
         if trace is not None and self._host is not None:
             for name, start, end in header["spans"]:
@@ -354,7 +354,7 @@ class WorkerSession:
             labels: dict[str, str] = {name: header[name] for name in ("host", "task", "task_id") if name in header}
             trace.worker(self._host.name, self.pid, labels)
 
-    def _on_adopt(self, header: from_client.Adopt, body: bytes) -> None:
+    def _on_adopt(self, header: messages_from_client.Adopt, body: bytes) -> None:
         listener = self.listener
         try:
             settings = RunSettings.from_message(header["settings"])
@@ -364,7 +364,7 @@ class WorkerSession:
         else:
             self.answer({"op": "ok", "id": header["id"]}, b"")
 
-    def _on_stop(self, header: from_client.Stop, body: bytes) -> None:
+    def _on_stop(self, header: messages_from_client.Stop, body: bytes) -> None:
         """End; with ``standby_only`` only if no run is served."""
         if header.get("standby_only") and not self.listener.lifecycle.is_standby:
             self._fail(header, UsageError("this hub serves a run"))

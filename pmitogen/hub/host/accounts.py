@@ -25,7 +25,7 @@ from pmitogen.protocol.operations import Op
 
 if TYPE_CHECKING:
     from pmitogen.become.types import Plan
-    from pmitogen.protocol import from_agent, to_agent
+    from pmitogen.protocol import messages_from_agent, messages_to_agent
     from pmitogen.protocol.requests import BecomeRequest, RequestHeader
 
 _SHELL_SAFE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # a path that no shell takes apart: see target/files.py
@@ -51,7 +51,7 @@ class Account:
     is_up: bool = False
     retired: bool = False  # a fresh interpreter would differ: no further request is for it
 
-    def on_hello(self, header: from_agent.Hello) -> None:
+    def on_hello(self, header: messages_from_agent.Hello) -> None:
         """Note what the runner reports about itself."""
         self.is_up = True
         self.home, self.user, self.executable = header["home"], header["user"], header["executable"]
@@ -80,7 +80,7 @@ class Accounts:
         self,
         plan: Callable[[BecomeRequest], Plan],
         guard: Guard,
-        frame: Callable[[to_agent.ToAgent, bytes], None],
+        frame: Callable[[messages_to_agent.ToAgent, bytes], None],
         named_pythons: Sequence[str],
     ) -> None:
         self._plan = plan
@@ -142,7 +142,7 @@ class Accounts:
         return None
 
     def _start(self, account: Account, become: BecomeRequest | None) -> None:
-        header: to_agent.StartAccount = {
+        header: messages_to_agent.StartAccount = {
             "op": Op.START_ACCOUNT,
             "account": account.number,
             "python": list(account.python),
@@ -163,12 +163,17 @@ class Accounts:
         if not account.is_up and self.get(account.number) is account:
             self._frame({"op": Op.ACCOUNT_TIMEOUT, "account": account.number}, b"")
 
-    def on_secret_request(self, header: from_agent.SecretRequest, withheld: str | None) -> None:
+    def on_secret_request(self, header: messages_from_agent.SecretRequest, withheld: str | None) -> None:
         """Answer a prompt for a secret of an account that is being entered. *withheld*: the reason to send none, or None."""
         account = self.get(header["account"])
         if account is None or account.become is None or account.is_up:
             return
-        answer: to_agent.Secret = {"op": Op.SECRET, "account": account.number, "step": header["step"], "kind": header["kind"]}
+        answer: messages_to_agent.Secret = {
+            "op": Op.SECRET,
+            "account": account.number,
+            "step": header["step"],
+            "kind": header["kind"],
+        }
         secret = _secret(json.loads(account.become), header["step"], header["kind"])
         if withheld is not None or secret is None:
             answer["reason"] = withheld or "there is no such secret"
@@ -183,7 +188,7 @@ class Accounts:
 
     def end(self, account: Account, notify: bool = False) -> None:
         """End the interpreter of *account*. *notify*: have the agent report when the account has no process any more."""
-        header: to_agent.EndAccount = {"op": Op.END_ACCOUNT, "account": account.number}
+        header: messages_to_agent.EndAccount = {"op": Op.END_ACCOUNT, "account": account.number}
         if notify:
             header["notify"] = True
         self._frame(header, b"")

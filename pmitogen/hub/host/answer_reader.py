@@ -22,11 +22,17 @@ from pmitogen.util.peer_text import escape
 if TYPE_CHECKING:
     from pmitogen.hub.login import Login
     from pmitogen.hub.trace import Trace
-    from pmitogen.protocol import from_agent
-    from pmitogen.protocol.from_agent import FromAgent
-    from pmitogen.protocol.to_client import Answer
+    from pmitogen.protocol import messages_from_agent
+    from pmitogen.protocol.messages_from_agent import FromAgent
+    from pmitogen.protocol.messages_to_client import Answer
 
-    RequestAnswer = from_agent.Out | from_agent.Credit | from_agent.Exit | from_agent.Ok | from_agent.Error
+    RequestAnswer = (
+        messages_from_agent.Out
+        | messages_from_agent.Credit
+        | messages_from_agent.Exit
+        | messages_from_agent.Ok
+        | messages_from_agent.Error
+    )
 
 LOGIN_INTERPRETER_ENDED = "the interpreter of the login account has ended"
 _ENDS_ACCOUNT = (ErrorKind.BECOME, ErrorKind.PYTHON, ErrorKind.INTERPRETER_ENDED)
@@ -46,7 +52,7 @@ class AnsweredHost(ConnectedHost, Protocol):
     def withheld(self) -> str | None:
         """The reason to send no secret to this host, or None."""
 
-    def on_agent_up(self, hello: from_agent.Hello) -> None:
+    def on_agent_up(self, hello: messages_from_agent.Hello) -> None:
         """Handle the hello of the login account's interpreter."""
 
     def send_waiting(self) -> None:
@@ -99,7 +105,7 @@ class AnswerReader:
             header.pop("account", None)
             self._on_answer(header, body)
 
-    def _on_interpreter_ended(self, header: from_agent.InterpreterEnded) -> None:
+    def _on_interpreter_ended(self, header: messages_from_agent.InterpreterEnded) -> None:
         account = self._accounts.get(header["account"])
         if account is None:
             return
@@ -111,11 +117,11 @@ class AnswerReader:
         else:  # it is not replaced: the next request makes another connection
             self._host.fail(ConnectionLost(f"{self._host.peer}: {LOGIN_INTERPRETER_ENDED}"))
 
-    def _on_account_ended(self, header: from_agent.AccountEnded) -> None:
+    def _on_account_ended(self, header: messages_from_agent.AccountEnded) -> None:
         if self._accounts.on_evicted(header["account"]):
             self._host.send_waiting()
 
-    def _on_hello(self, header: from_agent.Hello) -> None:
+    def _on_hello(self, header: messages_from_agent.Hello) -> None:
         account = self._accounts.get(header["account"])
         if account is None:
             return

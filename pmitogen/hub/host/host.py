@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from pmitogen.hub.mitogen_router import Router
     from pmitogen.hub.scheduler import Scheduler
     from pmitogen.hub.trace import Trace
-    from pmitogen.protocol import from_agent
+    from pmitogen.protocol import messages_from_agent
+    from pmitogen.protocol.messages_to_client import Answer, Transfer
     from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions, FollowUp
-    from pmitogen.protocol.to_client import Answer, Transfer
     from pmitogen.transport.auth.credentials import Prompt
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -93,7 +93,7 @@ class Host:
         self.python_is_broken = False  # whether that is because it fails to start
         self.runs_sh = True  # whether the login shell can run /bin/sh
         self.needs_python = False  # whether any request needs Python. Written on the I/O thread, read on any
-        self.agent_hello: from_agent.Hello | None = None
+        self.agent_hello: messages_from_agent.Hello | None = None
         self._pending = PendingRequests()
         self._early = EarlyAnswers()
         self._accounts = Accounts(plan, self.guard, self.agent_channel.send, options.get("boot_python") or ())
@@ -133,7 +133,7 @@ class Host:
 
     def describe(self) -> dict[str, object]:
         """The connection's properties: Python, accounts, seconds per stage, bytes, algorithms."""
-        hello: from_agent.Hello | dict[str, None] = self.agent_hello or {}
+        hello: messages_from_agent.Hello | dict[str, None] = self.agent_hello or {}
         python = {"python": hello.get("python_version"), "no_python": self.no_python_reason, "exe": self.executable}
         account = {"user": hello.get("user"), "home": hello.get("home"), "accounts": len(self._accounts)}
         connection = self.login.describe() if self.login is not None else {}
@@ -314,7 +314,7 @@ class Host:
         self._on(Event.PYTHON_STARTING)
         self.send_waiting()
 
-    def on_agent_up(self, hello: from_agent.Hello) -> None:
+    def on_agent_up(self, hello: messages_from_agent.Hello) -> None:
         """Handle the agent's hello: Python is up."""
         self._on(Event.PYTHON_UP)
         self.agent_hello = hello

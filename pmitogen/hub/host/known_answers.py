@@ -13,7 +13,7 @@ from pmitogen.hub.requests import MAX_INLINE_FILE, Request
 from pmitogen.protocol.operations import Fs, Op
 
 if TYPE_CHECKING:
-    from pmitogen.protocol.to_client import Answer
+    from pmitogen.protocol.messages_to_client import Answer
 
 
 class KnownAnswers:

@@ -21,8 +21,8 @@ from pmitogen.protocol.operations import Fs, Op
 if TYPE_CHECKING:
     from pmitogen.hub.login import Login
     from pmitogen.hub.trace import Trace
+    from pmitogen.protocol.messages_to_client import Answer
     from pmitogen.protocol.requests import ConnectionOptions, FollowUp, RequestHeader
-    from pmitogen.protocol.to_client import Answer
 
 DEFAULT_PERSISTENCE = 60.0  # seconds: the ControlPersist of DEFAULT_SSH_ARGS
 _NOT_SENT = frozenset(

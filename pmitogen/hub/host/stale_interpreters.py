@@ -26,7 +26,7 @@ from pmitogen.protocol.error_kinds import InterpreterUnavailable
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
-    from pmitogen.protocol import from_agent
+    from pmitogen.protocol import messages_from_agent
 
 MAX_HELD = 4 << 20  # bytes of one chain's requests
 MAX_REFUSALS = 3  # of one request; then it is sent once more, and done in any case
@@ -105,7 +105,7 @@ class StaleInterpreters:
         self._in_turn: dict[int, tuple[StaleHost | Replacement, list[Request]]] = {}
         self.replacement: Replacement | None = None  # has the newer session: it gets every further request
 
-    def on_refusal(self, request: Request, refusal: from_agent.Error) -> None:
+    def on_refusal(self, request: Request, refusal: messages_from_agent.Error) -> None:
         """Resend a refused request, behind those of its chain that were lost with it."""
         if self.join(request):
             return

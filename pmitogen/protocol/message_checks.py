@@ -1,4 +1,4 @@
-"""Tables of messages: what one peer may send to another, checked in one place."""
+"""Checks a frame against its message type. The messages themselves are in messages_from_client.py and messages_from_agent.py."""
 
 from __future__ import annotations
 

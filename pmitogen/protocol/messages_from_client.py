@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from pmitogen.protocol.field_types import ByteText, Fixed, Items, Mapping, Number, Range, Record, Scalar, Text, Unchecked
 from pmitogen.protocol.limits import CREDIT_WINDOW, INLINE, MAX_BODY, MAX_HEADER, WINDOW_SLACK
+from pmitogen.protocol.message_checks import MessageType, Table
 from pmitogen.protocol.operations import Fs, Op
-from pmitogen.protocol.table import MessageType, Table
 
 _TEXT, _WIRE = Text(MAX_HEADER), ByteText(MAX_HEADER, nul=True)  # the target says what it cannot use
 RequestId = Annotated[int, Range(0, 1 << 62)]

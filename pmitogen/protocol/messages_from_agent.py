@@ -5,8 +5,8 @@ from typing import Annotated, Literal, TypedDict
 
 from pmitogen.protocol.field_types import ByteText, Items, Range, Seconds, Text
 from pmitogen.protocol.limits import CREDIT_WINDOW, MESSAGE_TEXT, NAME, PATH, TARGET_BODY, WINDOW_SLACK
+from pmitogen.protocol.message_checks import MessageType, Table
 from pmitogen.protocol.operations import ErrorKind, Op
-from pmitogen.protocol.table import MessageType, Table
 
 AccountNumber = Annotated[int, Range(0, 1 << 31)]
 RequestId = Annotated[int, Range(1, 1 << 62)]

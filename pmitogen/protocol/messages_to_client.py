@@ -1,6 +1,6 @@
 """Messages of the hub to a client, as type checkers see them.
 
-The hub makes them, or passes on what from_agent.py has checked, and a client trusts its hub; so nothing checks them again.
+The hub makes them, or passes on what messages_from_agent.py has checked, and a client trusts its hub. Nothing checks them again.
 """
 
 from __future__ import annotations
