@@ -116,8 +116,8 @@ class HostRegistry:
         if host is not None:
             host.close()
 
-    def reopen(self, host: Host) -> Host:
-        """Return the host that takes the place of a dead one."""
+    def replace_dead(self, host: Host) -> Host:
+        """Return the host that takes the place of a dead one, for a client of the daemon. The library calls :meth:`host`."""
         return self.host(host.options, host.caller, host.ask)
 
     # For connectors (see connector.Connections)

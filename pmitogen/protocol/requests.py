@@ -1,7 +1,7 @@
 """Requests and their follow-ups, as type checkers see them in the hub: one dict type for all operations.
 
 The tables in messages_from_client.py say which fields each operation has, and check them. The hub handles all operations alike,
-adds the fields of :class:`RequestHeader` that come last, and sends the rest on to the agent. A test holds these types equal to the
+adds the fields of :class:`RequestHeader` that come last, and sends the rest on to the agent. A test compares these types with the
 tables.
 """
 

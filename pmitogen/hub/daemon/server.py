@@ -265,7 +265,7 @@ class WorkerSession:
     def _submit(self, request: Request) -> None:
         assert self._host is not None
         if self._host.state is State.DEAD:
-            ended, self._host = self._host, self._registry.reopen(self._host)
+            ended, self._host = self._host, self._registry.replace_dead(self._host)
             if ended.may_have_lost(self._chain):  # an earlier step was acknowledged, and may have been lost
                 request.fail(ConnectionLost(ended.end_reason))
                 return

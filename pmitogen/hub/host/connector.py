@@ -1,7 +1,7 @@
 """Make the connection of one host: login, session, Python, and the end of each.
 
 Methods run on the hub's I/O thread unless they say otherwise. What blocks happens on a login thread and comes back by
-``host.guard.defer``.
+``host.guard.defer``. The registry replaces a dead host; ``replace_session`` is for a stale one.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ LOG = logging.getLogger("pmitogen.hub")
 
 
 class Host:
-    """One connection of an option set, and its requests. Once DEAD it stays so; HostRegistry.reopen makes another. I/O thread.
+    """One connection of an option set, and its requests. Once DEAD it stays so; HostRegistry makes another. I/O thread.
 
     :param options: the raw option set that a worker sent.
     :param caller: the process whose options these are.

@@ -25,7 +25,7 @@ class State(enum.Enum):
     BOOTING = "booting"  # Python is starting; requests are sent behind the bundle that starts it
     UP = "up"  # the agent has sent its hello
     SHELL_ONLY = "shell only"  # logged in, without Python: the login shell and SFTP serve requests
-    DEAD = "dead"  # the connection has ended; for the next request, HostRegistry.reopen makes another host
+    DEAD = "dead"  # the connection has ended; the registry makes another host for the next request
 
 
 class Event(enum.Enum):
