@@ -117,7 +117,7 @@ class AuthenticationError(ConnectError):
 
 
 class ConnectionLost(Error):
-    """A connection that worked has gone: the peer closed it, or fell silent."""
+    """An established connection has ended: the peer closed it or stopped answering, or the hub was closed."""
 
 
 class BecomeError(Error):

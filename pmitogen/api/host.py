@@ -193,8 +193,8 @@ class Host(Files):
     ) -> Process[Any]:
         """Start a command and return it while it runs. Use it in ``with``: leaving the block ends the command.
 
-        The parameters are those of :meth:`run`. That it cannot be started is told by its streams and by ``wait``.
-        Raises TypeError, UsageError, ConnectionLost.
+        *env*, *cwd*, *tty*, *text*, *encoding* and *errors* are as for :meth:`run`. If the command cannot be started, its streams
+        and ``wait`` raise the error. Raises TypeError, UsageError, ConnectionLost.
         """
         decoding = commands.text_encoding(text, encoding, errors, "start")
         header = commands.exec_header("start", command, env, cwd, tty)

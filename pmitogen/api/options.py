@@ -21,7 +21,7 @@ USER_FILES = "user"  # the configuration files that ssh reads by itself
 
 @dataclasses.dataclass(frozen=True)
 class Jump:
-    """A jump host, and what it is logged in to with: that and nothing else. Without any of it, keys only. Raises TypeError."""
+    """A jump host and its credentials. No others are used for it; without any, keys only. Raises TypeError, UsageError."""
 
     host: str
     user: str | None = None
