@@ -99,9 +99,9 @@ class Hub:
 
         Ending the iteration early (``aclose``, or the end of the loop's task) cancels those that are under way.
         """
-        return self._each(function, list(hosts), limit_of(limit, "as_completed"))
+        return self._outcomes(function, list(hosts), limit_of(limit, "as_completed"))
 
-    async def _each(
+    async def _outcomes(
         self, function: Callable[[Item], Awaitable[T]], hosts: list[Item], limit: int
     ) -> AsyncGenerator[Outcome[Item, T], None]:
         async def work(host: Item) -> Outcome[Item, T]:

@@ -20,7 +20,7 @@ NATIVE = ("sudo", "su", "doas")
 OPTIONS = ("become_exe", "become_flags", "become_user", "become_pass", "sudo_chdir", "prompt_l10n")
 
 
-def install_native(plugin: BecomeBase, legacy_pipelining: bool, is_native: Callable[[], bool]) -> None:
+def take_over(plugin: BecomeBase, legacy_pipelining: bool, is_native: Callable[[], bool]) -> None:
     """If *plugin* is sudo, su or doas, have it return commands unwrapped while *is_native* returns True.
 
     Only attributes of this instance change; Ansible still sets and reads the plugin's options. *legacy_pipelining*: ansible-core

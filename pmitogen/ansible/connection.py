@@ -162,7 +162,7 @@ class Connection(ConnectionBase):
         self._become_fields = None
         self._native_become, self._in_own_session = None, False
         if plugin is not None:
-            become_requests.install_native(plugin, LEGACY_PIPELINING, lambda: self._become_is_native)
+            become_requests.take_over(plugin, LEGACY_PIPELINING, lambda: self._become_is_native)
 
     @property
     def _become_is_native(self) -> bool:

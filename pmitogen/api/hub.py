@@ -136,7 +136,7 @@ class Hub:
         """
         order = list(hosts)
         outcomes: list[Outcome[Item, T] | None] = [None] * len(order)
-        for index, outcome in self._each(function, order, limit_of(limit, "map")):
+        for index, outcome in self._outcomes(function, order, limit_of(limit, "map")):
             outcomes[index] = outcome
         found = [outcome for outcome in outcomes if outcome is not None]
         if return_exceptions:
@@ -150,10 +150,10 @@ class Hub:
 
         Leaving the iteration early calls it for no further host, and waits for those that are under way.
         """
-        for _, outcome in self._each(function, list(hosts), limit_of(limit, "as_completed")):
+        for _, outcome in self._outcomes(function, list(hosts), limit_of(limit, "as_completed")):
             yield outcome
 
-    def _each(self, function: Callable[[Item], T], hosts: list[Item], limit: int) -> Iterator[tuple[int, Outcome[Item, T]]]:
+    def _outcomes(self, function: Callable[[Item], T], hosts: list[Item], limit: int) -> Iterator[tuple[int, Outcome[Item, T]]]:
         waiting = collections.deque(enumerate(hosts))
         ended: queue.SimpleQueue[tuple[int, Outcome[Item, T]]] = queue.SimpleQueue()
 

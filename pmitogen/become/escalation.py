@@ -139,7 +139,7 @@ class Escalation(object):
             self._out_ended = True
             self._check_ended()
             return
-        self._read_output(data)
+        self._read_stdout(data)
         self._check_prompt()
 
     def _read_terminal(self, data):
@@ -147,17 +147,17 @@ class Escalation(object):
         self._note_entered_accounts(self._transcript.terminal, data)
         self._transcript.on_terminal(data)
 
-    def _read_output(self, data):
+    def _read_stdout(self, data):
         # type: (bytes) -> None
-        self._note_entered_accounts(self._transcript.output, data)
-        output = self._transcript.output + data
-        at = output.find(self._ready)
-        end = output.find(b"\n", at) if at >= 0 else -1
+        self._note_entered_accounts(self._transcript.stdout, data)
+        stdout = self._transcript.stdout + data
+        at = stdout.find(self._ready)
+        end = stdout.find(b"\n", at) if at >= 0 else -1
         if end >= 0:
-            self._data_after_marker = output[end + 1 :]
+            self._data_after_marker = stdout[end + 1 :]
             self._on_command_started()
         else:
-            self._transcript.on_output(data)
+            self._transcript.on_stdout(data)
 
     def poll(self):
         # type: () -> None
@@ -369,7 +369,7 @@ class Escalation(object):
             self._read_terminal(data)
         if self.out_fd is not None and not self._out_ended and not self.running:
             data, self._out_ended = terminal.read_available(self.out_fd, MAX_DRAIN)
-            self._read_output(data)
+            self._read_stdout(data)
 
     def _exit_error(self):
         # type: () -> BecomeFailure

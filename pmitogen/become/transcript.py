@@ -24,7 +24,7 @@ class Transcript(object):
     def __init__(self, hidden, native):
         # type: (List[str], Native) -> None
         self.terminal = b""
-        self.output = b""
+        self.stdout = b""
         self._since_last_answer = b""  # terminal output
         self._hidden = hidden
         self._secrets = []  # type: List[str]
@@ -35,9 +35,9 @@ class Transcript(object):
         self.terminal = (self.terminal + data)[-TAIL_SIZE:]
         self._since_last_answer = (self._since_last_answer + data)[-TAIL_SIZE:]
 
-    def on_output(self, data):
+    def on_stdout(self, data):
         # type: (bytes) -> None
-        self.output = (self.output + data)[-TAIL_SIZE:]
+        self.stdout = (self.stdout + data)[-TAIL_SIZE:]
 
     def on_answered(self, secret, from_stdout):
         # type: (str, bool) -> None
@@ -45,12 +45,12 @@ class Transcript(object):
         self._secrets.append(secret)
         self._since_last_answer = b""
         if from_stdout:
-            self.terminal, self.output = (self.terminal + self.output)[-TAIL_SIZE:], b""
+            self.terminal, self.stdout = (self.terminal + self.stdout)[-TAIL_SIZE:], b""
 
     def forget(self):
         # type: () -> None
         """Discard the output and the secrets."""
-        self.terminal = self.output = self._since_last_answer = b""
+        self.terminal = self.stdout = self._since_last_answer = b""
         del self._secrets[:]
 
     def since_last_answer(self):
@@ -61,12 +61,12 @@ class Transcript(object):
     def unfinished_line(self, from_stdout):
         # type: (bool) -> str
         """Return the text after the last line end or carriage return: of the terminal since the last answer, or of stdout."""
-        return diagnosis.visible_text(re.split(b"[\r\n]", self.output if from_stdout else self._since_last_answer)[-1]).strip()
+        return diagnosis.visible_text(re.split(b"[\r\n]", self.stdout if from_stdout else self._since_last_answer)[-1]).strip()
 
     def text(self):
         # type: () -> str
         """Return the stored output of both streams."""
-        return diagnosis.visible_text(self.terminal + b"\n" + self.output)
+        return diagnosis.visible_text(self.terminal + b"\n" + self.stdout)
 
     def quote(self, text):
         # type: (str) -> str

@@ -10,7 +10,7 @@ from pmitogen.cli.errors import ORIGIN, CommandLineError
 from pmitogen.cli.json_output import print_json
 from pmitogen.errors import Error
 from pmitogen.util.peer_text import escape
-from pmitogen.util.sizes import progress
+from pmitogen.util.sizes import counted, progress
 
 FIELDS = ("pid", "run", "age", "hosts", "busy", "workers")
 
@@ -55,7 +55,7 @@ def _stop(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"stopped": count})
     else:
-        print(f"{_counted(count, 'hub')} ended")
+        print(f"{counted(count, 'hub')} ended")
     return 0
 
 
@@ -68,7 +68,7 @@ def _line(hub: Mapping[str, object]) -> str:
     """Return the line for one hub, such as ``hub 812 of run 790: 3 hosts, 1 busy, 12 s old``."""
     numbers = {name: _number(hub.get(name)) for name in FIELDS}
     owner = f"of run {numbers['run']}" if numbers["run"] else "kept for a later run"
-    hosts = _counted(numbers["hosts"], "host")
+    hosts = counted(numbers["hosts"], "host")
     return f"hub {numbers['pid']} {owner}: {hosts}, {numbers['busy']} busy, {numbers['age']} s old"
 
 
@@ -87,7 +87,3 @@ def _transfer_line(transfer: Mapping[str, object]) -> str:
 def _number(value: object) -> int:
     """Return *value*, from a hub's answer, as an int; 0 if it is not a number."""
     return int(value) if isinstance(value, (int, float)) and abs(value) < 1e15 else 0
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -324,9 +324,9 @@ class _Connecting:
         elif not transport.peer_offer and not received and isinstance(error, (EOFError, OSError)):
             return connect_limits.ConnectionRejected(is_overload=False)
         elif not transport.version_exchange.version:
-            text = f"{transport.failure_text(error)} before an SSH version{sent}; {check}?"
+            text = f"{transport.end_reason_for(error)} before an SSH version{sent}; {check}?"
         else:
-            text = f"the key exchange failed: {transport.failure_text(error)}"
+            text = f"the key exchange failed: {transport.end_reason_for(error)}"
         return ConnectError(f"{self.endpoint}: {text}", stage)
 
     def _version_limit(self, stream: _Stream) -> str:

@@ -1,4 +1,4 @@
-"""Sizes of files and transfers, for people."""
+"""Sizes of files and transfers, and numbers of things, for people."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def progress(moved: int, size: int | None, seconds: float | None = None) -> str:
     if size:
         text += f" of {shown_bytes(size)} ({min(100, 100 * moved // size)} %)"
     return f"{text}, {shown_bytes(moved / seconds)}/s" if seconds else text
+
+
+def counted(count: int, noun: str) -> str:
+    """Return *count* with its noun: ``1 host``, ``2 hosts``."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")

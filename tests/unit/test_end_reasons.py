@@ -6,12 +6,12 @@ import pytest
 from paramiko import SSHException
 
 from pmitogen.transport.keys.wire import DecodeError
-from pmitogen.transport.paramiko_ext.transport import _failure_text
+from pmitogen.transport.paramiko_ext.transport import _error_text
 
 
 @pytest.mark.parametrize("error", [None, EOFError(), ConnectionResetError(104, "Connection reset by peer"), BrokenPipeError()])
 def test_the_server_closed_it(error: BaseException | None) -> None:
-    assert _failure_text(error) == "the server closed the connection"
+    assert _error_text(error) == "the server closed the connection"
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ def test_the_server_closed_it(error: BaseException | None) -> None:
     ],
 )
 def test_other_ends(error: BaseException, text: str) -> None:
-    assert _failure_text(error) == text
+    assert _error_text(error) == text

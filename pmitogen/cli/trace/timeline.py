@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pmitogen.cli.trace.events import STAGES, Span, Work, merged, read_file
-from pmitogen.util.sizes import shown_bytes
+from pmitogen.util.sizes import counted, shown_bytes
 
 
 @dataclasses.dataclass
@@ -82,8 +82,8 @@ class Timeline:
         """Return the whole run in one line."""
         sent, received = (sum(getattr(work, name) for work in self.works) for name in ("sent", "received"))
         return (
-            f"{shown_time(self.seconds)}, {_counted(len(self.by_host()), 'host')}, {_counted(len(self.tasks()), 'task')},"
-            f" {_counted(sum(len(work.requests) for work in self.works), 'round trip')},"
+            f"{shown_time(self.seconds)}, {counted(len(self.by_host()), 'host')}, {counted(len(self.tasks()), 'task')},"
+            f" {counted(sum(len(work.requests) for work in self.works), 'round trip')},"
             f" {shown_bytes(sent)} sent, {shown_bytes(received)} received"
         )
 
@@ -115,10 +115,6 @@ def _figures(works: list[Work]) -> dict[str, Any]:
 def shown_time(seconds: float) -> str:
     """Return a duration as text, in seconds or milliseconds."""
     return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s" if seconds >= 0.995 else f"{1000 * seconds:.0f} ms"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def median(values: Iterable[float]) -> float:

@@ -374,7 +374,7 @@ class _Authenticator:
         """Return the error for a connection that ended during the login."""
         error = self.transport.saved_exception
         closed_it = "the server closed the connection"
-        reason = self.transport.failure_text(error) if isinstance(self.transport, ClientTransport) else str(error or closed_it)
+        reason = self.transport.end_reason_for(error) if isinstance(self.transport, ClientTransport) else str(error or closed_it)
         if self._pending:
             self.attempts.append(Attempt(*self._pending, Outcome.REFUSED, "the connection ended"))
         if self.refusals >= 2 or "Too many authentication failures" in reason:

@@ -70,7 +70,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         self.packetizer.on_unknown = self._answer_unknown
         self.packetizer.keepalive = KeepaliveTimer(alive_interval, alive_count, time.monotonic())
         self._end_lock = threading.Lock()
-        self._on_end: list[Callable[[str], None]] = []
+        self._end_callbacks: list[Callable[[str], None]] = []
         self._closed_by_us = self._finished = False
         self.end_reason: str | None = None  # set once, when the connection is over
         self._pending_reason: str | None = None  # what is known to end it, until it has
@@ -189,9 +189,9 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
     def _close_idle(self, clock: IdleTimeouts, now: float) -> float:
         """Close the channels that are due, and return the time of the next check (transport thread)."""
         used = [channel for channel in list(self._channels_by_id.values()) if channel.active and not channel.closed]
-        due, failure_text, again = clock.expired_channels(used, now)
+        due, reason, again = clock.expired_channels(used, now)
         for channel in due:
-            channel.close_idle(failure_text)
+            channel.close_idle(reason)
         return again
 
     # End ----------------------------------------------------------------------------------------------------------------
@@ -234,12 +234,12 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
     def final_reason(self) -> str:
         """Return the reason for the end, and determine it if necessary: it is set before any channel looks ended."""
         if self.end_reason is None:
-            self.end_reason = self.failure_text(self.saved_exception)
+            self.end_reason = self.end_reason_for(self.saved_exception)
         return self.end_reason
 
-    def failure_text(self, error: BaseException | None) -> str:
+    def end_reason_for(self, error: BaseException | None) -> str:
         """Return the reason for the failure: the server's message, or the text of *error*, which ended the transport's thread."""
-        return self._pending_reason or self._jump_host_failure() or _failure_text(error)
+        return self._pending_reason or self._jump_host_failure() or _error_text(error)
 
     def _jump_host_failure(self) -> str:
         """Return why the jump host's connection ended, if this one passes through one that has ended."""
@@ -255,7 +255,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
             self._finished = True
             self.active = False
             reason = self.final_reason()
-            waiting, self._on_end = self._on_end, []
+            waiting, self._end_callbacks = self._end_callbacks, []
         for opened in list(self.channel_events.values()):
             opened.set()
         if self.completion_event is not None:
@@ -284,13 +284,13 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         """Call *callback* once with the reason when the connection ends, unless by :meth:`close`."""
         with self._end_lock:
             if not self._finished:
-                self._on_end.append(callback)
+                self._end_callbacks.append(callback)
                 return
         if not self._closed_by_us:
             callback(self.final_reason())
 
 
-def _failure_text(error: BaseException | None) -> str:
+def _error_text(error: BaseException | None) -> str:
     """Describe the error that ended the transport's thread. A reset is a normal end: it occurs if the server had unread data."""
     if error is None or isinstance(error, (EOFError, ConnectionResetError, BrokenPipeError)):
         return "the server closed the connection"

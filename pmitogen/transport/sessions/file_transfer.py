@@ -63,9 +63,7 @@ class FileTransfer:
     def close(self) -> None:
         """Close the SFTP channel. Idempotent."""
         with self._lock:
-            if self._sftp is not None:
-                self._sftp.close()
-                self._sftp = None
+            self._close_sftp()
 
     # SFTP -------------------------------------------------------------------------------------------------------------------
 
@@ -98,11 +96,11 @@ class FileTransfer:
             if self._connection.end_reason is not None:
                 raise ConnectionLost(f"{self._connection.peer}: {self._connection.end_reason}") from None
             if not isinstance(error, SFTPError) or error.code is None:
-                self._drop_session()  # the state of the session is unknown
+                self._close_sftp()  # the state of the session is unknown
             reason = getattr(error, "strerror", None) or str(error) or "the server ended SFTP"
             raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {reason}", code=_error_name(error)) from None
 
-    def _drop_session(self) -> None:
+    def _close_sftp(self) -> None:
         """Close the SFTP channel; the next transfer opens another."""
         if self._sftp is not None:
             self._sftp.close()
