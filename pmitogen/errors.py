@@ -106,7 +106,7 @@ class ConnectError(Error):
 
 
 class AuthenticationError(ConnectError):
-    """The server refused all credentials we had.
+    """The server refused all available credentials.
 
     *allowed_methods*: the authentication methods that the server named at the end; empty where it named none.
     """

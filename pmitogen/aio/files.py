@@ -1,4 +1,4 @@
-"""Files of a host, for tasks: the operations of ``os`` and ``pathlib`` under their names there."""
+"""Files of a host, for tasks: operations with the names of ``os`` and ``pathlib``."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Files:
     async def chown(
         self, path: AnyPath, user: str | int | None = None, group: str | int | None = None, *, follow_symlinks: bool = True
     ) -> None:
-        """Set owner and group, by names or numbers there; None: leave it."""
+        """Set owner and group, by names or numbers of the host; None: leave it unchanged."""
         await remote_files.chown(self._account, RUNTIME, path, user, group, follow_symlinks)
 
     async def put_tree(
@@ -99,7 +99,9 @@ class Files:
         times: bool = True,
         progress: Callable[[str], object] | None = None,
     ) -> Changes:
-        """Make the directory *target* there like *source* here, with modes and symbolic links. Only files that differ are copied.
+        """Make the directory *target* on the host like the local *source*, with modes and symbolic links.
+
+        Only files that differ are copied.
 
         :param delete: remove from *target* what *source* has not, except what is excluded.
         :param exclude: patterns (fnmatch) of names or of paths below the directory, on both sides.
@@ -119,7 +121,7 @@ class Files:
         times: bool = True,
         progress: Callable[[str], object] | None = None,
     ) -> Changes:
-        """Make the directory *target* here like *source* there. As :meth:`put_tree`, the other way."""
+        """Make the local directory *target* like *source* on the host. As :meth:`put_tree`, in the other direction."""
         options = trees.TreeOptions(delete, tuple(exclude), times, progress)
         return await trees.get_tree(self._account, RUNTIME, source, target, options)
 
@@ -153,7 +155,7 @@ class Files:
     ) -> contextlib.AbstractAsyncContextManager[Any]:
         """Open a file to be read or written from its start to its end, in pieces, in ``async with``.
 
-        A written file appears when the block is left; if that is by an exception, what was there before stays as it was.
+        A written file appears when the block is left; if that is by an exception, an existing file stays unchanged.
         Reading and writing need no Python on the host. *permissions* are those of a new file. The host's errors are RemoteError
         and OSError in one, raised where the file is read, and for writing at the latest when the block is left.
         """

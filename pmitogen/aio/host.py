@@ -55,7 +55,7 @@ class Host(Files):
         raise TypeError(f"{self!r} cannot be pickled: it belongs to this process; connect in the other one")
 
     async def ping(self) -> None:
-        """See that there is a connection, and a running Python if the host has one. Raises as :meth:`run`."""
+        """Connect if there is no connection, and start Python if the host has one. Raises as :meth:`run`."""
         await self._account.ping(RUNTIME)
 
     @overload
@@ -206,11 +206,11 @@ class Host(Files):
 
     # The type checker does not see that *timeout* is none of the function's own arguments.
     async def call(self, function: Callable[..., T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:  # type: ignore[misc]
-        """Call *function* there, in a fresh process, with its module and what that imports sent along, except the
-        standard library.
+        """Call *function* on the host, in a fresh process. Its module and what that imports, except the standard library,
+        are sent to the host.
 
-        It must be importable by name (no lambda, no closure). Arguments and result are what JSON can hold. What it prints
-        is lost. An exception there is a RemoteError here, whose ``text`` is the remote traceback. *timeout* is in seconds.
+        *function* must be importable by name (no lambda, no closure). Arguments and result are what JSON can hold. What it prints
+        is lost. Its exception is raised as a RemoteError, whose ``text`` is the remote traceback. *timeout* is in seconds.
         Raises UsageError, TimeoutExpired, and as :meth:`run`.
         """
         return await self._account.call(RUNTIME, function, args, kwargs, arguments.seconds(timeout, "call: timeout"))
@@ -223,7 +223,7 @@ class Host(Files):
         mode: int = 0o644,
         progress: Progress | None = None,
     ) -> None:
-        """Copy to *path* there: bytes, a file's name, or an open file. Written atomically, in constant memory.
+        """Upload *source* (bytes, a file name or an open file) to *path*. Written atomically, in constant memory.
 
         :param mode: of a new file, under the account's umask.
         :param progress: called with the bytes sent so far, and the size (None: unknown).
@@ -233,15 +233,15 @@ class Host(Files):
         await transfers.put(self._account, RUNTIME, source, path, mode, progress)
 
     async def get(self, path: AnyPath, target: AnyPath | IO[bytes] | None = None, *, progress: Progress | None = None) -> bytes:
-        """Copy *path* from there: into a file by name, an open file, or (with None) memory: then it is returned.
+        """Download *path* into *target*, a file name or an open file; return b"". Without *target*, return the content.
 
-        A file by name is written atomically, in constant memory. *progress* is called with the bytes received so far, and None.
-        Raises RemoteError, OSError for the target, and as :meth:`run`.
+        A file named by *target* is written atomically, in constant memory. *progress* is called with the bytes received so far
+        and None. Raises RemoteError, OSError for the target, and as :meth:`run`.
         """
         return await transfers.get(self._account, RUNTIME, path, target, progress)
 
     async def forward_local(self, target: End, listen: End = 0) -> Forwarding:
-        """Listen here, and have the host connect to *target* for each connection (ssh's ``-L``).
+        """Listen on this machine, and have the host connect to *target* for each connection (ssh's ``-L``).
 
         An end is a port (of the loopback address), a (host, port) pair, or the path of a Unix socket. Port 0: any that is free;
         the result's ``port`` says which. Closed by leaving its ``with`` block, and with the connection.
@@ -250,11 +250,14 @@ class Host(Files):
         return await forwarding.local(self._account, RUNTIME, target, listen)
 
     async def forward_remote(self, target: End, listen: End = 0) -> Forwarding:
-        """Listen on the host, and connect to *target* here for each connection (ssh's ``-R``). As :meth:`forward_local`."""
+        """Listen on the host, and connect to *target* from this machine for each connection (ssh's ``-R``).
+
+        As :meth:`forward_local`.
+        """
         return await forwarding.remote(self._account, RUNTIME, target, listen)
 
     async def forward_socks(self, listen: End = 0) -> Forwarding:
-        """Listen here for SOCKS clients, whose connections the host makes (ssh's ``-D``). As :meth:`forward_local`."""
+        """Listen on this machine for SOCKS clients, whose connections the host makes (ssh's ``-D``). As :meth:`forward_local`."""
         return await forwarding.socks(self._account, RUNTIME, listen)
 
     def become(
@@ -275,7 +278,7 @@ class Host(Files):
         return Host(self._account.entered(user, method, password, flags, exe, timeout), self._hub)
 
     async def info(self) -> dict[str, Any]:
-        """The connection's properties: Python, user and home there, seconds per stage, bytes, algorithms."""
+        """The connection's properties: Python, user and home on the host, seconds per stage, bytes, algorithms."""
         return await self._account.info(RUNTIME)
 
     async def close(self) -> None:

@@ -79,7 +79,7 @@ class Hub:
     async def map(
         self, function: Callable[[Item], Awaitable[T]], hosts: Iterable[Item], *, limit: int = LIMIT
     ) -> list[Outcome[Item, T]]:
-        """Await *function* of every host, at most *limit* at once; return what became of each, in the hosts' order."""
+        """Await *function* of every host, at most *limit* at once; return an Outcome for each, in the hosts' order."""
         order = list(hosts)
         room = asyncio.Semaphore(limit_of(limit, "map"))
 
@@ -95,7 +95,7 @@ class Hub:
     def as_completed(
         self, function: Callable[[Item], Awaitable[T]], hosts: Iterable[Item], *, limit: int = LIMIT
     ) -> AsyncGenerator[Outcome[Item, T], None]:
-        """Await *function* of every host as :meth:`map` does, and yield what became of each as soon as it is known.
+        """Await *function* of every host as :meth:`map` does, and yield an Outcome for each as soon as it has ended.
 
         Ending the iteration early (``aclose``, or the end of the loop's task) cancels those that are under way.
         """

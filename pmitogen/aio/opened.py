@@ -1,4 +1,4 @@
-"""Files of a host that are open here, for tasks, read or written from start to end."""
+"""Open files of a host, for tasks, read or written from start to end."""
 
 from __future__ import annotations
 

@@ -132,14 +132,14 @@ class Process(Generic[Text]):
         return self._running.poll()
 
     async def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end and return the exit status.
+        """Wait for the exit and return its status.
 
-        Raises TimeoutExpired after *timeout* seconds (it goes on), ConnectError, ConnectionLost, BecomeError.
+        Raises TimeoutExpired after *timeout* seconds (the process keeps running), ConnectError, ConnectionLost, BecomeError.
         """
         return await self._running.wait(RUNTIME, arguments.seconds(timeout, "wait: timeout"))
 
     async def communicate(self, input: Text | None = None, timeout: float | None = None) -> tuple[Text, Text]:
-        """Send *input* and the end of input, take all output, wait for the end, and return (stdout, stderr)."""
+        """Send *input*, close stdin, read all output, wait for the exit, and return (stdout, stderr)."""
         data = arguments.source(input, "communicate: input", self._encoding[0] if self._encoding else None)
         if not isinstance(data, bytes):
             arguments.wrong("communicate: input", "bytes or str", data)

@@ -86,7 +86,7 @@ class Account:
         request.result()
 
     async def log_in(self, runtime: Runtime) -> None:
-        """See that there is a connection. Python is started when something needs it."""
+        """Connect if there is no connection. Python is started when something needs it."""
         request = self.start_login()
         await self.finish(runtime, request, None)
         request.result()
@@ -121,7 +121,7 @@ class Account:
         kwargs: Mapping[str, Any],
         timeout: float | None,
     ) -> T:
-        """Call *function* there."""
+        """Call *function* on the host."""
         from pmitogen.hub.function_sources import collect
 
         self.core.check(self)

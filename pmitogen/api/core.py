@@ -45,14 +45,14 @@ class Core:
         self.registry = registry
         self.registry.on_stopped = self._on_end
         self.pid = os.getpid()
-        self.has_ended = False  # closed, or its I/O thread has ended, which only a fault of ours would do
+        self.has_ended = False  # closed, or its I/O thread has ended, which only a defect of pmitogen causes
         self._closed = False
         self.calls: set[Exchange] = set()  # those that have not ended
         self._waiting: set[Waiter] = set()
         _living.add(self)
 
     def check(self, owner: object) -> None:
-        """Return if *owner*, a host, may be used here and now. Raises UsageError in a fork, ConnectionLost after the end."""
+        """Return if *owner*, a host, may be used now. Raises UsageError in a fork, ConnectionLost after the end."""
         self.check_process(owner)
         if self.has_ended:
             raise ConnectionLost(f"{owner}: its hub is closed")

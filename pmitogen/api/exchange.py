@@ -187,7 +187,7 @@ class Exchange:
         return self.final is None
 
     def end_input(self) -> None:
-        """The input ends here. Idempotent."""
+        """End the input. Idempotent."""
         if self._feeds:
             self._feeds = False
             self.follow({"op": "eof"})

@@ -1,4 +1,4 @@
-"""Files of a host, for threads: the operations of ``os`` and ``pathlib`` under their names there."""
+"""Files of a host, for threads: operations with the names of ``os`` and ``pathlib``."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Files:
     def chown(
         self, path: AnyPath, user: str | int | None = None, group: str | int | None = None, *, follow_symlinks: bool = True
     ) -> None:
-        """Set owner and group, by names or numbers there; None: leave it."""
+        """Set owner and group, by names or numbers of the host; None: leave it unchanged."""
         finish(remote_files.chown(self._account, RUNTIME, path, user, group, follow_symlinks))
 
     def put_tree(
@@ -94,7 +94,9 @@ class Files:
         times: bool = True,
         progress: Callable[[str], object] | None = None,
     ) -> Changes:
-        """Make the directory *target* there like *source* here, with modes and symbolic links. Only files that differ are copied.
+        """Make the directory *target* on the host like the local *source*, with modes and symbolic links.
+
+        Only files that differ are copied.
 
         :param delete: remove from *target* what *source* has not, except what is excluded.
         :param exclude: patterns (fnmatch) of names or of paths below the directory, on both sides.
@@ -114,7 +116,7 @@ class Files:
         times: bool = True,
         progress: Callable[[str], object] | None = None,
     ) -> Changes:
-        """Make the directory *target* here like *source* there. As :meth:`put_tree`, the other way."""
+        """Make the local directory *target* like *source* on the host. As :meth:`put_tree`, in the other direction."""
         options = trees.TreeOptions(delete, tuple(exclude), times, progress)
         return finish(trees.get_tree(self._account, RUNTIME, source, target, options))
 
@@ -138,9 +140,9 @@ class Files:
     ) -> IO[Any]:
         """Open a file to be read or written from its start to its end, in pieces.
 
-        A written file appears when it is closed. If its ``with`` block is left by an exception, what was there before stays as it
-        was; so it does if the file is never closed. Reading and writing need no Python on the host. *permissions* are those of
-        a new file. Raises UsageError; the host's errors, RemoteError and OSError in one, come with the first read, and for
-        writing at the latest with ``close()``.
+        A written file appears when it is closed. If its ``with`` block is left by an exception, or the file is never closed,
+        an existing file stays unchanged. Reading and writing need no Python on the host. *permissions* are those of a new file.
+        Raises UsageError; the host's errors, RemoteError and OSError in one, come with the first read, and for writing at the
+        latest with ``close()``.
         """
         return opened.open_file(self._account, path, opened.mode_of(mode), encoding, permissions)

@@ -45,7 +45,7 @@ class Hub:
     def connect(self, target: str, **options: Unpack[ConnectArguments]) -> Host:
         """Log in to *target* (``host``, ``user@host`` or ``ssh://user@host:port``) and return it, connected.
 
-        A Python is started there when something needs it, within *timeout* seconds again.
+        A Python is started on the host when something needs it, within *timeout* seconds again.
 
         :param options: a :class:`ConnectOptions`; every other argument that says the same goes before it.
         :param ssh_args: arguments of ssh's command line. ssh_config(5) counts as for ssh. This process's working directory and
@@ -61,7 +61,7 @@ class Hub:
             not set) ends with the server's version, and a slow login may take its time.
         :param python: is tried before the usual interpreters.
         :param host_key_checking: False: accept any host key.
-        :param ask: called, on a thread of ours, with a question for a person and whether the answer may be seen as it is typed:
+        :param ask: called, on a pmitogen thread, with a question for a person and whether the answer may be seen as it is typed:
             whether to trust a new host key ("yes" does; and only where StrictHostKeyChecking is ``ask``, the default), for a
             passphrase, a password, a second factor. It returns the answer, or None to give up. With it, a *timeout* is two
             minutes longer. BatchMode keeps it silent.
@@ -100,8 +100,8 @@ class Hub:
     ) -> list[Host] | list[Host | Error]:
         """Log in to all *targets*, at most *limit* at once, and return their hosts in the same order.
 
-        With *return_exceptions* the list has the Error of each host that cannot be had in its place; otherwise the first of
-        these is raised, once all have been tried. *options* are those of :meth:`connect`.
+        *return_exceptions*: put the Error of a host that cannot be reached in its place. Otherwise raise the first Error, after
+        all were tried. *options* are those of :meth:`connect`.
         """
         accounts = connecting.accounts(self._core, targets, options)
         failures = finish(connect_each(accounts, RUNTIME, limit_of(limit, "connect_all")))
@@ -131,8 +131,8 @@ class Hub:
     ) -> list[T] | list[T | BaseException]:
         """Call *function* with every host, at most *limit* at once, a thread each; return the results in the hosts' order.
 
-        With *return_exceptions* the list has the exception of each failing host in its place; otherwise the first is raised,
-        after all have ended. ConnectError where no thread is to be had.
+        *return_exceptions*: put the exception of a failing host in its place. Otherwise raise the first exception, after all
+        have ended. Raises ConnectError if no thread can be started.
         """
         order = list(hosts)
         outcomes: list[Outcome[Item, T] | None] = [None] * len(order)
@@ -146,7 +146,7 @@ class Hub:
     def as_completed(
         self, function: Callable[[Item], T], hosts: Iterable[Item], *, limit: int = LIMIT
     ) -> Iterator[Outcome[Item, T]]:
-        """Call *function* with every host as :meth:`map` does, and yield what became of each as soon as it is known.
+        """Call *function* with every host as :meth:`map` does, and yield an Outcome for each as soon as it has ended.
 
         Leaving the iteration early calls it for no further host, and waits for those that are under way.
         """

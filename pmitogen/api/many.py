@@ -1,4 +1,4 @@
-"""Many hosts at once: what became of each, and connecting them with no thread of ours for each."""
+"""Many hosts at once: the outcome of each, and connecting them without a thread for each."""
 
 from __future__ import annotations
 

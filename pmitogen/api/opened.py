@@ -1,4 +1,4 @@
-"""Files of a host that are open here, read or written from start to end."""
+"""Open files of a host, read or written from start to end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def mode_of(mode: str) -> str:
 
 
 class ReadRaw(io.RawIOBase):
-    """A file that is read."""
+    """A remote file opened for reading, unbuffered."""
 
     def __init__(self, account: Account, path: AnyPath) -> None:
         self._request = Exchange(account, transfers.get_header(path))
@@ -47,7 +47,7 @@ class ReadRaw(io.RawIOBase):
         return len(data)
 
     def give_up(self) -> None:
-        """Read no more."""
+        """Cancel the transfer."""
         self._request.kill()
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class ReadRaw(io.RawIOBase):
 
 
 class WriteRaw(io.RawIOBase):
-    """A file that is written. It appears when this is closed."""
+    """A remote file opened for writing, unbuffered; it appears when closed."""
 
     def __init__(self, account: Account, path: AnyPath, mode: int) -> None:
         self._account = account
@@ -73,7 +73,7 @@ class WriteRaw(io.RawIOBase):
         return len(piece)
 
     def give_up(self) -> None:
-        """Leave what was there before as it was."""
+        """Cancel the transfer; an existing file stays unchanged."""
         self._request.kill()
 
     def close(self) -> None:
@@ -122,7 +122,7 @@ class _BinaryWriter(_File, io.BufferedWriter):
 
 
 def open_file(account: Account, path: AnyPath, mode: str, encoding: str, permissions: int) -> IO[Any]:
-    """Open a file there. Raises TypeError, UsageError."""
+    """Open a file of the host. Raises TypeError, UsageError."""
     is_text = not mode.endswith("b")
     if is_text:
         commands.text_encoding(True, encoding, "strict", "open")

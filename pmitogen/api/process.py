@@ -54,17 +54,17 @@ class Process(Generic[Text]):
         return self._running.poll()
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end and return the exit status.
+        """Wait for the exit and return its status.
 
-        Raises TimeoutExpired after *timeout* seconds (it goes on), ConnectError, ConnectionLost, BecomeError.
+        Raises TimeoutExpired after *timeout* seconds (the process keeps running), ConnectError, ConnectionLost, BecomeError.
         """
         return finish(self._running.wait(RUNTIME, arguments.seconds(timeout, "wait: timeout")))
 
     def communicate(self, input: Text | None = None, timeout: float | None = None) -> tuple[Text, Text]:
-        """Send *input* and the end of input, take all output, wait for the end, and return (stdout, stderr).
+        """Send *input*, close stdin, read all output, wait for the exit, and return (stdout, stderr).
 
-        Raises TimeoutExpired after *timeout* seconds, with the output so far, and as :meth:`wait`. The process goes on; a second
-        call, without *input*, returns all of the output.
+        Raises TimeoutExpired after *timeout* seconds, with the output so far, and as :meth:`wait`. The process keeps running; a
+        second call, without *input*, returns all of the output.
         """
         data = arguments.source(input, "communicate: input", self._encoding[0] if self._encoding else None)
         if not isinstance(data, bytes):

@@ -1,7 +1,7 @@
-"""Operations on files of a host: one call each of a function that travels there; see target/library/remote_files.py.
+"""Operations on files of a host: each calls a function that is sent to the host; see target/library/remote_files.py.
 
-What the operating system refuses there is the OSError that it would be here (FileNotFoundError, PermissionError ...), with errno
-and path.
+An error of the host's operating system is raised as the same OSError (FileNotFoundError, PermissionError ...), with errno and
+path.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pmitogen.hub.host.host import Host
 from pmitogen.util.os_errors import os_error
 from pmitogen.util.peer_text import escape
 
-MODULE = "pmitogen_remote_files"  # its name there
+MODULE = "pmitogen_remote_files"  # its name on the host
 _STAT_FIELDS = 10
 
 

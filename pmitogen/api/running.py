@@ -65,7 +65,7 @@ class Running:
         return int(self.exchange.result()["rc"])
 
     async def communicate(self, data: bytes, runtime: Runtime, timeout: float | None, encoding: Encoding) -> tuple[Any, Any]:
-        """Send *data* and the end of input, take all output, and wait for the end. After a timeout a second call goes on."""
+        """Send *data*, close stdin, read all output, and wait for the exit. After a timeout, a second call continues."""
         request = self.exchange
         deadline = None if timeout is None else time.monotonic() + timeout
         self._input = memoryview(bytes(self._input) + data) if self._input else memoryview(data)
@@ -110,7 +110,7 @@ class Running:
         self.exchange.follow({"op": "resize", "terminal_size": [lines, columns]})
 
     async def end(self, runtime: Runtime) -> None:
-        """Kill it if it runs, and wait until it is gone."""
+        """Kill it if it runs, and wait for its end."""
         request = self.exchange
         if request.final is None:
             request.kill()

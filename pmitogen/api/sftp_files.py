@@ -1,7 +1,7 @@
 """Operations on files of a host without Python, over SFTP: those of target/library/remote_files.py that SFTP can do.
 
-Answers are those of the functions there. SFTP tells less: numbers of devices, inodes and links are 0, and what the server calls
-nothing but a failure is EIO, unless the path itself says more. Each operation opens a session. Everything here blocks.
+They return what those return. SFTP tells less: numbers of devices, inodes and links are 0, and what the server calls
+nothing but a failure is EIO, unless the path itself says more. Each operation opens a session. All functions block.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def get_header(path: arguments.AnyPath) -> RequestHeader:
 async def put(
     account: Account, runtime: Runtime, source: Any, path: arguments.AnyPath, mode: int, progress: Progress | None = None
 ) -> None:
-    """Copy *source*, bytes, a path or an open file, to *path* there."""
+    """Copy *source*, bytes, a path or an open file, to *path* on the host."""
     header = put_header(path, mode)
     if isinstance(source, (str, os.PathLike)):
         with await runtime.blocking(open, source, "rb") as stream:
@@ -90,7 +90,7 @@ async def call_progress(answer: object) -> None:
 async def get(
     account: Account, runtime: Runtime, path: arguments.AnyPath, target: Any = None, progress: Progress | None = None
 ) -> bytes:
-    """Copy *path* from there to *target*, a path or an open file; without one, return it."""
+    """Copy *path* from the host to *target*, a path or an open file; without one, return it."""
     header = get_header(path)
     if target is None:
         parts: list[bytes] = []

@@ -1,7 +1,7 @@
 """Making a directory like another one, across the connection: only files that differ are copied, several under way at once.
 
 What a host lists is not trusted: a path that leads out of the directory, or through something that the host did not list as a
-directory, ends the operation before anything is written here; links are made last, and nothing is written through one.
+directory, ends the operation before anything is written on this machine; links are made last, and nothing is written through one.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def _local_tree(path: str, options: TreeOptions) -> list[Entry]:
 async def put_tree(
     account: Account, runtime: Runtime, source: str | os.PathLike[str], target: AnyPath, options: TreeOptions
 ) -> Changes:
-    """Make *target* there like *source* here."""
+    """Make *target* on the host like the local *source*."""
     local_root, remote_root = os.path.abspath(os.fspath(source)), wire_path(target, "put_tree: target")
     if not await runtime.blocking(os.path.isdir, local_root):
         await runtime.blocking(os.stat, local_root)  # raises FileNotFoundError, or why it cannot be looked at
@@ -235,7 +235,7 @@ def _read(path: str) -> bytes:
 async def get_tree(
     account: Account, runtime: Runtime, source: AnyPath, target: str | os.PathLike[str], options: TreeOptions
 ) -> Changes:
-    """Make *target* here like *source* there."""
+    """Make the local *target* like *source* on the host."""
     local_root, remote_root = os.path.abspath(os.fspath(target)), wire_path(source, "get_tree: source")
     wanted = await _listed(account, runtime, source, options)
     if wanted is None:

@@ -7,7 +7,7 @@
             print(outcome.host, outcome.value if outcome.ok else outcome.error)
 
 Each worker process has one :class:`pmitogen.Hub`, which lasts as long as the process, and serves many hosts at once. The function
-is called there with a connected :class:`pmitogen.Host`. The executor queues and distributes the work; there is no scheduler here.
+is called in that process with a connected :class:`pmitogen.Host`. The executor queues and distributes the work, not pmitogen.
 
 ``workers`` is one executor for each worker, as :func:`processes` and :func:`dask` make them: then a host always goes to the same
 worker, which still has its connection. A single executor with several processes is accepted as well; then the executor chooses

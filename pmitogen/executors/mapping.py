@@ -35,7 +35,7 @@ BATCH = 16  # targets that go together to an executor which chooses the process 
 
 
 class WorkerTraceback(Exception):
-    """The cause of an error that a worker sent: its traceback there, as text."""
+    """The cause of an error that a worker sent: its traceback in the worker, as text."""
 
     def __str__(self) -> str:
         return "\n" + str(self.args[0])
@@ -43,14 +43,14 @@ class WorkerTraceback(Exception):
 
 @dataclasses.dataclass(eq=False)
 class Lane:
-    """One executor, and the targets that wait for it or are under way there."""
+    """One executor, the targets that wait for it, and those under way."""
 
     executor: Executor
     is_one_worker: bool
     waiting: collections.deque[int] = dataclasses.field(default_factory=collections.deque)
     under_way: set[int] = dataclasses.field(default_factory=set)
     run_id: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
-    process: str = ""  # the name of the worker's process; empty: the run is not open there
+    process: str = ""  # the name of the worker's process; empty: the run is not open in it
     is_lost: bool = False
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -247,7 +247,7 @@ def as_completed(
     limit: int = LIMIT,
     **options: Unpack[ConnectArguments],
 ) -> Iterator[Outcome[str, T]]:
-    """Connect to every target in its worker, call *function* there with the host, and yield what became of each as it is known.
+    """Connect to every target in its worker, call *function* there with the host, and yield an Outcome for each as it ends.
 
     :param workers: one executor for each worker (:func:`processes`, :func:`dask`), or a single executor.
     :param function: called in the worker, on a thread for each host; it is pickled, and so is what it returns or raises.
