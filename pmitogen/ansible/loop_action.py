@@ -99,7 +99,7 @@ class LoopAction(ActionBase):
         if task.async_val:
             raise AnsibleActionFail(f"async: {NAME} waits for all its items; remove async, or use loop")
         if task.loop is not None:
-            raise AnsibleActionFail(f"loop: {NAME} has its own list; use one of items and loop")
+            raise AnsibleActionFail(f"loop: cannot be combined with the items of {NAME}; remove one of them")
         if getattr(control, "break_when", None):
             raise AnsibleActionFail(f"break_when: {NAME} sends all items at once; use loop")
         for name in ("module", "items"):

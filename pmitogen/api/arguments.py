@@ -45,7 +45,7 @@ def wire_argument(value: Argument, label: str) -> str:
     try:
         word = to_wire(value)
     except UnicodeEncodeError:
-        raise UsageError(f"{label}: text that UTF-8 cannot encode") from None
+        raise UsageError(f"{label}: cannot be encoded as UTF-8") from None
     if "\0" in word:
         raise UsageError(f"{label}: a NUL character")
     return word
@@ -140,7 +140,7 @@ def secret(value: str | bytes | None, label: str) -> str | None:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise UsageError(f"{label}: bytes that are not UTF-8") from None
+        raise UsageError(f"{label}: not valid UTF-8") from None
 
 
 def strings(value: Sequence[Argument], label: str) -> list[str]:

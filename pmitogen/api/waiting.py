@@ -72,4 +72,4 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
         result: T = end.value
         return result
     work.close()
-    raise RuntimeError("suspended in a blocking call")
+    raise RuntimeError("internal error: a blocking call had to wait for the event loop")

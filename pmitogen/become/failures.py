@@ -81,9 +81,9 @@ class Failures(object):
 
     def missing_secret(self, kind, question):
         # type: (str, str) -> BecomeFailure
-        secret = "a second factor" if kind == prompt_patterns.SECOND_FACTOR else "a password"
+        secret = "second factor" if kind == prompt_patterns.SECOND_FACTOR else "password"
         return self.make(
-            "password-missing", "it asks for %s, %s, and none was given" % (secret, self._transcript.quote(question))
+            "password-missing", "it asks for a %s (prompt %s), and none was given" % (secret, self._transcript.quote(question))
         )
 
     def secret_withheld(self, reason):

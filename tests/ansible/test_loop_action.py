@@ -167,7 +167,7 @@ def test_all_items_take_two_round_trips(ansible: Ansible, sshd: Sshd, account: A
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"async": 10, "poll": 1}, "async: pmitogen.core.loop waits for all its items; remove async, or use loop"),
-    ({"loop": [1]}, "loop: pmitogen.core.loop has its own list; use one of items and loop"),
+    ({"loop": [1]}, "loop: cannot be combined with the items of pmitogen.core.loop; remove one of them"),
     ({"loop_control": {"break_when": "true"}}, "break_when: pmitogen.core.loop sends all items at once; use loop"),
     ({LOOP: {"args": {}, "items": []}}, "pmitogen.core.loop: missing required argument: module"),
     ({LOOP: {"module": "ping"}}, "pmitogen.core.loop: missing required argument: items"),

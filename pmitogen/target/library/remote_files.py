@@ -167,7 +167,7 @@ def id_of(name, find):
     try:
         return int(find(str(name))[2])
     except KeyError:
-        raise OSError(errno.EINVAL, "no such user or group", name.encode("utf-8"))
+        raise OSError(errno.EINVAL, "no such user" if find is pwd.getpwnam else "no such group", name.encode("utf-8"))
 
 
 def exists(path):

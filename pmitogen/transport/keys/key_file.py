@@ -132,7 +132,7 @@ def read(path: str) -> KeyFile:
         stat = os.fstat(descriptor)
         text = file.read(MAX_SIZE + 1)
     if len(text) > MAX_SIZE:
-        raise UnusableKey("too large for a key")
+        raise UnusableKey(f"too large for a key file; the limit is {MAX_SIZE >> 20} MiB")
     found = KeyFile(path, text, (path, stat.st_ino, stat.st_mtime_ns, stat.st_size), (path + "-cert.pub",))
     # As ssh: a key that others may read is not used. The mode of another user's file is not checked.
     if stat.st_mode & 0o077 and stat.st_uid == os.getuid() and not found.is_public:

@@ -144,7 +144,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         number = reader.u32()
         channel = self._channels_by_id.get(number)
         if channel is None or channel.active or number not in self.channel_events:
-            raise paramiko.SSHException(f"the server answered a request for a channel that was not made (number {number})")
+            raise paramiko.SSHException(f"unexpected answer from the server for channel {number}")
         return channel
 
     def _parse_channel_open_success(self, m: Message) -> None:

@@ -92,7 +92,7 @@ class UserauthClient(AuthHandler):
         """Match an answer with a request. Raises SSHException if there is none."""
         with self._lock:
             if self._expected <= 0 or self.authenticated:
-                raise paramiko.SSHException(f"the server answered a login request that was not made (message {kind})")
+                raise paramiko.SSHException(f"unexpected authentication message from the server (type {kind})")
             self._expected -= 1
             self._answers += 1
 

@@ -57,8 +57,7 @@ class VersionExchange:
         """Read up to the version, and return it. Transport thread.
 
         :param until: ``time.monotonic()`` seconds; None: no limit.
-
-        Raises NotSSH, NoVersion at the time limit, EOFError where the connection ends before.
+        :raises: NotSSH, NoVersion at the time limit, EOFError if the connection ends before.
         """
         while self.lines < MAX_LINES:
             line = self._next_line(source, until)
@@ -116,7 +115,7 @@ def _checked(line: str) -> str:
     """Return *line* if it is a supported version. Raises NotSSH."""
     found = _VERSION.fullmatch(line)
     if found is None:
-        raise NotSSH(f"received the version {peer_text.escape(line, MAX_QUOTED)!r}")
+        raise NotSSH(f"invalid version line {peer_text.escape(line, MAX_QUOTED)!r}")
     major, minor = int(found[1]), int(found[2])
     if major != 2 and (major, minor) != (1, 99):
         raise NotSSH(f"unsupported protocol version {major}.{minor} ({peer_text.escape(line, MAX_QUOTED)})")
