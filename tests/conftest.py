@@ -46,6 +46,7 @@ from tests.support import keys as keys_support
 session.make_folder()
 init.become_family(session.remove_folder)
 
+from pmitogen import toggles  # noqa: E402
 from tests.support import extras, leaks, no_openssh, programs  # noqa: E402
 from tests.support.accounts import Account, Accounts, etc_lock  # noqa: E402
 from tests.support.ansible import Ansible, installed_cores  # noqa: E402
@@ -64,6 +65,7 @@ _wants: Counter[str] = Counter()  # why tests were skipped, and how many
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="every ansible-core found here, and the slow tests")
+    parser.addoption("--off", action="store_true", help="every optimisation switched off, and no tests of optimisations")
     parser.addoption("--core", action="append", metavar="VERSION", help="this ansible-core alone, in every test that plays")
 
 
@@ -86,6 +88,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("slow") and not item.config.getoption("--all"):
         pytest.skip("slow: runs with --all")
+    if item.get_closest_marker("optimised") and item.config.getoption("--off"):
+        pytest.skip("tests an optimisation, which --off switches off")
     if item.get_closest_marker("needs_root"):
         _need_root()
     if item.get_closest_marker("needs_sshd"):
@@ -155,7 +159,7 @@ def still_accounts() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def home(_leak_check: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(_leak_check: None, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     folder = session.folder / "h" / str(next(_numbers))
     folder.mkdir()
     folder.chmod(0o755)
@@ -163,6 +167,8 @@ def home(_leak_check: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in set(os.environ) - set(clean):
         if name != "PYTEST_CURRENT_TEST":
             monkeypatch.delenv(name)
+    if request.config.getoption("--off"):
+        clean.update(dict.fromkeys(toggles.VARIABLES, "0"))
     for name, value in clean.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(tempfile, "tempdir", None)  # so that TMPDIR is read again

@@ -17,7 +17,7 @@ from tests.support.accounts import Account
 from tests.support.ansible import Ansible, Run
 from tests.support.sshd import Sshd
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.optimised]
 
 STAT = {"name": "stat", "ansible.builtin.stat": {"path": "/etc/passwd"}}
 Tamper = Callable[[Path], object]

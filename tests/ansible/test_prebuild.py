@@ -12,7 +12,7 @@ from tests.support.accounts import Account
 from tests.support.ansible import Ansible, Run
 from tests.support.sshd import Sshd
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.optimised]
 
 FAKE = """#!/usr/bin/python
 from ansible.module_utils.basic import AnsibleModule

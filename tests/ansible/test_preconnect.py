@@ -13,7 +13,7 @@ from tests.support.ansible import Ansible, Run
 from tests.support.session import repository
 from tests.support.sshd import Sshd
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.optimised]
 
 PYTHON = "/usr/bin/python3"
 # Says that a module is coming, as Ansible does before it builds one; waits until sshd's log has a word, or *limit* seconds (it

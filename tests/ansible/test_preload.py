@@ -14,6 +14,8 @@ import pytest
 from pmitogen.util import processes
 from tests.support.ansible import PLUGINS, Ansible
 
+pytestmark = pytest.mark.optimised
+
 LOOK = """
 import json, multiprocessing, sys
 from ansible import context

@@ -11,7 +11,7 @@ from tests.support.accounts import Account
 from tests.support.ansible import Ansible, Run
 from tests.support.sshd import Sshd
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.optimised]
 
 SWITCHES = ("PMITOGEN_PRELOAD", "PMITOGEN_PIPELINE", "PMITOGEN_TARGET_PRELOAD")
 SEEN = """\

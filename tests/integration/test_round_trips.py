@@ -14,7 +14,7 @@ from pmitogen.transport.connection import Connection
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.optimised]
 
 DELAY = 0.03  # seconds each way: more than either end takes for an answer
 

@@ -16,7 +16,7 @@ from tests.support.sshd import Sshd, find_sshd
 
 from . import driver
 
-SLOW = ("fresh_login", "fresh_become")  # plays that only --all runs
+SLOW = ("fresh_login", "fresh_become", "modules", "net")  # plays that only --all runs
 _seen: dict[str, str] = {}
 
 
