@@ -167,9 +167,9 @@ def setup(
     """Set this process up to log; *role* names it in each line ("hub", "cli"). Returns whether anything will be logged.
 
     *level* is one of LEVELS and overrides PMITOGEN_LOG. With neither, nor PMITOGEN_LOG_FILE (which alone means ``info``),
-    nothing is. *stderr_from_pid* is the number of another process of ours, whose stderr stands in for this process's own: Ansible
-    takes that from its workers, and so from what they start. Call it once, before threads start; a second call replaces the
-    first. Raises UsageError for an unknown level or an unwritable file.
+    nothing is. *stderr_from_pid* is the number of another pmitogen process, whose stderr stands in for this process's own:
+    Ansible takes that from its workers, and so from what they start. Call it once, before threads start; a second call replaces
+    the first. Raises UsageError for an unknown level or an unwritable file.
     """
     path = environ.get("PMITOGEN_LOG_FILE", "")
     word = (level or environ.get("PMITOGEN_LOG", "")).lower() or ("info" if path else "")

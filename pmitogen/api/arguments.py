@@ -1,7 +1,7 @@
 """Arguments of the library's calls, checked by type on the caller's thread.
 
 A wrong type is a TypeError, as Python's own functions raise it: ``run: cwd: expected str, bytes or os.PathLike, not int``. What
-subprocess accepts is accepted here: paths as str, bytes or os.PathLike, input as str or bytes, environment values as either.
+subprocess accepts is accepted: paths as str, bytes or os.PathLike, input as str or bytes, environment values as either.
 """
 
 from __future__ import annotations

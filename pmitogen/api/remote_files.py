@@ -60,7 +60,7 @@ def _files() -> dict[str, bytes]:
 
 
 async def perform(account: Account, runtime: Runtime, name: str, *args: Any, path: AnyPath | None = None) -> Any:
-    """Call an operation there, and return its answer, decoded JSON that the caller checks.
+    """Call an operation on the host, and return its answer, decoded JSON that the caller checks.
 
     Raises OSError; *path* is in it where the host names none.
     """

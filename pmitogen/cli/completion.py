@@ -24,7 +24,7 @@ USAGES = {
 }
 TAKES_NO_FILES = {"plugin-path", "demo", "hubs", "version", "completion", "manual"}
 TAKES_HOST = {"ssh", "sftp", "copy-id", "ping", "keyscan", "trust"}
-TAKES_SSH_OPTIONS = {"ssh": (), "ping": ("--json",), "trust": ("--json", "--fingerprint")}  # with further options of ours
+TAKES_SSH_OPTIONS = {"ssh": (), "ping": ("--json",), "trust": ("--json", "--fingerprint")}  # and pmitogen's own options
 
 
 @dataclasses.dataclass(frozen=True)

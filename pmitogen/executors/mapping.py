@@ -247,7 +247,7 @@ def as_completed(
     limit: int = LIMIT,
     **options: Unpack[ConnectArguments],
 ) -> Iterator[Outcome[str, T]]:
-    """Connect to every target in its worker, call *function* there with the host, and yield an Outcome for each as it ends.
+    """Connect to every target in its worker, call *function* in it with the host, and yield an Outcome for each as it ends.
 
     :param workers: one executor for each worker (:func:`processes`, :func:`dask`), or a single executor.
     :param function: called in the worker, on a thread for each host; it is pickled, and so is what it returns or raises.

@@ -7,8 +7,8 @@ early, and a worker process that does one task at a time still serves many hosts
 A request for a run that this process does not know is answered with :data:`UNKNOWN`, and nothing is begun: a cluster repeats the
 tasks of a lost worker on another, and a target's function must not run twice.
 
-Nothing here raises: whatever goes wrong with one target is that target's outcome. Results are pickled here and unpickled by the
-caller one by one, so that one which cannot be is the failure of that target alone.
+Nothing raises: whatever goes wrong with one target is that target's outcome. Results are pickled in the worker and unpickled by
+the caller one by one, so that one which cannot be is the failure of that target alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""First code of ours in a new interpreter on the target.
+"""First pmitogen code in a new interpreter on the target.
 
 The command line holds only stage0.py, with a token, the size of the bundle and, for the agent, the path of this interpreter and
 the number of its Mitogen context. It prints a marker, reads the bundle from stdin and executes this file. The bundle is a JSON
