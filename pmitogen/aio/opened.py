@@ -23,11 +23,11 @@ class Transfer:
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
 
-    async def read(self, number: int, size: int, runtime: Runtime) -> bytes:
+    async def read(self, stream: int, size: int, runtime: Runtime) -> bytes:
         """Some of the file; empty at its end. Raises what the host reports."""
         request = self.exchange
-        await request.until(lambda: request.has_output(number), runtime)
-        data = request.take(number, size)
+        await request.until(lambda: request.has_output(stream), runtime)
+        data = request.take(stream, size)
         if not data and request.final is not None:
             request.result()
         return data

@@ -6,6 +6,7 @@ passwords, passphrases, codes and the confirmation of a new host key.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import statistics
 import sys
@@ -52,11 +53,11 @@ def run(argv: list[str]) -> int:
         return 0 if argv else 2
     as_json, argv = take_flag(argv, "--json")
     ssh_args, target = split_destination(argv, "ping", ("--json", "--help"))
-    logging.setup("ping", LEVELS[min(verbosity(ssh_args), len(LEVELS) - 1)])
-    warn_of_inaccessible(identity_files(ssh_args))
     known: dict[str, Any] = as_object({"host": host_of(target)})
     with errors_as_json(as_json, known):
-        _ping(target, ssh_args, None if as_json else print, known)
+        logging.setup("ping", LEVELS[min(verbosity(ssh_args), len(LEVELS) - 1)])
+        warn_of_inaccessible(identity_files(ssh_args))
+        _ping(target, ssh_args, None if as_json else functools.partial(print, flush=True), known)
     if as_json:
         print_json(known)
     return 0

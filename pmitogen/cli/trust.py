@@ -50,11 +50,11 @@ def run(argv: list[str]) -> int:
 
     from pmitogen.flags.ssh import resolve
 
-    warn_of_inaccessible(identity_files(ssh_args))
     known: dict[str, Any] = {"host": host_of(host), "hostname": None, "port": None}
     known.update({"name": None, "server": None, "keys": [], "error": None})
     with errors_as_json(as_json, known):
-        settings = resolve.resolve([*ssh_args, "--", host])
+        warn_of_inaccessible(identity_files(ssh_args))
+        settings = resolve.resolve([*ssh_args, "--", host], default_session=resolve.PMITOGEN_SESSION)  # as plays log in
         known.update({"host": settings.originalhost, "hostname": settings.hostname, "port": settings.port})
         _trust(settings, expected, as_json, known)
     if as_json:

@@ -146,7 +146,8 @@ class ShellRequest:
         self._window = CREDIT_WINDOW
         self._command: exec_command.Command | None = None
         self._cancelled = False
-        self._kill_sent: threading.Event | None = None  # set once its process group has the signal; None: no thread kills it
+        self._kill_claim = threading.Lock()  # taken once, and never released, by the thread that kills its process group
+        self._kill_sent = threading.Event()  # its process group has the signal
         self._ended, self._is_known = threading.Event(), threading.Event()  # _is_known: its process, if it is a simple command
 
     def follow(self, header: FollowUp, body: bytes) -> None:
@@ -285,29 +286,33 @@ class ShellRequest:
 
     def _kill_once(self) -> None:
         """Kill the process group of a simple command, once it is known."""
-        if self._kill_sent is None and (process := self._process) is not None:
-            self._kill_sent = threading.Event()
+        if (process := self._process) is not None and self._claim_kill():
             try:
-                threads.start(self._kill_process_group, "pmitogen cancel", process, self._kill_sent)
+                threads.start(self._kill_process_group, "pmitogen cancel", process)
             except Error:
-                self._kill_process_group(process, self._kill_sent)
+                self._kill_process_group(process)
 
     def kill_group(self) -> None:
         """Kill the process group of a simple command, or wait until another thread has done so. Idempotent."""
         self._is_known.wait(0 if self._started is None else START_TIMEOUT)
-        if self._kill_sent is not None:
+        if (process := self._process) is None:
+            return
+        if self._claim_kill():
+            self._kill_process_group(process)
+        else:
             self._kill_sent.wait(CLOSE_TIMEOUT)
-        elif (process := self._process) is not None:
-            self._kill_sent = threading.Event()
-            self._kill_process_group(process, self._kill_sent)
+
+    def _claim_kill(self) -> bool:
+        """Return True for the one thread that is to kill the process group."""
+        return self._kill_claim.acquire(blocking=False)
 
     @property
     def _process(self) -> int | None:
         """The process of a simple command, once it is known."""
         return self._started.process if self._started is not None else None
 
-    def _kill_process_group(self, process: int, sent: threading.Event) -> None:
-        """Kill the process group by another session, and set *sent*. Blocks."""
+    def _kill_process_group(self, process: int) -> None:
+        """Kill the process group by another session, and say that the signal is sent. Blocks."""
         from pmitogen.transport.sessions import exec_command
 
         try:
@@ -319,7 +324,7 @@ class ShellRequest:
         except (Error, TimeoutError):
             pass
         finally:
-            sent.set()
+            self._kill_sent.set()
 
     def _feed(self, command: exec_command.Command, first: bytes) -> None:
         try:

@@ -37,7 +37,8 @@ class JumpHostFailed(Exception):
     def for_target(self, target: str) -> ConnectError:
         """Return the error of *target*, with the class and the attributes of the jump host's own."""
         error = reworded(self.error, f"{target}: jump host {self.position} of {self.last}: {self.error.message}")
-        error.jump_host = self.endpoint
+        if error.stage != "local":  # then this machine failed, not the jump host
+            error.jump_host = self.endpoint
         return error
 
 

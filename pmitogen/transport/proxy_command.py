@@ -11,6 +11,7 @@ error output and leaves a zombie. Upstream is fixed when a ProxyCommand of ``exe
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ import threading
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
-from pmitogen.util import threads
+from pmitogen.util import limits, threads
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape_lines
 
@@ -47,7 +48,8 @@ class ProxyCommand:
             except OSError as error:
                 self.sock.close()
                 problem = f"cannot start {caller.shell}: {error.strerror}"
-                raise ConnectError(f"{self._where}: ProxyCommand: {problem}", "proxy") from None
+                is_local = limits.is_exhaustion(error) or error.errno == errno.EAGAIN  # no descriptor, or no process
+                raise ConnectError(f"{self._where}: ProxyCommand: {problem}", "local" if is_local else "proxy") from None
         try:
             threads.start(self._collect_stderr, f"proxy {self._where}")
         except ConnectError:

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from pmitogen.cli import hubs
 from pmitogen.cli.json_output import error_object
-from pmitogen.errors import ConnectError
+from pmitogen.errors import ConnectError, ConnectStage
 from tests.support.accounts import Account
 from tests.support.session import repository
 from tests.support.sshd import Sshd
@@ -70,6 +70,8 @@ def test_examples_have_the_keys_of_the_tables(section: str) -> None:
 
 def test_error() -> None:
     _check("error", error_object(ConnectError("x", "tcp")))
+    (line,) = (line for line in SECTIONS["error"].splitlines() if line.startswith("| `stage`"))
+    assert set(re.findall(r"`(\w+)`", line.split("|")[3])) - {"auth", "connect"} == set(get_args(ConnectStage)) - {"auth"}
 
 
 @pytest.mark.needs_root

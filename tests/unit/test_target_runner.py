@@ -440,6 +440,21 @@ def _send_module(peer: Peer, source: bytes, more: dict[str, bytes] | None = None
 
 
 @pytest.mark.parametrize("peer", OLDEST_AND_NEWEST, indirect=True)
+def test_a_failing_hook_leaves_the_traceback_of_the_module_as_python_shows_it(peer: Peer) -> None:
+    source = (
+        b"import sys\ndef hook(kind, value, trace):\n    1 // 0\nsys.excepthook = hook\n"
+        b"def fails():\n    raise ValueError('the original')\nfails()\n"
+    )
+    request = {"op": "run", "id": 1, "module": "ansible.modules.other", "generation": "runpy"}
+    answer, body = peer.ask({**request, "manifest": _send_module(peer, source)}, b"{}")
+    failed, _, original = body.decode().partition("Original exception was:")
+    assert answer["rc"] == 1
+    assert "Error in sys.excepthook" in failed and "in hook" in failed and "in fails" not in failed
+    assert "in fails" in original and "ValueError: the original" in original and "in hook" not in original
+    assert "pmitogen" not in body.decode()
+
+
+@pytest.mark.parametrize("peer", OLDEST_AND_NEWEST, indirect=True)
 def test_a_pipe_holds_up_nobody(peer: Peer, tmp_path: Path) -> None:
     """To open one waits for the other end: for ever, and for everybody, also for who tells the runner to end."""
     pipe = tmp_path / "pipe"

@@ -1,4 +1,4 @@
-"""The plugin's options: their registration with Ansible, a cache of their values, and what is generated from them.
+"""The plugin's options: their registration with Ansible, and the table that is generated from their documentation.
 
 ``table.py`` has the options; ``generate.py`` makes it from the plugin's DOCUMENTATION.
 """

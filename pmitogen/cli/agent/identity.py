@@ -19,7 +19,7 @@ MAX_RSA_BITS = 16384  # OpenSSH's own limit
 
 
 def encode(key: PrivateKey, key_fields: bytes, cert: bytes | None) -> bytes:
-    """The fields of an ADD_IDENTITY, up to the comment. *plain_fields*: type and numbers, as in a key file."""
+    """The fields of an ADD_IDENTITY, up to the comment. *key_fields*: type and numbers, as in a key file."""
     if cert is None:
         return key_fields
     raw = key.cryptography_key

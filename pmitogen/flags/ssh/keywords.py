@@ -256,7 +256,8 @@ BLOCK_KEYWORDS = {
     "host": "The lines up to the next Host or Match apply to destinations that match a pattern, and no negated one (!).",
     "match": "The same for conditions: all, canonical, final, exec, host, originalhost, user, localuser, localnetwork, tagged, "
     "command, sessiontype, version. Plays and the library count as sessiontype exec with the command /bin/sh -c pmitogen, "
-    "because one connection runs all their commands. A jump host counts as sessiontype none.",
+    "because one connection runs all their commands. A jump host counts as sessiontype none; one of a ProxyCommand that runs "
+    "netcat there counts as exec with that command.",
     "include": "Read other files; wildcards, tokens and ${VARIABLES} are expanded, up to 16 files deep.",
 }
 

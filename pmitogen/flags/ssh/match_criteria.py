@@ -161,11 +161,11 @@ def _criterion_matches(name: str, value: str, context: ParseState) -> bool:
 
 
 def _session_type(context: ParseState) -> str:
-    if context.session.type:
-        return context.session.type
     given = context.options.get("sessiontype")
     if given in ("none", "subsystem"):
         return str(given)
+    if context.session.type:
+        return context.session.type
     return "exec" if context.session.command else "shell"
 
 

@@ -246,8 +246,8 @@ def report_uncaught(kind, value, trace):
         return exit_status(exc)
     except BaseException:
         sys.stderr.write("Error in sys.excepthook:\n")
-        failed, error, trace = sys.exc_info()
-        traceback.print_exception(failed, error, strip_own_frames(trace))
+        failed, error, hook_trace = sys.exc_info()
+        traceback.print_exception(failed, error, strip_own_frames(hook_trace))
         sys.stderr.write("\nOriginal exception was:\n")
     traceback.print_exception(kind, value, trace)
     return 1
