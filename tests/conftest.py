@@ -69,6 +69,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--core", action="append", metavar="VERSION", help="this ansible-core alone, in every test that plays")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    programs.every_version = config.getoption("--all")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "ansible" not in metafunc.fixturenames:
         return

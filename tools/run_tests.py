@@ -29,12 +29,12 @@ def _plays(*names: str) -> list[str]:
 
 WITH_DIFFERENTIAL = _plays("payload_cache", "prebuild", "preload")
 WITH_UNIT = _plays("preconnect", "entry_points", "failures", "several_hubs", "toggles")
-DIFFERENTIAL = ["tests/ansible/differential", "tests/hostile", *WITH_DIFFERENTIAL]
+DIFFERENTIAL = ["tests/ansible/differential", *WITH_DIFFERENTIAL]
 BECOME = [f"tests/integration/test_{name}.py" for name in ("become", "become_others", "api_become")]  # wait most of their time
 # One set of accounts, servers and folders each. The plays of tests/ansible are shared out so that all take about as long.
 SHARDS = {
     "integration": ["tests/integration", *(f"--ignore={path}" for path in BECOME)],
-    "become": BECOME,
+    "become": [*BECOME, "tests/hostile"],
     "plays": ["tests/ansible", *(f"--ignore={path}" for path in (DIFFERENTIAL[0], *WITH_DIFFERENTIAL, *WITH_UNIT))],
     "unit": ["tests/unit", *WITH_UNIT],
     "differential": DIFFERENTIAL,

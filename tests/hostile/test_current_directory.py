@@ -20,7 +20,7 @@ from tests.support.traps import Traps
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 PATHS = {"empty": "export PYTHONPATH=:/opt/none", "dot": "export PYTHONPATH=/opt/none:.:lib"}
-VERSIONS = [pytest.param(version, id=version) for version in programs.VERSIONS if programs.find_python(version)]
+VERSIONS = [pytest.param(version, id=version) for version in programs.target_pythons()]
 
 
 @pytest.fixture

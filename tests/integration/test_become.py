@@ -47,7 +47,7 @@ while True:
 """
 
 pytestmark = [pytest.mark.needs_root]
-VERSIONS = [pytest.param(v, id=v) for v in programs.VERSIONS if programs.find_python(v)]
+VERSIONS = [pytest.param(version, id=version) for version in programs.target_pythons()]
 
 
 def enter(

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 VERSIONS = ("2.7", "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+FEW_VERSIONS = ("2.7", "3.6", "3.9", "3.13")  # in make test; make test-all (--all) has each
+every_version = False  # set before test modules are imported
 
 # The head of a program for any Python, told the repository's path: our code for targets, without the package around it.
 ON_A_TARGET = """
@@ -72,6 +74,6 @@ def pythons_for(core: str) -> dict[str, str]:
 
 
 def target_pythons() -> dict[str, str]:
-    """version -> interpreter, of those versions promised for targets that are installed here."""
-    found = {version: find_python(version) for version in VERSIONS}
+    """version -> interpreter, of those versions promised for targets that are installed here; a few, except with --all."""
+    found = {version: find_python(version) for version in (VERSIONS if every_version else FEW_VERSIONS)}
     return {version: path for version, path in found.items() if path}

@@ -301,7 +301,7 @@ def test_safe_arguments_stay_as_they_are() -> None:
 # -- the rest ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [v for v in programs.VERSIONS if programs.find_python(v)])
+@pytest.mark.parametrize("version", list(programs.target_pythons()))
 def test_the_sources_compile_for_every_target(version: str) -> None:
     python = programs.find_python(version)
     assert python

@@ -49,6 +49,7 @@ def main() -> None:
         _raise_file_limit()
         from pmitogen.hub.daemon.server import Listener
         from pmitogen.hub.registry import HostRegistry
+        from pmitogen.transport import connect  # noqa: F401 - so that an incomplete installation is reported here
 
         registry = HostRegistry(shares=True)
         registry.trace = make_trace(settings.trace, socket_paths.hub_index_in(path), run_pid)
