@@ -34,7 +34,8 @@ BECOME = [f"tests/integration/test_{name}.py" for name in ("become", "become_oth
 # One set of accounts, servers and folders each. The plays of tests/ansible are shared out so that all take about as long.
 SHARDS = {
     "integration": ["tests/integration", *(f"--ignore={path}" for path in BECOME)],
-    "become": [*BECOME, "tests/hostile"],
+    "become": BECOME,
+    "hostile": ["tests/hostile"],
     "plays": ["tests/ansible", *(f"--ignore={path}" for path in (DIFFERENTIAL[0], *WITH_DIFFERENTIAL, *WITH_UNIT))],
     "unit": ["tests/unit", *WITH_UNIT],
     "differential": DIFFERENTIAL,

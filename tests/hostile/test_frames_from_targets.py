@@ -192,6 +192,6 @@ def test_another_account_ends_alone(scene: Scene) -> None:
         assert header["msg"].isprintable() and "interpreter of" in header["msg"], (name, header)
     mine.follow({"op": "eof"})
     header, body = mine.final()
-    assert (header["op"], body) == ("exit", b"mine\n")
+    assert (header["op"], body) == ("exit", b"mine\n"), header
     scene.check_honest()
     assert scene.state_of(scene.honest) is State.UP

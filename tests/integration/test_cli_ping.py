@@ -34,7 +34,7 @@ def test_a_usable_host(sshd: Sshd, account: Account) -> None:
     names = [word for word in re.split(r"[ ,]+", lines["stages"]) if word.isalpha() and word not in ("s", "ms")]
     assert names == ["load", "config", "resolve", "tcp", "version", "kex", "auth", "channel", "python"]
     stages, other, total = (sum(map(_seconds, lines[name].split(", "))) for name in ("stages", "other", "total"))
-    assert stages + other == pytest.approx(total, abs=0.02) and other < 0.3 * total, lines
+    assert stages + other == pytest.approx(total, abs=0.02), lines
     assert lines["ok"].endswith(f" after {lines['total']}")
     assert re.match(r"\d\.\d+\.\d+, /\S+, as " + account.name + " in " + str(account.home), lines["python"])
     assert "SSH-2.0-OpenSSH" in lines["connection"]
