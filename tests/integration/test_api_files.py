@@ -89,6 +89,8 @@ def test_errors_are_those_of_os(host: Host, top: Path) -> None:
         host.remove(top / "full")
     with pytest.raises(OSError, match="no such user"):
         host.become().chown(top, "nobody-of-this-name")
+    with pytest.raises(OSError, match="no such group"):
+        host.become().chown(top, None, "group-of-nobody")
     for wrong in (lambda: host.stat(3), lambda: host.chmod(top, "x"), lambda: host.chown(top, 1.5)):  # type: ignore[arg-type]
         with pytest.raises(TypeError):
             wrong()
