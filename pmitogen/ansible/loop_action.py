@@ -20,6 +20,7 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins import loader
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import action_loader, module_loader
+from ansible.release import __version__
 from ansible.utils.display import Display
 
 from pmitogen.util.peer_text import one_line
@@ -39,6 +40,8 @@ REFUSED = frozenset(
 NO_ITEMS = "No items in the list"
 Result = dict[str, Any]
 Variables = dict[str, Any]
+# Before ansible-core 2.21, no_log hides only those results of a loop that are marked; later the task alone decides.
+HIDES_MARKED_RESULTS = tuple(map(int, __version__.split(".")[:2])) < (2, 21)
 
 
 class LoopAction(ActionBase):
@@ -169,6 +172,9 @@ class LoopAction(ActionBase):
     def _overall(self, results: list[Result]) -> Result:
         """Return the task's result in the form of ``loop``, with the facts and differences that Ansible takes from a task."""
         overall: Result = {"results": results, "changed": any(result["changed"] for result in results)}
+        if self._task.no_log and HIDES_MARKED_RESULTS:
+            for result in results:
+                result["_ansible_no_log"] = True
         failed = any(result["failed"] for result in results)
         skipped = all(result.get("skipped") for result in results)
         if skipped:
