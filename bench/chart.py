@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from html import escape
 from pathlib import Path
 
-from .report import BEGIN, END, as_markdown
+from .report import BEGIN, END
 from .results import Results
 
 # Case -> its bars: class, title, wall seconds.
@@ -38,7 +38,10 @@ def groups(results: Results) -> Groups:
 
 
 def groups_of_page(page: str) -> Groups:
-    """Return the same from the table that the bench has written to a page. Raises ValueError if it has none."""
+    """Return the same from the table that the bench has written to a page, of the cases that pmitogen plays.
+
+    Raises ValueError if it has none.
+    """
     found: Groups = {}
     case = ""
     table = page.partition(BEGIN)[2].partition(END)[0].strip().partition("\n\n")[0]
@@ -49,7 +52,7 @@ def groups_of_page(page: str) -> Groups:
             found.setdefault(case, []).append((re.split(r"\W", title)[0].lower(), title, float(wall)))
     if not found:
         raise ValueError(f"no table between {BEGIN} and {END}")
-    return found
+    return {case: bars for case, bars in found.items() if any(contender == "pmitogen" for contender, _, _ in bars)}
 
 
 def as_svg(shown: Groups, cases: Collection[str] = ()) -> str:
@@ -79,11 +82,12 @@ def as_svg(shown: Groups, cases: Collection[str] = ()) -> str:
 def summary(shown: Groups) -> str:
     """Return the short table as Markdown: wall seconds by case and contender."""
     classes = {contender: title for bars in shown.values() for contender, title, _ in bars}
-    rows = [("case, seconds", "", *classes.values())]
+    titles = (f"**{title}**" if contender == "pmitogen" else title for contender, title in classes.items())
+    lines = ["| case, seconds | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(classes)]
     for case, bars in shown.items():
         walls = {contender: f"{wall:.2f}" for contender, _, wall in bars}
-        rows.append((case, "", *(walls.get(contender, "") for contender in classes)))
-    return as_markdown(rows).replace(" |  | ", " | ").replace("| --- | --- |", "| --- |")
+        lines.append(f"| {case} | " + " | ".join(walls.get(contender, "") for contender in classes) + " |")
+    return "\n".join(lines)
 
 
 def documents(docs: Path) -> Iterator[tuple[Path, str]]:

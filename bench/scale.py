@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
             watch.end()
             failed = failed or bool(run["code"])
             sizes = ", ".join(f"{value} {name}" for name, value in watch.most.items() if value)
-            took = f"{run['wall']:.1f} s, CPU {run['cpu']:.1f} s"
+            took = f"{run['wall']:.1f} s, CPU {run['cpu']:.1f} s, targets' CPU {run['target_cpu']:.1f} s"
             each = " + ".join(f"{seconds:.1f} s" for seconds in watch.hubs.values() if seconds) or "none"
             cpu = f"hubs {each}, ansible-playbook's main process {watch.main:.1f} s"
             print(f"{case.title}, {forks} forks, {contender.title}: {took} ({cpu}); a hub at most: {sizes or 'none'}", flush=True)
