@@ -87,6 +87,41 @@ def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatc
     assert all(answer.endswith(threads.EXHAUSTED_MESSAGE) for answer in answers[:-1]), answers
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (
+            "import pmitogen.hub.trace as changed; changed.make_trace = lambda *args: 1 / 0",
+            "the hub cannot start: internal error",
+        ),
+        (
+            "import pmitogen.hub.sharing.ssh_clients as module; module.SSHClients = lambda *args: 1 / 0",
+            "the hub of this run has ended",
+        ),
+        (
+            "import time, pmitogen.hub.daemon.lifecycle as changed\n"
+            "changed.HubLifecycle.wait = lambda *args: time.sleep(1) or 1 / 0",
+            "the hub of this run has ended: internal error (ZeroDivisionError",
+        ),
+    ],
+)
+def test_a_hub_with_an_internal_error_ends(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
+) -> None:
+    """At its start, with its sockets half made, and with a request that runs: the process ends, and says why."""
+    monkeypatch.setattr(start_or_adopt, "HUB_COMMAND", f"{fault}\n{start_or_adopt.HUB_COMMAND}")
+    door = Door(options)
+    try:
+        header, _ = door.final(door.request({"op": "exec", "argv": ["sleep", "20"]}))
+        answer = header["msg"]
+    except HubError as error:
+        answer = error.message
+    finally:
+        door.client.close()
+    assert reason in answer
+    processes.wait_until(lambda: not _hub_pids(), 8)
+
+
 def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are connected stay so, and the others are told; one after the other, and all at once."""
     monkeypatch.setattr(start_or_adopt, "HUB_COMMAND", FEW_FILES + start_or_adopt.HUB_COMMAND)

@@ -1,8 +1,8 @@
 """The hub process: a run's main process or first worker starts it, and it ends when the run has ended for any reason.
 
-It watches the run's main process (by a pidfd where the system has them: no polling, no confusion with a later process of
-the same number), and ends when that ends, or on ``pmitogen hubs --stop``. Ctrl-C at the terminal reaches the run only, because
-the hub has a session of its own.
+It watches the run's main process (by a pidfd where the system has them: no polling, no confusion with a later process that has
+the same pid). It ends when that process ends, on ``pmitogen hubs --stop``, and after an internal error. Ctrl-C at the terminal
+reaches the run only, because the hub has its own session.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import logging
 import os
 import signal
 import socket
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pmitogen.hub.registry import HostRegistry
     from pmitogen.hub.sharing.ssh_clients import SSHClients
 
+LOG = logging.getLogger("pmitogen.hub")
 CLOSE_LIMIT = 4.0  # seconds that closing may take before the process ends regardless
 
 
@@ -47,31 +49,53 @@ def main() -> None:
     try:
         settings.begin(run_pid)
         _raise_file_limit()
-        from pmitogen.hub.daemon.server import Listener
+        from pmitogen.hub.daemon import server  # noqa: F401 - for _serve
         from pmitogen.hub.registry import HostRegistry
         from pmitogen.transport import connect  # noqa: F401 - so that an incomplete installation is reported here
 
         registry = HostRegistry(shares=True)
         registry.trace = make_trace(settings.trace, socket_paths.hub_index_in(path), run_pid)
         registry.on_stopped = lifecycle.stop
-    except (Error, OSError, ImportError) as exc:
-        _reject_clients(listening, path, f"the hub cannot start: {exc}")
+    except Exception as exc:  # also an internal error: without this the threads that run already would keep the process
+        reason = str(exc) if isinstance(exc, (Error, OSError, ImportError)) else _internal_error(exc)
+        _reject_clients(listening, path, f"the hub cannot start: {reason}")
         sys.stderr.flush()
-        os._exit(1)  # threads of what was imported so far may run
+        os._exit(1)
     gc.freeze()
     gc.enable()
-    listener = Listener(registry, listening, path, lifecycle)
-    ssh_clients = _serve_ssh_clients(registry, path)
-    _warm_up(lifecycle)
-    ended = lifecycle.wait(registry, listener)  # 0: stopped; the run may start another hub on this path
-    listener.close()
-    if ssh_clients is not None:
-        ssh_clients.close()
-    signal.signal(signal.SIGALRM, lambda *_: _exit(os.path.dirname(path), ended))
+    ended_run, cause = _serve(registry, listening, path, lifecycle)
+    signal.signal(signal.SIGALRM, lambda *_: _exit(os.path.dirname(path), ended_run))
     signal.setitimer(signal.ITIMER_REAL, CLOSE_LIMIT)
     with contextlib.suppress(Exception):
-        registry.close(f"{HUB_ENDED}: {lifecycle.stopped_by} ended it" if lifecycle.stopped_by else "")
-    _exit(os.path.dirname(path), ended)
+        registry.close(f"{HUB_ENDED}: {cause} ended it" if cause else "")
+    _exit(os.path.dirname(path), ended_run)
+
+
+def _serve(registry: HostRegistry, listening: socket.socket, path: str, lifecycle: HubLifecycle) -> tuple[int, str]:
+    """Serve until the hub is to end, and close its sockets.
+
+    Returns the pid of the run that has ended (0: none has, and it may start another hub on this path), and the cause if the hub
+    ends before its run. An internal error is such a cause: connections must not outlive the thread that watches the run.
+    """
+    from pmitogen.hub.daemon.server import Listener
+
+    with contextlib.ExitStack() as sockets:
+        try:
+            listener = Listener(registry, listening, path, lifecycle)
+            sockets.callback(listener.close)
+            ssh_clients = _serve_ssh_clients(registry, path)
+            if ssh_clients is not None:
+                sockets.callback(ssh_clients.close)
+            _warm_up(lifecycle)
+            return lifecycle.wait(registry, listener), lifecycle.stopped_by
+        except Exception as exc:
+            return 0, _internal_error(exc)
+
+
+def _internal_error(exc: Exception) -> str:
+    """Log a defect of the hub, and return a text for the message to its clients."""
+    LOG.error("internal error", exc_info=exc)
+    return f"internal error ({type(exc).__name__}; PMITOGEN_LOG=debug shows more)"
 
 
 def _serve_ssh_clients(registry: HostRegistry, path: str) -> SSHClients | None:
