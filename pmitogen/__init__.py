@@ -1,8 +1,7 @@
 """Ansible, and your own tools, over SSH without an ``ssh`` program.
 
-As a library: ``pmitogen.connect("user@host")``. In Ansible: ``ansible_connection: pmitogen``.
-Every name below is loaded when it is first used, so that ``import pmitogen`` itself costs nothing: Ansible pays for that
-import in every process it forks.
+As a library: ``pmitogen.connect("user@host")``. In Ansible: ``ansible_connection: pmitogen``. Each name below is loaded when it
+is first used, so that ``import pmitogen`` takes almost no time: Ansible does it in every process that it forks.
 """
 
 from __future__ import annotations

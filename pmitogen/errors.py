@@ -3,7 +3,7 @@
 ::
 
     Error
-    ├── UsageError            an option, argument or file of the user's; .origin says where (nothing was attempted)
+    ├── UsageError            an invalid option, argument or file; .origin says where (nothing was attempted)
     ├── ConnectError          no usable connection; .stage says how far it came
     │   └── AuthenticationError   the server refused every credential; a retry would only lock the account
     ├── ConnectionLost        a connection that worked has ended
@@ -12,9 +12,8 @@
     ├── TimeoutExpired        a call took longer than its timeout; a TimeoutError as well
     └── HubError              the hub process is gone, unreachable or of another version
 
-A message is one line, ``place: option: problem; remedy``; it never holds a secret. Where a peer's text stands in it,
-control and invisible characters are escaped. Foreign exceptions (Paramiko's, the operating system's) stop at the module that
-called for them.
+A message is one line, ``place: option: problem; remedy``; it never contains a secret. Control and invisible characters of a
+peer's text in it are escaped. Exceptions of Paramiko and the operating system are converted where they occur.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ BecomeKind = Literal[
 
 
 class Error(Exception):
-    """Base of all; catch this to catch everything that pmitogen means to raise."""
+    """Base class of all errors that pmitogen raises on purpose."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(one_line(message))
@@ -55,12 +54,12 @@ class Error(Exception):
         return str(self.args[0]) or type(self).__name__
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle it with its attributes: the constructors of the subclasses take other arguments than the message."""
+        """Pickle with the attributes, because the constructors of the subclasses have other parameters."""
         return _restore, (type(self), self.args, self.__dict__)
 
 
 def _restore(kind: type[Error], args: tuple[Any, ...], attributes: dict[str, Any]) -> Error:
-    """An error as it was pickled."""
+    """Return the error that was pickled."""
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(attributes)
@@ -136,10 +135,11 @@ class BecomeError(Error):
 class RemoteError(Error):
     """Something on the target failed.
 
-    *text* is the target's own text: a remote traceback, for example, or what a command wrote to stderr. It may hold control
-    characters; do not print it to a terminal as it is. *result* is how a command ended that ``check=True`` demanded success of;
-    None for everything else. *code* is the name of the operating system's error, such as ``ENOENT``, where it is known; the
-    library's calls for files then raise a subclass that is an OSError as well (FileNotFoundError, PermissionError ...).
+    *text*: the target's own text, such as a remote traceback, or a command's output on stderr. It may contain control characters;
+    do not print it to a terminal as it is.
+    *result*: the result of a command that was run with ``check=True`` and failed; None for all other errors.
+    *code*: the name of the operating system's error, such as ``ENOENT``; empty if unknown. With a code, the library's file
+    operations raise a subclass that is an OSError as well (FileNotFoundError, PermissionError ...).
     """
 
     def __init__(self, message: str, text: str = "", result: Completed[Any] | None = None, code: str = "") -> None:
@@ -150,10 +150,9 @@ class RemoteError(Error):
 
 
 class TimeoutExpired(Error, TimeoutError):
-    """A call of the library took longer than its *timeout*; on the host it has been ended. It is a TimeoutError as well.
+    """A call of the library took longer than its *timeout*, and its process on the host was ended. It is a TimeoutError as well.
 
-    *stdout* and *stderr* are what a command had printed by then, of the type that the call would have returned; None for
-    calls without output.
+    *stdout*, *stderr*: a command's output so far, of the type that the call would have returned; None for calls without output.
     """
 
     def __init__(self, message: str, stdout: bytes | str | None = None, stderr: bytes | str | None = None) -> None:

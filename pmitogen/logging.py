@@ -1,4 +1,4 @@
-"""Logging of hubs and of the command line: ``PMITOGEN_LOG`` says how much, ``PMITOGEN_LOG_FILE`` where to (else stderr).
+"""Logging of hubs and commands: ``PMITOGEN_LOG`` sets the level, and ``PMITOGEN_LOG_FILE`` the file (default: stderr).
 
 A line has the time, the process and its age in seconds, the host and the task if it is about one, the logger and the message:
 
@@ -8,9 +8,9 @@ Host and task come from the record (``extra={"host": ..., "task": ...}``, as :fu
 :func:`context`, which a thread that works for one host enters. Levels are Python's own, and ``trace``, which adds the debug lines
 of Paramiko and Mitogen.
 
-Secrets do not get into messages in the first place: types and rules see to that. :func:`register_secret` removes one from every
-line besides, tracebacks included. What a peer wrote cannot start a line or reach the terminal that shows it: control characters
-are escaped, and the lines of a traceback are indented. Standard library only, since hubs load this first.
+No message is made from a secret, because types hide them. In addition, :func:`register_secret` removes a secret from every line,
+also from tracebacks. Text from a peer cannot begin a line or control a terminal: control characters are escaped, and the lines of
+a traceback are indented. Standard library only, because hubs load this file first.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LEVELS = {
     "error": logging.ERROR,
 }
 REDACTED = "********"
-MIN_SECRET_LENGTH = 4  # characters; shorter ones would strike out half of every line
+MIN_SECRET_LENGTH = 4  # characters; a shorter secret is also a part of many other words
 if TYPE_CHECKING:
     _StreamHandler = logging.StreamHandler[TextIO]
     _LoggerAdapter = logging.LoggerAdapter[logging.Logger]
@@ -52,12 +52,12 @@ _FOREIGN = ("paramiko", "mitogen")
 _where: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("pmitogen_log_where", default=("", ""))
 
 
-# -- what a line tells ------------------------------------------------------------------------------------------------------
+# -- format -----------------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def context(host: str | None = None, task: str | None = None) -> Iterator[None]:
-    """Lines that this thread logs within name this host and task; None leaves what an outer context has set."""
+    """Name *host* and *task* in the lines that this thread logs during the block; None: as in the outer block."""
     outer_host, outer_task = _where.get()
     token = _where.set((outer_host if host is None else host, outer_task if task is None else task))
     try:
@@ -79,7 +79,7 @@ class _HostLogger(_LoggerAdapter):
 
 
 class _Formatter(logging.Formatter):
-    """The line that the head of this file shows, without registered secrets or control characters."""
+    """Formats a line as the module's docstring shows it, without registered secrets or control characters."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class _Formatter(logging.Formatter):
         return " ".join(parts) + f" {record.name.removeprefix('pmitogen.')}: "
 
 
-# -- secrets that no line may contain ----------------------------------------------------------
+# -- secrets ----------------------------------------------------------------------------------------------------------------
 
 
 class _Secrets:
@@ -138,9 +138,9 @@ _secrets = _Secrets()
 
 
 def register_secret(secret: str | bytes | None) -> None:
-    """No line logged from now on tells *secret*, as it is or as Python or JSON would write it.
+    """Replace *secret* in all further lines, as it is and as Python or JSON would write it.
 
-    One shorter than MIN_SECRET_LENGTH is ignored. Any thread.
+    A secret shorter than MIN_SECRET_LENGTH is ignored. Any thread.
     """
     if isinstance(secret, bytes):
         secret = secret.decode("utf-8", "surrogateescape")
@@ -149,27 +149,30 @@ def register_secret(secret: str | bytes | None) -> None:
 
 
 def forget_secrets() -> None:
-    """Forget what register_secret was told: whose log it was about has ended."""
+    """Discard all registered secrets, because the run that they belong to has ended."""
     _secrets.clear()
 
 
 def redact(text: str) -> str:
-    """*text* with asterisks for every registered secret."""
+    """Return *text* with asterisks in place of every registered secret."""
     return _secrets.redact(text)
 
 
-# -- where lines go ---------------------------------------------------------------------------------------------------------
+# -- output -----------------------------------------------------------------------------------------------------------------
 
 
 def setup(
     role: str = "hub", level: str | None = None, environ: Mapping[str, str] = os.environ, stderr_from_pid: int | None = None
 ) -> bool:
-    """Set this process up to log; *role* names it in each line ("hub", "cli"). Returns whether anything will be logged.
+    """Set up logging in this process. Returns whether anything will be logged.
 
-    *level* is one of LEVELS and overrides PMITOGEN_LOG. With neither, nor PMITOGEN_LOG_FILE (which alone means ``info``),
-    nothing is. *stderr_from_pid* is the number of another pmitogen process, whose stderr stands in for this process's own:
-    Ansible takes that from its workers, and so from what they start. Call it once, before threads start; a second call replaces
-    the first. Raises UsageError for an unknown level or an unwritable file.
+    :param role: names this process in each line ("hub", "cli").
+    :param level: one of LEVELS; overrides PMITOGEN_LOG. Without both, PMITOGEN_LOG_FILE alone means ``info``; without all three,
+        nothing is logged.
+    :param stderr_from_pid: the pid of another process of this account, whose stderr is used instead of this process's own.
+        Ansible redirects the stderr of its workers, and so that of the hub which they start.
+
+    Call it before threads start; a second call replaces the first. Raises UsageError for an unknown level or an unwritable file.
     """
     path = environ.get("PMITOGEN_LOG_FILE", "")
     word = (level or environ.get("PMITOGEN_LOG", "")).lower() or ("info" if path else "")
@@ -192,7 +195,7 @@ def setup(
 
 
 class _Handler(_StreamHandler):
-    """Writes lines to *stream*, which is closed with it, or else to stderr."""
+    """Writes lines to *stream* and closes it in the end; None: to stderr, which stays open."""
 
     def __init__(self, role: str, stream: TextIO | None) -> None:
         super().__init__(stream or sys.stderr)
@@ -212,12 +215,12 @@ def _detach(logger: logging.Logger) -> None:
 
 
 def _open(path: str) -> TextIO:
-    """Opened to append, so that the lines of several processes do not overwrite one another, and for us alone to read.
+    """Open a log file to append to it, so that several processes can write to it. A new file is readable by this user only.
 
     Links and files that another user may have planted are refused.
     """
     try:
-        # A write for each line; what cannot be encoded is shown escaped, never an error.
+        # A write for each line. Characters that cannot be encoded are escaped, so that no line raises an error.
         return os.fdopen(open_for_append(path), "a", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
         raise UsageError(f"PMITOGEN_LOG_FILE: {path}: {(error.strerror or str(error)).lower()}") from None

@@ -1,4 +1,4 @@
-"""Environment variables that switch off optimizations: each is on unless its variable is "0".
+"""Environment variables that switch off optimisations: each is on unless its variable is "0".
 
 Switch them off to find out whether one of them causes a fault; only the speed should change. Standard library only, because
 workers import this file for every task.

@@ -108,8 +108,8 @@ class OutputStream(Generic[Text]):
 class Process(Generic[Text]):
     """A command that runs on a host. Made by :meth:`Host.start`. Leaving its ``async with`` block ends it.
 
-    Output that nobody reads makes the command wait, and so :meth:`wait` alone never returns for a command that prints more than
-    a few MiB: read it, or use :meth:`communicate`.
+    A command waits while its output is not read. So :meth:`wait` alone never returns for a command that prints more than a few
+    MiB: read the output, or use :meth:`communicate`.
     """
 
     def __init__(self, running: Running, encoding: tuple[str, str] | None) -> None:

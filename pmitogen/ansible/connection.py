@@ -130,7 +130,8 @@ class Connection(ConnectionBase):
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         """Return True if modules can be piped: not async ones, nor if remote files are to remain on the target.
 
-        Ansible calls this just before it builds a module's payload, so the hub is started, if necessary, and connects meanwhile.
+        Ansible calls this immediately before it builds a module's payload, so the hub is started, if necessary, and connects
+        meanwhile.
         """
         self._hub_session.connect_early()
         if not shared_state.current.payloads_restored and toggles.preload_enabled():

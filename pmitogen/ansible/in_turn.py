@@ -100,7 +100,7 @@ class Sent:
 
 @contextlib.contextmanager
 def requests_in_turn(session: HubSession) -> Iterator[RequestsInTurn]:
-    """Let modules be sent ahead over *session*. What has not ended when the context is left is cancelled."""
+    """Let modules be sent ahead over *session*. Modules that have not ended when the context is left are cancelled."""
     session.in_turn = requests = RequestsInTurn(session)
     try:
         yield requests
@@ -110,7 +110,7 @@ def requests_in_turn(session: HubSession) -> Iterator[RequestsInTurn]:
 
 
 class RequestsInTurn:
-    """Takes the place of a connection's session for the requests of modules, while it is open. Not thread-safe."""
+    """Replaces a connection's session for the requests of modules, while it is open. Not thread-safe."""
 
     def __init__(self, session: HubSession) -> None:
         self._session = session

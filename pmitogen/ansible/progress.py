@@ -1,7 +1,6 @@
-"""Progress of a long transfer: a line from time to time, at ``-v`` and where a person watches.
+"""Progress of a long transfer: a line every few seconds, with ``-v`` and if the output of ``ansible-playbook`` is a terminal.
 
-Ansible's workers have no terminal of their own, so the one of ``ansible-playbook`` itself counts. A transfer that is done
-within the interval prints nothing, and is not looked into.
+A transfer that ends within the interval prints nothing, and its size is not determined.
 """
 
 from __future__ import annotations

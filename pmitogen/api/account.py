@@ -1,6 +1,6 @@
-"""An account on a host, and what can be asked of it: the one implementation below the blocking and the asyncio interface.
+"""An account on a host and its operations: the one implementation below the blocking and the asyncio interface.
 
-Every operation is a coroutine that waits by the *runtime* of its caller; see waiting.py.
+Every operation is a coroutine that waits by means of the *runtime* of its caller; see waiting.py.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ DEFAULT_FLAGS = {"sudo": "-H"}
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Account:
-    """One account on one host; several objects may stand for the same one.
+    """One account on one host; several objects may stand for the same account.
 
     :param options: the raw option set of the connection.
-    :param caller: whose options they are.
-    :param become: how the account is entered; None: it is the one that logs in.
-    :param ask: asks a person during the login.
+    :param caller: the process that set the options.
+    :param become: how the account is entered; None: it is the login account.
+    :param ask: asks the user during the login.
     """
 
     core: Core
@@ -57,13 +57,13 @@ class Account:
         *,
         timeout: float | None = None,
     ) -> tuple[Answer, bytes, bytes]:
-        """Make a request without further input. Returns the final frame, stdout and stderr; what ends the wait early ends it."""
+        """Make a request without further input. Returns the final frame, stdout and stderr. A timeout kills its process."""
         request = Exchange(self, header, body)
         await self.finish(runtime, request, timeout)
         return request.result(), request.take(0), request.take(1)
 
     async def finish(self, runtime: Runtime, request: Exchange, timeout: float | None) -> None:
-        """Wait for the end of a request whose output is small, or is taken by others."""
+        """Wait for the end of a request whose output is small, or is read elsewhere."""
         try:
             await request.until(lambda: False, runtime, None if timeout is None else time.monotonic() + timeout)
         except TimeoutError:
@@ -93,11 +93,11 @@ class Account:
         close_before_paramiko()
 
     def start_login(self) -> Exchange:
-        """Ask for the connection."""
+        """Send a request for the connection."""
         return Exchange(self, {"op": "preconnect", "simple": True})
 
     def start_ping(self) -> Exchange:
-        """Ask for what any host can answer."""
+        """Send a request that every host can answer."""
         return Exchange(self, {"op": "fs", "action": "home", "path": "~"})
 
     async def info(self, runtime: Runtime) -> dict[str, Any]:
@@ -213,7 +213,7 @@ class Account:
 
 
 class _Tail:
-    """The output of a called function: of stderr no more than is shown."""
+    """The output of a called function: all of stdout, once it has ended, and the end of stderr."""
 
     SHOWN = 64 << 10  # bytes
 

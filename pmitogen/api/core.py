@@ -1,7 +1,7 @@
-"""The inside of a Hub: its connections, its one I/O thread, and the calls that wait for answers.
+"""The core of a Hub: its connections, its one I/O thread, and the calls that wait for answers.
 
-It ends with the program, however that ends: the I/O thread does not keep the process alive, and what the program forgot to close
-is closed at its exit. It belongs to one process: in a fork of that its thread does not exist, so every use there is an error.
+It ends with the program: the I/O thread does not keep the process alive, and connections that the program has not closed are
+closed at its exit. It belongs to one process: in a fork its thread does not exist, so every use there is an error.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Core:
         _living.discard(self)
 
     def close_later(self) -> None:
-        """As :meth:`close`, from wherever an object is collected: waits for nothing."""
+        """As :meth:`close`, but without waiting, for a finalizer: it runs on any thread."""
         if self._closed or os.getpid() != self.pid:
             return
         try:
@@ -110,7 +110,7 @@ class Core:
             self.close()
 
     def _on_end(self) -> None:
-        """No answer will come: wake the callers that wait for one."""
+        """End all calls: no answer will come."""
         self.has_ended = True
         for call in list(self.calls):
             call.fail(ConnectionLost("the hub was closed"))

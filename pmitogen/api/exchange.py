@@ -1,8 +1,8 @@
-"""One request of the library, shared by the hub's I/O thread, which delivers frames, and the caller, which reads and feeds it.
+"""One request of the library: the hub's I/O thread delivers its frames, and the caller reads its output and sends its input.
 
-It decides nothing about waiting: a reader that finds nothing waits by a :class:`~pmitogen.api.waiting.Waiter` of its own, so a
-thread and a task may use the same exchange. Back-pressure is kept in both directions: what is not taken is not acknowledged, and
-what the other end has no room for is not sent.
+A reader that finds nothing waits by a :class:`~pmitogen.api.waiting.Waiter` of its own, so a thread and a task may use the same
+exchange. There is back-pressure in both directions: output is acknowledged when the caller has taken it, and input is sent when
+the other end has room for it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Exchange:
         self._core.registry.host(account.options, account.caller, account.ask).submit(self._request)
 
     def _failed(self, exc: Exception) -> None:
-        """Work for this call has failed: that is the end of this call alone."""
+        """End this call, because its work on the I/O thread has failed. Other calls continue."""
         logging.getLogger("pmitogen").error("internal error", exc_info=exc)
         self.fail(UsageError(f"internal error: {type(exc).__name__}: {exc}"))
 
@@ -94,14 +94,14 @@ class Exchange:
                 self.final = header
                 self._core.calls.discard(self)
             self._wake()
-        if op == "out" and self._killed:  # nobody may take it, and the other end must not wait for that
+        if op == "out" and self._killed:  # the caller may never take it, and the other end must not wait for that
             self.follow({"op": "credit", "count": len(body)})
 
     def _stored(self) -> int:
         return sum(len(piece) for pieces in self._output for piece in pieces)
 
     def pause(self) -> None:
-        """Send no more for the moment. I/O thread."""
+        """Stop sending until :meth:`resume`. I/O thread."""
         self._paused = True
 
     def resume(self) -> None:
@@ -202,9 +202,9 @@ class Exchange:
             self._request.host.follow(self._request, header, body)
 
     def kill(self) -> None:
-        """End what it started: SIGTERM to the process group, SIGKILL two seconds later. Idempotent.
+        """End the process that it started: SIGTERM to the process group, SIGKILL two seconds later. Idempotent.
 
-        From now on output is acknowledged at once; of what nobody takes no more than a window is stored.
+        From now on output is acknowledged at once, and at most a window of it is stored.
         """
         with self._lock:
             if self._killed:
@@ -216,7 +216,7 @@ class Exchange:
             self.follow({"op": "credit", "count": count})
 
     async def wait_after_kill(self, runtime: Runtime) -> None:
-        """Wait a moment for the end of what was killed: with it comes output that the host had not sent yet."""
+        """Wait a moment for the end of a killed process: the host then sends its last output."""
         with contextlib.suppress(TimeoutError):
             await self.until(lambda: False, runtime, time.monotonic() + KILL_GRACE)
 

@@ -98,7 +98,7 @@ class Files:
 
         Only files that differ are copied.
 
-        :param delete: remove from *target* what *source* has not, except what is excluded.
+        :param delete: remove from *target* what does not exist in *source*, except what is excluded.
         :param exclude: patterns (fnmatch) of names or of paths below the directory, on both sides.
         :param times: set the times of modification, too.
         :param progress: called with the path below the directory of each file that has been copied.

@@ -85,7 +85,7 @@ def end(value: End, label: str, minimum: int = 1) -> Address:
 async def start(
     account: Account, runtime: Runtime, make: Callable[[Connection], LocalForwarding | RemoteForwarding]
 ) -> Forwarding:
-    """Make a forwarding of the connection of *account*, which is made first if there is none."""
+    """Make a forwarding on the connection of *account*. If there is no connection, it is made first."""
     await account.ping(runtime)
     registry = account.core.registry
     login = await account.core.on_io_thread(runtime, account, lambda: registry.host(account.options, account.caller).login)

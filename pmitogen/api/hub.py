@@ -31,7 +31,7 @@ RUNTIME = Blocking()
 class Hub:
     """The owner of connections to many hosts, in this process. Close it, or use it in ``with``.
 
-    What is not closed is closed when the hub and its hosts are no longer used, and when the program ends.
+    A hub that is not closed is closed when it and its hosts are no longer used, and when the program ends.
     """
 
     def __init__(self) -> None:

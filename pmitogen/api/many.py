@@ -1,4 +1,4 @@
-"""Many hosts at once: the outcome of each, and connecting them without a thread for each."""
+"""Connect many hosts at once, without a thread for each; and the outcome for one of many hosts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def limit_of(limit: int, label: str) -> int:
 
 
 async def connect_each(accounts: Sequence[Account], runtime: Runtime, limit: int) -> list[Error | None]:
-    """Connect all, at most *limit* at once. Returns for each what went wrong, or None."""
+    """Connect all *accounts*, at most *limit* at once. Returns the error of each, or None."""
     failures: list[Error | None] = [None] * len(accounts)
     waiting = collections.deque(enumerate(accounts))
     running: dict[Exchange, int] = {}

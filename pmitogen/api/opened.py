@@ -86,7 +86,7 @@ class WriteRaw(io.RawIOBase):
 
 
 class _File:
-    """A part of the files below: the end of their ``with`` block, and of one that nobody has closed."""
+    """Mixin of the files below: the end of their ``with`` block, and a warning about a file that is not closed."""
 
     remote: ReadRaw | WriteRaw
 

@@ -53,7 +53,7 @@ class Jump:
 
 @dataclasses.dataclass(frozen=True)
 class ConnectOptions:
-    """How to connect. What is None is as ssh and its configuration files have it. Raises TypeError, UsageError.
+    """How to connect. For an option that is None, ssh's configuration files and defaults apply. Raises TypeError, UsageError.
 
     :param user: the account.
     :param port: the server's port.
@@ -158,7 +158,7 @@ class ConnectOptions:
         ]
 
     def explain(self, target: str) -> Explanation:
-        """Return what becomes of these options for *target*, as ``pmitogen explain ssh --json`` has it. Raises UsageError."""
+        """Return how these options are understood for *target*, as ``pmitogen explain ssh --json`` does. Raises UsageError."""
         from pmitogen.flags.ssh.report.explain import explain_ssh
 
         return explain_ssh([*self.ssh_args(), target])

@@ -16,10 +16,10 @@ RUNTIME = Blocking()
 
 
 class Process(Generic[Text]):
-    """A command that runs on a host. Made by :meth:`Host.start`. Leaving its ``with`` block ends it, however the block is left.
+    """A command that runs on a host. Made by :meth:`Host.start`. Leaving its ``with`` block ends it.
 
-    Any thread may use it; each stream is for one thread at a time. Output that nobody reads makes the command wait, and so
-    :meth:`wait` alone never returns for a command that prints more than a few MiB: read it, or use :meth:`communicate`.
+    Any thread may use it; each stream is for one thread at a time. A command waits while its output is not read. So :meth:`wait`
+    alone never returns for a command that prints more than a few MiB: read the output, or use :meth:`communicate`.
     """
 
     stdin: IO[Text]

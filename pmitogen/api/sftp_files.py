@@ -1,7 +1,7 @@
 """Operations on files of a host without Python, over SFTP: those of target/library/remote_files.py that SFTP can do.
 
-They return what those return. SFTP tells less: numbers of devices, inodes and links are 0, and what the server calls
-nothing but a failure is EIO, unless the path itself says more. Each operation opens a session. All functions block.
+They return the same values. SFTP gives less information: numbers of devices, inodes and links are 0, and the status "failure"
+is EIO unless the attributes of the path show the reason. Each operation opens a session. All functions block.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _session(connection: Connection) -> Iterator[SFTP]:
 
 @contextlib.contextmanager
 def _refusals(sftp: SFTP, path: str) -> Iterator[None]:
-    """Translate a status of the server; where it says only that something failed, or may mean another thing, look at the path."""
+    """Translate a status of the server. If the status is ambiguous, the attributes of *path* decide."""
     try:
         yield
     except SFTPError as exc:

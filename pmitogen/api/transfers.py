@@ -82,7 +82,7 @@ async def _send(account: Account, runtime: Runtime, header: RequestHeader, strea
 
 
 async def call_progress(answer: object) -> None:
-    """Wait for what a caller's function returned, if it is to be awaited."""
+    """Await the result of a caller's function, if it is awaitable."""
     if inspect.isawaitable(answer):
         await answer
 

@@ -1,7 +1,8 @@
-"""Making a directory like another one, across the connection: only files that differ are copied, several under way at once.
+"""Make a directory like another one on the other side of the connection: only files that differ are copied, several at once.
 
-What a host lists is not trusted: a path that leads out of the directory, or through something that the host did not list as a
-directory, ends the operation before anything is written on this machine; links are made last, and nothing is written through one.
+A host's list of files is not trusted. A path that leads out of the directory, or through something that the host did not list as
+a directory, ends the operation before anything is written on this machine. Links are made last, and nothing is written through a
+link.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Entry(NamedTuple):
     """Something below a directory. Paths are text whose code points are the bytes."""
 
     path: str
-    kind: str  # d, f, l, or ? for what cannot be copied
+    kind: str  # d: directory, f: file, l: link, ?: another kind, which cannot be copied
     mode: int
     size: int
     time: float

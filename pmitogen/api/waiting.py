@@ -1,4 +1,4 @@
-"""Two runtimes for one implementation: :class:`Blocking` blocks its thread, the one in :mod:`pmitogen.aio` suspends its task.
+"""Two runtimes for one implementation: :class:`Blocking` blocks its thread, that of :mod:`pmitogen.aio` suspends its task.
 
 Operations are written once, as coroutines that wait through a :class:`Waiter` and through nothing else. A blocking waiter blocks
 inside ``wait``, so a coroutine that uses only such waiters runs from its start to its end in one step (:func:`finish`).

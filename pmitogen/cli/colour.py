@@ -1,4 +1,4 @@
-"""Colour for terminals only: not in pipes and files, not with ``NO_COLOR`` (no-color.org), not on a dumb terminal."""
+"""Coloured text, on terminals only: not in pipes and files, not with ``NO_COLOR`` set, and not if TERM is ``dumb``."""
 
 from __future__ import annotations
 

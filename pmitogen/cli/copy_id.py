@@ -1,6 +1,6 @@
 """``pmitogen copy-id``: put public keys into an account's authorized_keys, with the command line of ssh-copy-id(1).
 
-One login and one command: a POSIX shell there reads the keys and appends those that are not in the file yet.
+One login and one command are needed: a POSIX shell on the host reads the keys and appends those that are not in the file yet.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ usage: ssh-copy-id [-h|-?|-f|-n] [-i [identity_file]] [-F ssh_config] [-J destin
 	-f: force mode -- copy keys without trying to check if they are already installed
 	-n: dry run    -- no keys are actually copied
 """
-TIMEOUT = 60.0  # seconds for the command there
+TIMEOUT = 60.0  # seconds for the command on the host
 # One line and no single quotes, so that any login shell passes it on. $1: "force", "dry" or neither.
 _SCRIPT = (
     "mode=$1; cd && umask 077 || exit 1; f=.ssh/authorized_keys; n=0; "
@@ -41,7 +41,7 @@ _SCRIPT = (
 
 
 def run(argv: Sequence[str]) -> int:
-    """The command. Returns the exit status: 0, or 1 for every failure."""
+    """Run the command. Returns the exit status: 0, or 1 for every failure."""
     try:
         pairs, rest = getopt.getopt(list(argv), "hfni:F:J:p:o:", ["help"])
     except getopt.GetoptError as error:
@@ -86,7 +86,7 @@ def _copy(wanted: invocation.Invocation, lines: list[str], mode: str, host: str)
 
 
 def _public_lines(path: str | None) -> list[str]:
-    """The lines to add: of the file, else of the agent's keys, else of the newest key in ~/.ssh. Raises UsageError."""
+    """Return the lines to add: of *path*; None: of the agent's keys, or else the newest key in ~/.ssh. Raises UsageError."""
     if path is not None:
         return [_line_of(path if path.endswith(".pub") else f"{path}.pub")]
     agent = os.environ.get("SSH_AUTH_SOCK")
@@ -116,7 +116,7 @@ def _line_of(path: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A comment must not begin another line of the file."""
+    """Return *text* as one line: a comment with a line end would begin another line of the file."""
     return text.replace("\r", " ").replace("\n", " ").replace("\0", " ").strip()
 
 

@@ -57,7 +57,7 @@ _EPILOG = "See also: pmitogen COMMAND --help. In Ansible: run pmitogen setup, th
 def main(argv: Sequence[str] | None = None) -> int:
     """See :func:`pmitogen.cli.main`."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a server's text may hold what the terminal's encoding cannot show
+        if isinstance(stream, io.TextIOWrapper):  # a server's text may have characters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     args = list(sys.argv[1:] if argv is None else argv)
     command = "pmitogen"
@@ -118,7 +118,7 @@ def _parse(args: Sequence[str]) -> argparse.Namespace:
 
 
 def _end_of_own_options(args: Sequence[str]) -> int:
-    """Return how many arguments are ours if ``--`` is missing. For explain: those before the first option of the program."""
+    """Return how many arguments pmitogen parses itself if ``--`` is missing. For explain: those before the program's options."""
     if args[:1] != ["explain"]:
         return len(args)
     at, program = 1, False

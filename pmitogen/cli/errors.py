@@ -33,7 +33,7 @@ def from_os_error(error: OSError) -> Error:
 class Parser(argparse.ArgumentParser):
     """An argument parser that prints an error as one line, without the usage.
 
-    *arguments* lists what ``add_argument`` has returned, and *commands* name, help and parser of each subcommand, for the
+    *arguments*: the results of ``add_argument``. *commands*: name, help and parser of each subcommand. Both are for the
     completion and the manual page.
     """
 

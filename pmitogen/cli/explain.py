@@ -1,6 +1,6 @@
 """``pmitogen explain``: show how the options of ssh, sudo, su or doas are resolved, and the support of each.
 
-For ssh this takes the place of ``ssh -G``. Nothing is connected or run.
+For ssh this replaces ``ssh -G``. It makes no connection and runs no command.
 """
 
 from __future__ import annotations

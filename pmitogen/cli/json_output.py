@@ -1,4 +1,4 @@
-"""The parts that the JSON of all commands shares. docs/json.md describes the output of each command."""
+"""JSON output that all commands have in common. docs/json.md describes the output of each command."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pmitogen.errors import (
     UsageError,
 )
 
+# The kinds of docs/json.md: they stay the same, while those of protocol/error_kinds.py may change with the protocol's version.
 # A subclass stands before its base.
 _KINDS = (
     (AuthenticationError, "auth"),

@@ -1,7 +1,7 @@
 """Prompts for the user of a command.
 
-``ping`` and ``trust`` ask on stderr and stdin. The commands that stand in for OpenSSH's ask as those do: on ``/dev/tty``, or
-through the program of SSH_ASKPASS if there is a display and no terminal, or as SSH_ASKPASS_REQUIRE specifies (ssh(1)).
+``ping`` and ``trust`` ask on stderr and stdin. The commands with OpenSSH's command lines ask as OpenSSH does: on ``/dev/tty``, or
+by the program in SSH_ASKPASS if there is a display and no terminal, or as SSH_ASKPASS_REQUIRE specifies (ssh(1)).
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def _make(link: Path) -> None:
         print(f"{link}: already exists")
         return
     link.parent.mkdir(parents=True, exist_ok=True)
-    # Created under another name first, so that a concurrent run always finds the plugin.
+    # Created under another name first, so that a run at the same time always finds the plugin.
     fresh = link.with_name(f".pmitogen-{os.getpid()}")
     fresh.symlink_to(PLUGIN)
     fresh.replace(link)
@@ -158,7 +158,7 @@ def _probe(python: str) -> dict[str, Any] | None:
 
 def _output(command: list[str]) -> str:
     try:
-        # Python 3.11 and later do not look for modules in the current directory then; the probe sees to that in older ones.
+        # With this, Python 3.11 and later do not search the current directory for modules; in older ones the probe prevents it.
         env = {**os.environ, "PYTHONSAFEPATH": "1"}
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=env)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,7 +1,7 @@
-"""``pmitogen setup --shims DIR``: commands of pmitogen under the names of OpenSSH's, for programs that know only those.
+"""``pmitogen setup --shims DIR``: commands of pmitogen under the names of OpenSSH's programs, for programs that run these.
 
-Each is a small shell script that runs this installation's Python, whatever PATH and the virtual environment are. Files that are
-not ours are left alone.
+Each is a small shell script that runs this installation's Python, regardless of PATH and virtual environment. Other files are not
+changed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ PROGRAMS = {
     "ssh-agent": "agent",
     "ssh-add": "add",
     "ssh-copy-id": "copy-id",
-}  # OpenSSH's name -> ours
+}  # OpenSSH's name -> command of pmitogen
 # With -m, Python would look for pmitogen in the current directory first.
 _START = "import sys; sys.path = [path for path in sys.path if path]; from pmitogen.cli import main; sys.exit(main())"
 _MARK = "# Made by pmitogen setup --shims; removed by pmitogen setup --shims DIR --remove."
 
 
 def install(directory: Path) -> int:
-    """Write the scripts into *directory*. Raises UsageError if a file of another origin has one of their names."""
+    """Write the scripts into *directory*. Raises UsageError if another file has one of their names."""
     for name in PROGRAMS:
         _refuse_foreign(directory / name)
     directory.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,7 @@ def _trust(settings: Settings, expected: str, as_json: bool, known: dict[str, An
         kind, fingerprint = one.description.split(" ", 1)
         say(f"{kind} key fingerprint is {fingerprint}" + (f", known: {one.location}" if one.location else "."), flush=True)
     if as_json and prompt and any(one.location is None for one in judged):
-        print("\n".join(one.description for one in judged), file=sys.stderr)  # what the user is asked about
+        print("\n".join(one.description for one in judged), file=sys.stderr)  # the prompt asks about these
     objects = {one.blob: _as_object(one, None) for one in judged}
     known.update({"name": trust.name, "server": keys[0].server, "keys": list(objects.values())})
     for one in _keys_to_record(judged, trust, expected, prompt, say):
@@ -85,7 +85,7 @@ def _trust(settings: Settings, expected: str, as_json: bool, known: dict[str, An
 
 
 def _say_nothing(*text: str, flush: bool = False) -> None:
-    """Stand in for ``print`` with --json."""
+    """Print nothing: replaces ``print`` with --json."""
 
 
 def _as_object(one: KeyStatus, recorded: str | None) -> dict[str, str | None]:

@@ -1,8 +1,8 @@
-"""The caller's side: which worker has which target, and the outcomes as they come.
+"""The caller's side: assign targets to workers, and collect the outcomes.
 
-Every executor is a *lane*: targets that wait for it, those under way, and at most one call of its worker at a time. A target's
-lane is that with the highest hash of both (rendezvous hashing), so that it is the same in every call, and a lost worker moves no
-target but its own.
+Every executor is a *lane*: the targets that wait for it, the targets under way, and at most one call of its worker at a time.
+A target is assigned to the lane for which the hash of both is highest (rendezvous hashing). So it has the same lane in every
+call, and if a worker is lost, only the targets of its lane get another.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BATCH = 16  # targets that go together to an executor which chooses the process 
 
 
 class WorkerTraceback(Exception):
-    """The cause of an error that a worker sent: its traceback in the worker, as text."""
+    """Cause of an error that a worker sent; its text is the traceback in the worker."""
 
     def __str__(self) -> str:
         return "\n" + str(self.args[0])
@@ -171,7 +171,7 @@ class Mapping:
             yield index, self._failure(index, "the worker that served it has ended; what it ran there may be unfinished", cause)
 
     def _lose(self, lane: Lane, cause: BaseException) -> Iterator[tuple[int, Outcome[str, Any]]]:
-        """The executor is of no further use: others get what waits for it."""
+        """Use the executor no longer: its waiting targets go to the others."""
         lane.is_lost, lane.process = True, ""
         yield from self._give_up(lane, cause)
         while lane.waiting:
@@ -255,8 +255,9 @@ def as_completed(
     :param limit: hosts at once in each worker.
     :param options: those of :meth:`pmitogen.Hub.connect`, except ``ask``. They are pickled, too, but no repr shows them.
 
-    What fails is the outcome of its target alone. If a worker's process ends, what it had under way is a HubError, and is not
-    done a second time. Leaving the iteration early calls the function for no further host, and waits for those under way.
+    A failure is the outcome of its target alone. If a worker's process ends, the outcome of each target under way in it is a
+    HubError; the function is not called a second time. Leaving the iteration early calls the function for no further host, and
+    waits for those under way.
     Raises TypeError, UsageError.
     """
     mapping, _ = _mapping("as_completed", workers, function, targets, limit, options)

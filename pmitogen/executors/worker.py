@@ -1,14 +1,14 @@
-"""The part that runs in workers: one hub for the process, and the targets that it serves at the moment.
+"""The part that runs in workers: one hub for the process, and the targets under way in it.
 
-A *run* is one call of ``map`` or ``as_completed``, as far as one worker is concerned. The caller opens it (:func:`open_run`), and
-then calls :func:`serve` repeatedly: each call brings further targets and returns the results that are known. So results come
-early, and a worker process that does one task at a time still serves many hosts at once.
+A *run* is one worker's part of a call of ``map`` or ``as_completed``. The caller opens it (:func:`open_run`), and then calls
+:func:`serve` repeatedly: each call brings further targets and returns the results that are known. So results come early, and a
+worker process that does one task at a time still serves many hosts at once.
 
-A request for a run that this process does not know is answered with :data:`UNKNOWN`, and nothing is begun: a cluster repeats the
-tasks of a lost worker on another, and a target's function must not run twice.
+A call for a run that this process does not know returns :data:`UNKNOWN` and starts nothing: a cluster repeats the tasks of a lost
+worker on another one, and a target's function must not run twice.
 
-Nothing raises: whatever goes wrong with one target is that target's outcome. Results are pickled in the worker and unpickled by
-the caller one by one, so that one which cannot be is the failure of that target alone.
+No function raises: an error of one target is that target's outcome. Each result is pickled in the worker and unpickled by the
+caller by itself, so that a result which cannot be pickled is an error of its own target only.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class Run:
 
 _lock = threading.Lock()
 _hub: Hub | None = None
-_process = 0, ""  # its number, and a name that no other process has had
+_process = 0, ""  # the pid, and a unique name of this process
 _runs: dict[str, Run] = {}
 
 
 def _name() -> str:
-    """The name of this process. In a fork it is another one, and what was inherited counts for nothing."""
+    """Return the name of this process. A fork gets a new name, and uses no hub or run of its parent."""
     global _process, _hub
     with _lock:
         if _process[0] != os.getpid():
@@ -172,7 +172,7 @@ def _work(run: Run, index: int, target: str) -> None:
 
 
 def pack_error(exc: BaseException) -> bytes:
-    """An exception with its traceback, pickled; one that cannot be as a RemoteError with its text."""
+    """Return an exception with its traceback, pickled; if it cannot be pickled, a RemoteError with its text."""
     text = "".join(traceback.format_exception(exc))
     try:
         packed = pickle.dumps((False, exc, text))

@@ -1,13 +1,13 @@
 """Build the ssh command line that Ansible's ``ssh`` plugin would run from the connection plugin's options.
 
-Ansible has a dozen options for ssh, and its ``ssh`` plugin concatenates them in a fixed order. ssh
-takes the first value it reads for most keywords, so that order is the precedence: ``-o User=`` in ssh_args beats ansible_user,
-and ansible_port beats ``-p`` in ssh_common_args. The same arguments in the same order therefore mean the same here.
+Ansible has a dozen options for ssh, and its ``ssh`` plugin concatenates them in a fixed order. For most keywords ssh takes the
+first value that it reads, so that order is the precedence: ``-o User=`` in ssh_args overrides ansible_user, and ansible_port
+overrides ``-p`` in ssh_common_args. The same arguments in the same order therefore mean the same here.
 
 Left out:
 
-- the default ssh_args, exactly as Ansible has them. They make sense for a program that logs in for each task; they are not the
-  user's choice of compression or of connections that outlive the run.
+- the default ssh_args, exactly as Ansible has them. They are meant for a program that logs in for each task; the user has not
+  chosen compression, or connections that outlive the run.
 - ``ControlPath``, the password helper, the terminal (``-tt``) and the program itself: they have no meaning here.
 
 Differences from Ansible's plugin:

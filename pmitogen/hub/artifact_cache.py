@@ -1,10 +1,10 @@
-"""Cache of artifacts that depend only on installed files and take long to build, beside Python's own bytecode.
+"""Cache of files that depend only on the installation and take long to build, beside Python's own bytecode.
 
 The sources that travel to targets are minified and compressed, which takes as long as a login. The result is stored in the
 ``__pycache__`` of this package, under Python's conditions: only if the directory is writable and ``PYTHONDONTWRITEBYTECODE`` is
-not set. The file's name contains a digest of its inputs, so a changed input gives another name. The result runs on every target,
-so it is read only if it belongs to this user, to root or to the owner of the package, and no other user can write to it. A digest
-at its start shows whether it is complete.
+not set. The file's name contains a digest of its inputs, so a changed input gives another name. The result runs on every target.
+So it is read only if it belongs to this user, to root or to the owner of the package, and if no other user can write to it. A
+digest at its start shows whether it is complete.
 """
 
 from __future__ import annotations

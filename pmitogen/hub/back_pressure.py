@@ -26,7 +26,7 @@ class BackPressure:
         self._paused: list[AnswerReceiver] = []
 
     def check(self, client: AnswerReceiver | None) -> None:
-        """Pause a client that has just sent something, if too much waits."""
+        """Pause *client*, which has sent something, if too much waits."""
         if client is not None and client not in self._paused and self._waiting() > HIGH:
             self._paused.append(client)
             client.pause()

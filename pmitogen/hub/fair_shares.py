@@ -1,8 +1,8 @@
 """The turns of the hub's I/O loop, and each host's share of a turn.
 
 A turn is one round of the loop: first the work deferred from the turn before, then every ready socket, then the timers. If
-the messages of a host exceed its share of a turn, the rest is deferred to the next turn, and its channel is not read until then,
-so that the SSH window makes its sender wait. All deferred work of a turn shares ``TURN_SECONDS``. So a host that floods the hub
+the messages of a host exceed its share of a turn, the rest is deferred to the next turn. Its channel is not read until then, so
+that the SSH window makes its sender wait. All deferred work of a turn shares ``TURN_SECONDS``. So a host that floods the hub
 delays the others by a few milliseconds per turn.
 """
 

@@ -1,9 +1,9 @@
 """Source files that a function of the program that uses the library needs on the target: its module and what that imports.
 
-The sources are read for their import statements, at the top and inside functions alike; nothing is imported to find out.
-What the standard library has, every Python brings itself; what is no Python source (an extension module) cannot travel, and
-the target may have its own. Nor does pmitogen travel: there, its public names are placeholders (see
-target/payload/remote_call.py), so that a program may import it at its top.
+The import statements are found by parsing the sources, at the top and inside functions alike; nothing is imported for this.
+Modules of the standard library are not sent, because every Python has them. Extension modules cannot be sent; the target may have
+its own. pmitogen is not sent either: on the target its public names are placeholders (see target/payload/remote_call.py), so that
+a program may import it at its top.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import cast
 from pmitogen.errors import UsageError
 from pmitogen.hub import bootstrap
 
-MAIN = "pmitogen_caller_main"  # the program's own script travels under this name, so its guard stays shut
+MAIN = "pmitogen_caller_main"  # the name of the program's own script on the target: not __main__, so that its guard is false
 _NOT_SENT = sys.stdlib_module_names | {"pmitogen"}
 
 
 def collect(function: Callable[..., object]) -> tuple[str, str, dict[str, bytes]]:
-    """Return (module name there, name in the module, {path: source, its caller too}). Raises UsageError where there is none."""
+    """Return (name of the module on the target, name in the module, {path: source}). Raises UsageError without a source."""
     module, qualname, files = _collect(function)
     placeholders = bootstrap.module_source("pmitogen.target.payload", "remote_call").encode()
     return module, qualname, {**files, "pmitogen/target/payload/remote_call.py": placeholders}

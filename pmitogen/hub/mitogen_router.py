@@ -1,12 +1,12 @@
 """A Mitogen router that answers nothing and forwards nothing.
 
-Mitogen's own master serves modules, allocates contexts, accepts routes and logs from below. None of that is needed here,
-and a target may be hostile; so this is the *core* router with its one handler removed and only two handles added, on which
-a host's frames arrive. The stream has checked every message's header before (protocol/mitogen_messages.py); the core checks
-source and authority once more. No message is ever forwarded from one host to another: the routing table is consulted for our own
-messages alone.
+Mitogen's own master serves modules, allocates contexts, and accepts routes and logs from its children. None of that is needed
+here, and a target may be hostile. So this is the *core* router with its one handler removed and only two handles added, on which
+a host's frames arrive. The stream has already checked every message's header (protocol/mitogen_messages.py); the core checks
+source and authority once more. No message is forwarded from one host to another: the routing table is used for messages of the
+hub only.
 
-What arrives is parsed as frames (bounded, JSON); nothing is unpickled.
+Messages are parsed as frames (bounded, JSON); nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("pmitogen.hub")
 
 OnMessage = Callable[[int, bytes, bool], None]
-"""(context's number, data, whether packed), on the I/O thread."""
+"""Called with (context ID, data, whether the data is packed), on the I/O thread."""
 
 
 class Router(mitogen.core.Router):  # type: ignore[misc]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("pmitogen.hub")
 TAIL_SIZE = 2048  # bytes before the marker that are stored, more than a marker has
 MAX_PREAMBLE = 16 << 20  # bytes before the marker: all of them pass through the I/O thread
-MAX_STDERR = 16 << 20  # bytes of what the interpreter itself writes there; commands have pipes of their own
+MAX_STDERR = 16 << 20  # bytes that the interpreter itself writes on stderr; commands have their own pipes
 
 
 class DrainEvent:
@@ -51,8 +51,8 @@ class DrainEvent:
     def watch(self, buffer: InputBuffer) -> None:
         """Become the event of *buffer*. Any thread.
 
-        Paramiko sets the event at once, under the buffer's lock, if there is data already; on the I/O thread
-        that would do the work at once as well, and wait for that very lock. So the first work is scheduled here, after it.
+        If there is data already, Paramiko sets the event at once, under the buffer's lock. On the I/O thread that would also do
+        the work at once, which waits for the same lock. So the first work is scheduled here, after the lock is released.
         """
         self._pending = True
         buffer.set_event(cast("threading.Event", self))

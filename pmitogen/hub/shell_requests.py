@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pmitogen.transport.sessions import exec_command
 
 LOG = logging.getLogger("pmitogen.hub")
-START_TIMEOUT = 1.0  # seconds for a command that is to be killed to tell its process
+START_TIMEOUT = 1.0  # seconds for a command that is to be killed to print its pid
 CLOSE_TIMEOUT = 3.0  # seconds for another session to kill a command
 KILL_TIMEOUT = 4.0  # seconds for a killed command to end before its channel is closed
 NO_SHELL = "modules need a login shell that can run /bin/sh; the raw module works without"

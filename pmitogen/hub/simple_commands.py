@@ -1,9 +1,9 @@
-"""Commands of the library on a host that has been asked for nothing else: in a session each, without waiting for a Python there.
+"""Commands of the library on a host where Python is not needed otherwise: each in its own session, without starting Python.
 
-A text for ``/bin/sh`` goes out as one line for the login shell, whichever that is. ``/bin/sh`` first writes a marker to both
-streams: what came earlier, from the shell's start-up files, is no output of the command. The marker on stderr has the number of
-the process, which is that of its process group as well, so that another session can kill the group: sshd passes no signal on to
-a root login. Without a marker the command has not run; Python then runs it.
+A text for ``/bin/sh`` is sent as one line that any login shell understands. ``/bin/sh`` first writes a marker to both streams:
+output before it, from the shell's start-up files, does not belong to the command. The marker on stderr contains the pid, which is
+also the ID of its process group. So another session can kill the group: sshd sends no signal in a root login. Without a marker
+the command has not run; Python then runs it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ENCODED = 'PMITOGEN=$(printf %b "$0."); exec /bin/sh -c "${PMITOGEN%.}"'
 
 
 def text_of(header: RequestHeader) -> str | None:
-    """The text for ``/bin/sh`` that a request consists of; None if it is no simple command."""
+    """Return the text for ``/bin/sh`` of a request; None if it is not a simple command."""
     argv: Sequence[str] = header.get("argv") or ()
     is_text = len(argv) == 3 and list(argv[:2]) == ["/bin/sh", "-c"]
     if not is_text or len(argv[2]) > MAX_TEXT or any(header.get(name) for name in ("env", "cwd", "tty", "more", "become")):
@@ -55,7 +55,7 @@ class FirstCommands:
 
 
 def line(token: str, text: str) -> str:
-    """The line for the login shell.
+    """Return the line for the login shell.
 
     :param text: characters are bytes, as in a frame.
     """
@@ -68,7 +68,7 @@ def line(token: str, text: str) -> str:
 
 
 def parse(command: str) -> tuple[str, str] | None:
-    """Marker and text of a :func:`line`; None if it is none. For servers that simulate a shell."""
+    """Return the marker and the text of a :func:`line`; None for any other command. For servers that simulate a shell."""
     match = _LINE.fullmatch(command)
     if match is None:
         return None
@@ -79,15 +79,16 @@ def parse(command: str) -> tuple[str, str] | None:
 
 
 def kill_line(process: int) -> str:
-    """A line that sends SIGTERM to a process group, and SIGKILL two seconds later; it does not wait for that."""
+    """Return a line that sends SIGTERM to a process group, and SIGKILL two seconds later, without waiting for that."""
     later = f"(sleep 2; kill -KILL -{process}) </dev/null >/dev/null 2>&1 &"
     return f"exec /bin/sh -c 'kill -TERM -{process} 2>/dev/null && {later}'"
 
 
 class Started:
-    """Removes what came before the markers, and learns the number of the process from them.
+    """Removes the output before the markers, and reads the pid from them.
 
-    A marker is a whole line. Where both streams are one (``exec 2>&1`` in a start-up file), that of stderr comes first on stdout.
+    A marker is a whole line. If both streams are one (``exec 2>&1`` in a start-up file), the marker of stderr comes first on
+    stdout.
     """
 
     def __init__(self, token: str) -> None:

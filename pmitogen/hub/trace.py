@@ -64,7 +64,7 @@ class Trace:
     def request(
         self, host: str, row: int, label: str, created_at: float, target: list[float] | None, totals: Mapping[str, int]
     ) -> None:
-        """Add a request that has just been answered.
+        """Add a request that has been answered.
 
         :param created_at: wall clock in seconds.
         :param target: [seconds before its process, seconds of its process], if the target reported them.

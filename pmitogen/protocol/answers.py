@@ -18,11 +18,11 @@ from pmitogen.protocol.window import Window
 class Answers:
     """The frames that may answer one operation."""
 
-    final: Op  # besides error
-    fields: frozenset[str] = frozenset()  # that the final answer must have, and no others
-    null: bool = False  # whether these may be null
-    streams: tuple[int, ...] = ()  # of out frames
-    consumes: bool = False  # whether data follows it, and credit comes back
+    final: Op  # of the final answer, unless it is ``error``
+    fields: frozenset[str] = frozenset()  # the fields of the final answer: all of these, and no others
+    null: bool = False  # whether these fields may be null
+    streams: tuple[int, ...] = ()  # the streams of ``out`` frames
+    consumes: bool = False  # whether ``data`` frames may follow the request, and ``credit`` answer them
 
 
 PROCESS = Answers(Op.EXIT, streams=(1, 2), consumes=True)

@@ -32,7 +32,7 @@ class HubConnection(Protocol):
         """Send one frame. Raises Error if the hub has ended."""
 
     def receive(self, timeout: float | None = None) -> tuple[Answer, bytes]:
-        """Wait at most *timeout* seconds (None: for ever) for a frame. Raises Error if the hub has ended, TimeoutError."""
+        """Wait at most *timeout* seconds (None: no limit) for a frame. Raises Error if the hub has ended, TimeoutError."""
 
 
 class Source(Protocol):
@@ -95,7 +95,7 @@ class Exchange:
         connection.send({**header, **follows}, inline)
 
     def next(self, timeout: float | None = None) -> Output | Result:
-        """Wait for output or the final answer. Asking again says that the output before has been consumed.
+        """Wait for output or the final answer. The next call acknowledges the output of this one as consumed.
 
         :param timeout: seconds between two frames; None: no limit.
         :raises TimeoutError: the request continues.

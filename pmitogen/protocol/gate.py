@@ -1,8 +1,8 @@
-"""The gate between the hub and one host's agent: every frame of the agent passes here first.
+"""The gate between the hub and one host's agent: it checks every frame of the agent before the hub handles it.
 
-It sees what the hub sends and knows from it what may come back: which accounts there are, which requests are open, and how much
-of each window is under way. Every frame is checked in two steps: its fields against the table (messages_from_agent.py), then
-whether it may be sent now, of this request, by this account (answers.py).
+It notes what the hub sends: the accounts, the open requests, and how much of each window is under way. Each frame of the agent is
+checked in two steps: its fields against the table (messages_from_agent.py), then whether this account may send it now, for this
+request (answers.py).
 
 The agent is trusted as much as the login account is. It names the account whose interpreter sent a frame; an error of
 another account's interpreter ends that interpreter, every other error ends the host.
@@ -62,7 +62,7 @@ class Gate:
     def on_sent(self, header: Mapping[str, Any], body_size: int) -> None:
         """Note a frame that is about to be sent to the agent.
 
-        :raises ProtocolError: if it breaks a window; whoever had it sent is to blame.
+        :raises ProtocolError: if it breaks a window; the client that sent it is at fault.
         """
         op = header["op"]
         if op in REQUESTS:
@@ -90,7 +90,7 @@ class Gate:
                 self.output += request.cost - before
 
     def admit(self, header: dict[str, Any], body_size: int) -> bool:
-        """Check a frame of the agent's. Returns False if it is to be ignored, because it crossed an order to end.
+        """Check a frame from the agent. Returns False if it is to be ignored, because it crossed an order to end.
 
         :raises InterpreterError: the interpreter of an account other than the login account is to be ended.
         :raises ProtocolError: the host is to be ended.
@@ -122,7 +122,7 @@ class Gate:
             request = self._requests.get(header["id"])
             if request is None:
                 raise ProtocolError(f"{op} for request {header['id']}, which is not open")
-            # The agent itself answers for an interpreter that is gone; it says so with an error and without an account.
+            # When an interpreter has ended, the agent itself answers its requests, with an error and without an account.
             if header.get("account", request.account if op == Op.ERROR else 0) != request.account:
                 raise ProtocolError(f"{op} of account {header.get('account', 0)} for a request of account {request.account}")
             before = request.cost

@@ -1,4 +1,4 @@
-"""The first frame on the hub's socket: which pmitogen speaks.
+"""The first frame on the hub's socket: it identifies the pmitogen that the client runs.
 
 Every client begins with ``hello``. The hub compares it with its own; if they differ, it answers the client's requests with one
 ``refused`` frame that says so, and closes the connection. The framing and the operations in ``STABLE`` stay the same in every

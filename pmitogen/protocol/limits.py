@@ -29,7 +29,7 @@ NAME = 256  # LOGIN_NAME_MAX of Linux
 
 # Windows
 FRAME_COST = 256  # bytes of memory that a frame takes besides its body
-WINDOW_SLACK = 1 << 20  # what may be under way beyond the window: a sender looks at it between two frames
+WINDOW_SLACK = 1 << 20  # bytes that may be under way beyond the window: a sender checks it between two frames
 
 __all__ = [
     "CHUNK",

@@ -43,7 +43,7 @@ class MessageType:
 
     @property
     def name(self) -> str:
-        """For people: the operation, and what it does."""
+        """The operation, and its action if it has one, for messages."""
         return self.op if self.action is None else f"{self.op} {self.action}"
 
 
@@ -108,7 +108,7 @@ class Table:
 
 
 def type_shown(value: object) -> str:
-    """The type of a value of a peer's, as JSON calls it."""
+    """The JSON type of a value from a peer."""
     if isinstance(value, (dict, list)):
         return shown(value)
     if isinstance(value, str):
@@ -117,7 +117,7 @@ def type_shown(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """A value of a peer's, short and safe to show."""
+    """A value from a peer, shortened and safe to show."""
     if isinstance(value, (dict, list)):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:

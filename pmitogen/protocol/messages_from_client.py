@@ -135,7 +135,7 @@ class Run(_Run, total=False):
     """Run an Ansible module. Its parameters are the body."""
 
     keywords_size: Annotated[int, Range(0, MAX_BODY)]  # bytes at the end of the body that are further arguments
-    in_turn: bool  # begins when the one before it that is in turn has ended; its body is whole
+    in_turn: bool  # begins when the previous request with ``in_turn`` has ended; has no ``more``
 
 
 class _Exec(_Request):
@@ -174,7 +174,7 @@ class Get(_Request):
 
 
 class Account(_Request):
-    """Ask who the account is."""
+    """Ask for the account's user, home and interpreter."""
 
     op: Literal[Op.FS]
     action: Literal[Fs.ACCOUNT]

@@ -55,7 +55,7 @@ class _Secret(TypedDict):
 class Secret(_Secret, total=False):
     """The answer to ``secret-request``. The secret is the body."""
 
-    reason: str  # there is none, for this reason
+    reason: str  # why there is no secret
 
 
 class Sources(TypedDict):

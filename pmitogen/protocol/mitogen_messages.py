@@ -1,8 +1,8 @@
-"""Mitogen's messages on the channel of one host, as far as an agent sends them.
+"""Read the Mitogen messages that one host's agent sends.
 
 Each has a header of 22 bytes: kind, destination, source, authority, handle, handle for a reply, and size of the data. An agent
-speaks to the hub only (context 0), for itself only, on two handles, and wants no reply. Anything else breaks the protocol: there
-is nothing for the hub to route, to serve or to ignore.
+sends to the hub only (context 0), in its own name only, on two handles, and wants no reply. Anything else breaks the protocol:
+the hub routes, serves and ignores nothing else.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class ChannelMessage(NamedTuple):
 
 
 class ChannelReader:
-    """Cuts what arrives from the agent with number *agent* into messages. Never holds more than one that is incomplete."""
+    """Splits the bytes from the agent with the context ID *agent* into messages. Holds one incomplete message at most."""
 
     def __init__(self, agent: int) -> None:
         self._agent = agent
         self._buffer = bytearray()
-        self._start = 0  # of what is not yet taken
+        self._start = 0  # offset of the next message
 
     def feed(self, data: bytes) -> None:
-        """Take what arrived."""
+        """Add bytes that have arrived."""
         if self._start:
             del self._buffer[: self._start]
             self._start = 0

@@ -51,8 +51,8 @@ STATES = """
 ### States
 
 - A request is *open* from the moment it is sent until its final answer (`error`, or the one in the table). Only the account
-  that it was sent to may answer it, and only while it is open. A request with `no_reply` is never open; its failure is told
-  by one `deferred-error`.
+  that it was sent to may answer it, and only while it is open. A request with `no_reply` is never open; one `deferred-error`
+  reports its failure.
 - An account is *starting* from `start-account` to `hello`, then *up*, until `interpreter-ended`. `hello` comes once; nothing
   comes after `interpreter-ended`. `secret-request` comes only while an account that is entered by a program is starting, once
   for each secret. `account-ended` comes only if `end-account` asked for it.

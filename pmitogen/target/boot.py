@@ -129,7 +129,7 @@ def run_runner(bundle):
     from pmitogen.target import runner
 
     runner.main(in_fd, out_fd, sys.executable, bundle)
-    os._exit(0)  # nothing is left for the interpreter's finalization
+    os._exit(0)  # the interpreter's finalisation has nothing to do
 
 
 def main(bundle):

@@ -9,7 +9,7 @@ run         a Python payload in a forked child (see payload/run.py): ``manifest`
 exec        a program: ``argv``, ``env``, ``tty``; the body is its stdin, ``more``: data frames follow
 put, get    a file, in pieces
 fs          a small operation on files that is done at once (see files.py)
-blobs       contents to store, by hash, and perhaps bytecode that was compiled from them elsewhere
+blobs       contents to store, by hash, and optionally bytecode that was compiled from them elsewhere
 bytecode    send the bytecode that is compiled here, for the runners of further accounts
 start-info  how this account was entered, and by which name the interpreter was called: the files to watch
 data, eof, credit, kill, signal, resize   belong to the job or transfer with the same ``id``
@@ -20,9 +20,9 @@ Each request with an ``id`` gets exactly one answer with the same ``id``: ``exit
 put). If one with ``no_reply`` fails, the next ones of its chain are refused with its message, until one without has reported it.
 
 Once a new interpreter would differ from this one (see freshness.py), or the agent says so (``stale``), every request is refused
-with an error of the kind ``stale``, which has the number of the requests of its chain with ``no_reply`` that were refused before
-it (``refused_count``). Removals are still done, because they undo what was done here. A request with ``even_if_stale`` is done
-unless a request of its chain was refused.
+with an error of the kind ``stale``. Its ``refused_count`` is the number of earlier requests of the chain with ``no_reply`` that
+were refused. Removals are still done, because they undo what was done here. A request with ``even_if_stale`` is done unless a
+request of its chain was refused.
 """
 
 import errno

@@ -16,8 +16,8 @@ The third column holds paths (``~`` is the account's home), a function that retu
 ``tests/ansible/differential/plays``, or a test function.
 
 Watched files are checked with stat(2) before each request. If one has changed, the request is refused, and the hub resends it to
-a new interpreter, account or session (see ``pmitogen/hub/host/stale_interpreters.py``). Running requests are not affected. If
-there are very many files, the last ones are checked less often (``FULL_CHECK_PAUSE``): each check takes 1 to 3 microseconds.
+a new interpreter, account or session (see ``pmitogen/hub/host/stale_interpreters.py``). Running requests are not affected. Each
+check of a file takes 1 to 3 microseconds, so files beyond ``MAX_CHECKED`` are checked less often (``FULL_CHECK_PAUSE``).
 """
 
 import os

@@ -1,10 +1,10 @@
-"""One child process under way: its pipes, its output, and how it ended.
+"""A running child process: its pipes, its output, and its exit.
 
-The runner polls the descriptors in ``fds()`` and calls back; a job answers with frames. Output is gathered and rides on the
-exit frame while it is small; beyond ``CHUNK`` it streams in ``out`` frames under a credit window, and a reader that falls
-behind makes the child wait at its pipe, as it would at any terminal. A job is over when its process has ended, or has said
-that it is about to (StatusReport in payload/run.py), *and* its output has reached its end: over ssh, too, a background process
-that keeps the pipe open keeps the session open; on a terminal, the hang-up ends it.
+The runner polls the descriptors in ``fds()`` and calls back; a job answers with frames. Output of at most ``CHUNK`` bytes is
+sent with the exit frame. More output is streamed in ``out`` frames under a credit window, so a slow reader makes the child wait
+at its pipe. A job is finished when its process has ended, or has reported that it is about to end (StatusReport in
+payload/run.py), *and* its output has reached its end. As over ssh, a background process that keeps the pipe open keeps the job
+open; on a terminal, the hang-up ends it.
 """
 
 import errno
@@ -151,7 +151,7 @@ class Job(object):
             data = b""  # EIO: the last process has closed the terminal
         if not data:
             if self._tty:
-                # Its process may close the terminal just before it ends; a hang-up now would kill it.
+                # Its process may close the terminal shortly before it ends; a hang-up now would kill it.
                 self._closed_tty_fd, self._stdin_fd = fd, None
             else:
                 os.close(fd)

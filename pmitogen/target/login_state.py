@@ -130,7 +130,7 @@ class LoginState(object):
 
     def apply(self):
         # type: () -> None
-        """Restore this state in a child that will execute a program. What cannot be restored is left as it is."""
+        """Restore this state in a child that will execute a program. A value that cannot be restored is left unchanged."""
         if self._umask is not None:
             os.umask(self._umask)
         ignored = self.ignored_signals()

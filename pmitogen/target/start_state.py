@@ -4,7 +4,7 @@ The current directory may be another account's: it passes through sudo, su and d
 
 - for ``-c``. Python 3.13 imports modules of its own (``linecache``) after that, before our first statement; PYTHONSAFEPATH
   (Python 3.11) prevents it. Older ones import nothing before that statement, which removes it.
-- for each empty or relative entry of PYTHONPATH. These count for the interpreter's very first imports (``encodings``, ``site``).
+- for each empty or relative entry of PYTHONPATH. These apply to the interpreter's first imports (``encodings``, ``site``).
 
 So code that starts an interpreter changes these variables for it. stage0 restores their values, for the programs that modules
 start.

@@ -6,7 +6,7 @@ from pmitogen.protocol.framing import Frame, Header, Json, Send
 
 __all__ = ["Bundle", "Bytecode", "Frame", "Header", "Json", "Manifest", "Module", "Report", "Send", "StartInfo", "Task"]
 
-Bundle = Dict[str, Json]  # what an interpreter was started with: see boot.py
+Bundle = Dict[str, Json]  # files and parameters that an interpreter is started with: see boot.py
 Manifest = Dict[str, str]  # path in an archive -> hash of the content
 Module = Tuple[str, bool]  # path in an archive, and whether it is a package
 Bytecode = Tuple[str, str, bytes]  # hash of the source, path in the archive, marshalled code

@@ -1,4 +1,4 @@
-"""Scripted answers: which command gets which output."""
+"""Scripted answers to commands."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Rule:
 def login(line: str) -> Answer | None:
     """The answer to a command with which pmitogen logs in; None: *line* is another command.
 
-    It finds no Python, and so sends each later command by itself; and its home directory is the root of the files.
+    The answer says that there is no Python, so that each later command is sent by itself, and that the home directory is ``/``.
     """
     if line == "echo ~":
         return Answer(b"/\n")

@@ -35,7 +35,7 @@ from pmitogen.util.peer_text import escape
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Stages:
-    """Seconds that each stage of connecting took; None: the stage was not needed."""
+    """Seconds for each stage of connecting; None: the stage was not needed."""
 
     resolve: float | None = None
     tcp: float | None = None
@@ -276,7 +276,7 @@ class Connection:
     def _forward_agent(self, channel: Channel) -> None:
         path = agent_forwarding.socket_path(self.settings)
         if path is None:
-            return  # as ssh: without an agent here there is nothing to forward
+            return  # as with ssh: without a local agent there is nothing to forward
         with self._lock:
             if self._agent is None:
                 self._agent = agent_forwarding.AgentForwarder(self._transport, path, self._transport.session_binding(), self.peer)

@@ -1,9 +1,9 @@
 """Time limits for each step of a login, as in ssh.
 
-ssh's ConnectTimeout ends with the server's version: it limits each attempt at an address, and what is left of it the lines up
-to the version (``ssh_connect_direct``, ``kex_exchange_identification``). After that ssh waits for each packet as long as
-ServerAliveInterval times ServerAliveCountMax (``ssh_packet_set_timeout``), or for ever where that is not set. A play must not
-wait for ever, so there the limit is a little more than the time after which sshd itself ends a login (LoginGraceTime, 120 s).
+ssh's ConnectTimeout limits each attempt at an address, and then the time until the server has sent its version
+(``ssh_connect_direct``, ``kex_exchange_identification``). After that ssh waits for each packet as long as ServerAliveInterval
+times ServerAliveCountMax (``ssh_packet_set_timeout``), and without limit if that is not set. A play must not wait without limit,
+so there the limit is a little more than the time after which sshd itself ends a login (LoginGraceTime, 120 s).
 """
 
 from __future__ import annotations

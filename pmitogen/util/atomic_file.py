@@ -14,7 +14,7 @@ from typing import IO
 
 from pmitogen.util import trusted_path
 
-KEPT_MODE = 0o1777  # what a replaced file keeps of its mode: a write in place clears setuid and setgid, too
+PRESERVED_MODE_BITS = 0o1777  # of a replaced file: a write in place clears setuid and setgid, too
 
 MAX_NAME = 64  # characters of the file's name that the temporary name repeats
 
@@ -100,7 +100,7 @@ def _copy_metadata(descriptor: int, path: str, mode: Callable[[], int]) -> None:
         return
     with contextlib.suppress(PermissionError):
         os.fchown(descriptor, old.st_uid, old.st_gid)
-    os.fchmod(descriptor, old.st_mode & KEPT_MODE)
+    os.fchmod(descriptor, old.st_mode & PRESERVED_MODE_BITS)
 
 
 def current_umask() -> int:

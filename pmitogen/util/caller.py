@@ -49,7 +49,7 @@ class CallerEnvironment:
 
     @classmethod
     def current(cls) -> CallerEnvironment:
-        """Return that of this process now; the same object as before if nothing has changed, in forked processes too."""
+        """Return this process's environment now; if nothing has changed, the same object as before, in forked processes too."""
         global _last
         environ, directory, umask = dict(os.environ), current_directory(), current_umask()
         if _last is None or (_last.directory, _last.umask, _last.environ) != (directory, umask, environ):
@@ -73,7 +73,7 @@ class CallerEnvironment:
                 and isinstance(umask, int)
             ):
                 return cls(environ, directory, umask & 0o777)
-        raise UsageError("the environment of a caller is malformed")
+        raise UsageError("invalid environment of a caller")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CallerEnvironment) and self.digest == other.digest

@@ -1,4 +1,4 @@
-"""Optional dependencies: which packages the extras of pyproject.toml install, and whether they are there."""
+"""Optional dependencies: the module that each extra of pyproject.toml installs, and whether it is installed."""
 
 from __future__ import annotations
 

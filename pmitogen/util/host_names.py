@@ -1,4 +1,4 @@
-"""Host names that the resolver refuses with a ``UnicodeError``, because any text of a user or a peer may be used as a name."""
+"""Invalid host names: the resolver raises ``UnicodeError`` for some texts, and a user or a peer may give any text as a name."""
 
 from __future__ import annotations
 

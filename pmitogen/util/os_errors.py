@@ -53,11 +53,11 @@ _CLASSES: dict[str, type[RemoteOSError]] = {
 
 
 def os_error(message: str, code: str, text: str | None = None, path: str | None = None) -> RemoteOSError:
-    """The exception for an error of the host's.
+    """Return the exception for an error of the host's system.
 
     :param message: the whole line, with host and path.
     :param code: its name, such as ``ENOENT``; one that is unknown here counts as EIO.
-    :param text: the host's own words; None: this machine's.
+    :param text: the host's own text; None: this machine's text for *code*.
     :param path: the file; None: unknown.
     """
     value = getattr(errno, code, None)

@@ -1,4 +1,4 @@
-"""Sizes of files and transfers, and numbers of things, for people."""
+"""Format sizes, the progress of transfers, and counts, for users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suggest what a misspelt word may have been meant to be."""
+"""Suggest a valid name for a misspelt one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A limit of how often something may happen: so many at once, and so many a second after that."""
+"""Rate limit: a burst of events at once, and then a number of events per second."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """Paths that another user of this machine cannot have prepared.
 
-In a directory that several users may write to (``/tmp``), or that belongs to another user, others can plant a link, a hard
-link or a file under a name that is about to be used. The rules here are the kernel's own (``fs.protected_symlinks``,
+If several users may write to a directory (``/tmp``), or it belongs to another user, others can plant a link, a hard link or a
+file under a name that is about to be used. The rules here are the kernel's own (``fs.protected_symlinks``,
 ``protected_regular`` and ``protected_hardlinks`` in proc(5)), which are off on some systems:
 
-- a link is followed only if it belongs to this user or root, or is in a directory that no other user can write to;
-- an existing file is used only if it belongs to this user or root, or to the owner of a directory that no other user can write
-  to, and in a directory that others can write to only if it has no other name.
+- A link is followed only if it belongs to this user or root, or is in a directory that no other user can write to.
+- An existing file is used only if it belongs to this user or root, or to the owner of a directory that no other user can write
+  to. In a directory that others can write to, it must also have no other name.
 
 In the user's own directories links work as usual: a known_hosts that is a link stays one. Standard library only.
 """
@@ -125,7 +125,7 @@ def open_to_write(real: str, flags: int, mode: int) -> int:
 
 
 def _waits_for_a_reader(path: str, directory: os.stat_result) -> bool:
-    """Return True if *path* is a pipe of a trusted user. Another user's may block for ever: raises UntrustedPath for it."""
+    """Return True if *path* is a pipe of a trusted user. Raises UntrustedPath for another user's: it may block forever."""
     try:
         found = os.lstat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Threads that are shared: short pieces of work that may block, for many connections of which few are busy at a time."""
+"""Shared threads for short pieces of work that may block, for many connections of which few are busy at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IDLE_TIMEOUT = 5.0  # seconds that a thread waits for more work before it ends
 class WorkerThreads:
     """As many threads as there is work at the same time; work that blocks delays no other. Thread-safe.
 
-    ``concurrent.futures.ThreadPoolExecutor`` is no substitute: the end of the program waits for its threads, and one may be
+    ``concurrent.futures.ThreadPoolExecutor`` cannot replace it: the end of the program waits for its threads, and one may be
     blocked by a peer that reads nothing.
     """
 
@@ -50,7 +50,7 @@ class WorkerThreads:
                     raise
 
     def close(self) -> None:
-        """End the threads as soon as they have no work. What is submitted later is still done. Never blocks."""
+        """End the threads as soon as they have no work. Work that is submitted later is still done. Never blocks."""
         with self._changed:
             self._idle_timeout = 0
             self._changed.notify_all()

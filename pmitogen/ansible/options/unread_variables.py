@@ -31,7 +31,7 @@ def find(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def warnings(found: Mapping[str, Any], option: Callable[[str], Any]) -> list[str]:
-    """Return a line for each variable that *find* found and that differs from the option in use.
+    """Return a line for each variable in a result of :func:`find` that differs from the option in use.
 
     :param option: returns the value of an option by its name.
     """

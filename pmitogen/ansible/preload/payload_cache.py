@@ -8,10 +8,10 @@ A payload is restored only if Ansible would build the same again: its source fil
 unchanged time stamps, and no ``module_utils`` may replace ansible-core's. It is stored only if it was built from files of
 ansible-core and of the module's collection. It contains no data of a task: parameters are added later.
 
-Payloads are code that runs on targets. So the directory must belong to the user and be closed to all others, and each payload
-must be complete, and a regular file with one name that no other user can write to. Ansible's own cache uses pickle; this one
-uses JSON and an archive, from which a new pickle is written for Ansible. ``PMITOGEN_PRELOAD=0`` disables the cache. It needs
-ansible-core 2.19 or later.
+Payloads are code that runs on targets. So the directory must belong to the user and be closed to all others. Each payload must be
+complete, and a regular file with one name that no other user can write to. Ansible's own cache uses pickle; this one uses JSON
+and an archive, from which a new pickle is written for Ansible. ``PMITOGEN_PRELOAD=0`` disables the cache. It needs ansible-core
+2.19 or later.
 """
 
 from __future__ import annotations

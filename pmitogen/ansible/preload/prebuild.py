@@ -1,9 +1,10 @@
 """Build payloads ahead of time on an idle processor, with Ansible's own builder and into its own cache of this run.
 
-Ansible needs a tenth of a second to build the first payload of each module, because it reads the module's imports and theirs;
-later tasks find the payload in a cache among the run's temporary files. Most tasks of a run are sequential, so the run waits for
-each build. Here the first worker, once its own payload is sent, forks a process that predicts the modules from the playbook's
-text, and calls the builder for each. A worker that needs a payload before it is built builds it itself, under Ansible's own lock.
+Ansible needs a tenth of a second to build the first payload of each module, because it reads all direct and indirect imports of
+the module. Later tasks find the payload in a cache among the run's temporary files. Most tasks of a run are sequential, so the
+run waits for each build. Here the first worker, once its own payload is sent, forks a process that predicts the modules from the
+playbook's text, and calls the builder for each. A worker that needs a payload before it is built builds it itself, under
+Ansible's own lock.
 
 Only modules of ansible-core are built: in the cache they have other names than modules of a role's ``library``. If a role or a
 playbook has ``module_utils``, which may replace ansible-core's, none are built. ``PMITOGEN_PRELOAD=0`` disables this.

@@ -39,7 +39,7 @@ TIMEOUT = 60.0  # seconds for one answer
 
 
 def run(argv: Sequence[str]) -> int:
-    """The command. Returns the exit status: 0, 1 if something failed, 2 if there is no agent."""
+    """Run the command. Returns the exit status: 0, 1 if something failed, 2 if there is no agent."""
     if list(argv) in [["--help"], ["-h"]]:
         sys.stdout.write(USAGE)
         return 0
@@ -102,7 +102,7 @@ def _list(agent: SSHAgentClient, flags: dict[str, str]) -> int:
         try:
             print(f"{show.bits(key.blob)} {show.digest_text(key.blob, hash_name)} {comment} ({show.kind(key.blob)})")
         except DecodeError as error:
-            _say(f"a key of the agent's is damaged: {error}")
+            _say(f"the agent has a damaged key: {error}")
     if keys:
         sys.stdout.flush()
         return 0
@@ -185,7 +185,7 @@ def _open(path: str, known: list[Secret], confirm: bool) -> PrivateKey:
         ask = find_asker()
         if error.passphrase is None or ask is None:
             raise
-    # Programs that answer prompts, such as AWX and ansible-runner, recognise these two of ssh-add, and give up at the second.
+    # AWX and ansible-runner recognise these two prompts of ssh-add: they answer the first, and give up at the second.
     prompt = f"Enter passphrase for {path}{suffix}: "
     while answer := ask(prompt, False):
         try:

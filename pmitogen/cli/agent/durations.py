@@ -11,7 +11,7 @@ MAX_SECONDS = (1 << 31) - 1
 
 
 def parse(text: str, flag: str) -> int:
-    """Seconds. Raises UsageError."""
+    """Return a lifetime in seconds. *flag*: names it in the message. Raises UsageError."""
     total = 0
     if text.isascii() and re.fullmatch(r"(?:[0-9]{1,10}[smhdwSMHDW]?)+", text):
         total = sum(int(number) * _UNITS[unit.lower()] for number, unit in re.findall(r"([0-9]+)([a-zA-Z]?)", text))

@@ -1,4 +1,4 @@
-"""Private keys in the form in which the agent protocol carries them. Source: RFC 9987, section 3.2."""
+"""Encode and decode private keys as in the agent protocol. Source: RFC 9987, section 3.2."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_RSA_BITS = 16384  # OpenSSH's own limit
 
 
 def encode(key: PrivateKey, key_fields: bytes, cert: bytes | None) -> bytes:
-    """The fields of an ADD_IDENTITY, up to the comment. *key_fields*: type and numbers, as in a key file."""
+    """Return the fields of ADD_IDENTITY up to the comment. *key_fields*: type and numbers, as in a key file."""
     if cert is None:
         return key_fields
     raw = key.cryptography_key
@@ -34,7 +34,7 @@ def encode(key: PrivateKey, key_fields: bytes, cert: bytes | None) -> bytes:
 
 
 def decode(reader: PacketReader) -> tuple[bytes, PrivateKey]:
-    """Read a key; returns the blob that it is offered by, and the key. Raises DecodeError if its parts do not fit each other."""
+    """Read a key. Returns the blob to list it under, and the key. Raises DecodeError if its parts do not belong together."""
     name = reader.text()
     cert = reader.string() if public_key.is_certificate(name) else None
     try:

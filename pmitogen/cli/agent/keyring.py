@@ -1,6 +1,6 @@
-"""The keys of an agent: in memory alone, each with its lifetime. No I/O.
+"""The keys of an agent: in memory only, each with its lifetime. No I/O.
 
-One lock guards everything; no method blocks, except that a wrong passphrase at unlocking costs time.
+One lock guards all of it. No method blocks, except that unlocking with a wrong passphrase is delayed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ UNLOCK_DELAY, MAX_UNLOCK_DELAY = 0.1, 10.0  # seconds, for each wrong passphrase
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeldKey:
-    """One identity. *blob* is the public key, or the certificate that it is offered by."""
+    """One identity. *blob* is the public key, or the certificate with it."""
 
     blob: bytes
     key: PrivateKey
@@ -30,7 +30,7 @@ class HeldKey:
 
 
 class Keyring:
-    """All identities of an agent, in the order in which they were added. Thread-safe."""
+    """The identities of an agent, in the order in which they were added. Thread-safe."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -53,36 +53,36 @@ class Keyring:
             return True
 
     def all(self) -> list[HeldKey]:
-        """All that have not expired."""
+        """Return the keys that have not expired."""
         with self._mutex:
             self._forget_expired()
             return list(self._keys.values())
 
     def find(self, blob: bytes) -> HeldKey | None:
-        """The one with that blob."""
+        """Return the key with this blob, or None."""
         with self._mutex:
             self._forget_expired()
             return self._keys.get(blob)
 
     def remove(self, blob: bytes) -> bool:
-        """Forget one; False if it is not there."""
+        """Remove the key with this blob. Returns False if there is none."""
         with self._mutex:
             return self._keys.pop(blob, None) is not None
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all keys."""
         with self._mutex:
             self._keys.clear()
 
     def next_expiry(self) -> float | None:
-        """Forget what has expired; seconds until the next one does, or None."""
+        """Remove expired keys. Returns the seconds until the next one expires, or None."""
         with self._mutex:
             self._forget_expired()
             ends = [held.expires for held in self._keys.values() if held.expires is not None]
             return max(0.0, min(ends) - time.monotonic()) if ends else None
 
     def lock(self, passphrase: bytes) -> bool:
-        """Lock it; False if it is locked already."""
+        """Lock the agent. Returns False if it is locked already."""
         with self._mutex:
             if self._lock_hash is not None:
                 return False
@@ -90,7 +90,7 @@ class Keyring:
             return True
 
     def unlock(self, passphrase: bytes) -> bool:
-        """Unlock it; False, after a while, for a wrong passphrase."""
+        """Unlock the agent. Returns False, after a delay, for a wrong passphrase."""
         with self._mutex:
             if self._lock_hash is None:
                 return False

@@ -31,7 +31,7 @@ class BadUsage(UsageError):
 
 
 def run(argv: Sequence[str]) -> int:
-    """The command. Returns the exit status: 0, or 1 for every failure."""
+    """Run the command. Returns the exit status: 0, or 1 for every failure."""
     if list(argv) in [["--help"], ["-h"]]:
         sys.stdout.write(USAGE)
         return 0
@@ -83,7 +83,7 @@ def _lifetime(text: str) -> int:
 
 @contextlib.contextmanager
 def _listen(path: str | None) -> Iterator[tuple[socket.socket, str]]:
-    """Return a listening socket that only this account can reach, in a directory of its own or at *path*."""
+    """Yield a listening socket that only this account can reach, in a new private directory or at *path*, and its path."""
     directory = None
     if path is None:
         directory = tempfile.mkdtemp(prefix="ssh-")
@@ -105,9 +105,9 @@ def _listen(path: str | None) -> Iterator[tuple[socket.socket, str]]:
 
 
 def _start(listener: socket.socket, path: str, lifetime: int | None, command: list[str], csh: bool) -> int:
-    """Fork: the child is the agent. The parent prints where it is, or becomes the command."""
+    """Fork: the child becomes the agent. The parent prints the agent's variables, or executes *command*."""
     parent = os.getpid()
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the child can clean up after itself
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the child can remove its socket at a signal
     pid = os.fork()
     if pid == 0:
         status = 1

@@ -1,6 +1,6 @@
 """The agent's answer to each message of a client. Source: RFC 9987; PROTOCOL.agent of OpenSSH for the extensions.
 
-The server has checked the client's uid: it is the account itself, or root. A message is a value in, a value out.
+The server has checked that the client runs as this account or as root. No I/O: a message is an argument, its answer a result.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Confirm = Callable[[str], bool]
 
 
 class ClientConnection:
-    """The messages of one connection. One thread."""
+    """Answers the messages of one connection. One thread."""
 
     def __init__(self, keyring: Keyring, confirm: Confirm, lifetime: int | None) -> None:
         self._keyring = keyring
@@ -54,7 +54,7 @@ class ClientConnection:
         }
 
     def answer(self, message: bytes) -> bytes:
-        """The answer to one message, both without their length."""
+        """Return the answer to one message, both without their length."""
         reader = PacketReader(message)
         try:
             kind = reader.byte()
@@ -82,7 +82,7 @@ class ClientConnection:
             return bytes([FAILURE])
         algorithm = held.key.name
         if algorithm == "ssh-rsa":
-            if flags not in _RSA_FLAGS:  # it asks for SHA-1, which is not safe any more
+            if flags not in _RSA_FLAGS:  # the client asks for SHA-1, which is no longer safe
                 return bytes([FAILURE])
             algorithm = _RSA_FLAGS[flags]
         elif flags:

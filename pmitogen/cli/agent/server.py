@@ -1,7 +1,7 @@
-"""The socket of an agent: accepts its own account's programs alone, a thread for each.
+"""The socket of an agent: accepts programs of its own account, with one thread for each.
 
-Who may connect: processes of this account and of root, by the kernel's word (SO_PEERCRED) besides the socket's mode. The number
-of clients, the size of a message and the time that one may take to arrive are bounded.
+Processes of this account and of root may connect: the kernel reports the peer's uid (SO_PEERCRED), and the socket's mode excludes
+others as well. The number of clients, the size of a message and the time for its arrival are bounded.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from pmitogen.util.streams import read_exactly
 
 MAX_CLIENTS = 128
 MESSAGE_TIMEOUT = 30.0  # seconds from a message's first byte to its last, and for its answer
-PARENT_INTERVAL = 10.0  # seconds between looks at whether the command still runs, where the system has no pidfd
+PARENT_INTERVAL = 10.0  # seconds between checks that the command still runs, on systems without pidfd
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Stop(Exception):
-    """A signal ends the agent."""
+    """A signal that ends the agent has arrived."""
 
 
 class Server:
-    """Serves *listener* until a signal ends it, or the process *parent* does."""
+    """Serves *listener* until a signal arrives or the process *parent* ends."""
 
     def __init__(self, listener: socket.socket, lifetime: int | None, parent: int | None) -> None:
         self._listener = listener
@@ -43,7 +43,7 @@ class Server:
         self._parent = parent
         self._keyring = Keyring()
         self._places = threading.BoundedSemaphore(MAX_CLIENTS)
-        self._asking = threading.Lock()  # one question at a time on the person's screen
+        self._asking = threading.Lock()  # the user is asked one question at a time
 
     def run(self) -> None:
         """Serve. Main thread."""
@@ -73,7 +73,7 @@ class Server:
         return True
 
     def _timeout(self, parent_watched: bool) -> float | None:
-        """Milliseconds until something is to be looked at."""
+        """Return the milliseconds until the next check of the parent or the lifetimes; None: no limit."""
         expiry = self._keyring.next_expiry()
         waits = [] if expiry is None else [expiry]
         if self._parent is not None:
@@ -123,7 +123,7 @@ class Server:
 
 
 def _receive(connection: socket.socket) -> bytes | None:
-    """One message without its length; None at the end, or where it is too long."""
+    """Return one message without its length; None at the end of the connection, or if the message is too long."""
     connection.settimeout(None)
     head = connection.recv(1)
     connection.settimeout(MESSAGE_TIMEOUT)

@@ -34,15 +34,15 @@ _REFUSED = {
 
 
 class BadUsage(UsageError):
-    """A command line after whose message the usage is printed. An empty message: the usage alone."""
+    """An invalid command line; the usage is printed after the message. An empty message: the usage alone."""
 
 
 class FatalUsage(UsageError):
-    """A command line that ends the command with status 255."""
+    """An invalid command line; the exit status is 255."""
 
 
 class InvalidURI(UsageError):
-    """A source or target in the form of a URI that is none. The program's name is not printed before the message."""
+    """An invalid URI as source or target. The program's name is not printed before the message."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""A throw-away SSH server on loopback, made of Paramiko: for ``pmitogen demo``, ``pmitogen.testing``, and our own tests.
+"""A temporary SSH server on loopback, based on Paramiko, for ``pmitogen demo``, ``pmitogen.testing`` and pmitogen's own tests.
 
-It lets in whoever holds one key (or, if asked, one password), and runs commands as the user it runs as, through
-``/bin/sh -c``, as sshd would: three pipes or a PTY, environment requests, exit status or signal, SFTP. It listens on loopback
-only and ends with its process; nothing about it is hardened beyond that, so it is no server for anything else.
+It accepts one key and, optionally, one password. It runs commands as its own user, through ``/bin/sh -c`` as sshd does: with
+three pipes or a PTY, environment requests, an exit status or signal, and SFTP. It listens on loopback only and ends with its
+process. It has no further protection, so do not use it for any other purpose.
 
 Threads: one accepts, one waits for each connection's end, and each command has one for each of its streams. A command's processes
-are a session of their own, and are killed as a group when its connection ends.
+are in a session of their own, and are killed as a group when its connection ends.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class Plan:
 
 
 class DemoServer:
-    """``with DemoServer(host_key, user_key) as server:`` serves on ``server.address``, ``server.port`` meanwhile.
+    """``with DemoServer(host_key, user_key) as server:`` serves on ``server.address``, ``server.port`` during the block.
 
-    *host_key* is what the server shows; *user_key* (its public half) and, if given, *password* are what it accepts, for any
-    user name. ``connections`` and ``sessions`` count logins and commands.
+    *host_key*: the server's key. *user_key* (its public half), *password*: accepted for any user name; None: no password.
+    ``connections`` and ``sessions`` count logins and commands.
     """
 
     def __init__(self, host_key: paramiko.PKey, user_key: paramiko.PKey, password: str | None = None) -> None:
@@ -90,7 +90,7 @@ class DemoServer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Closes everything, kills every command, and waits for the threads (a few seconds at most)."""
+        """Close all connections, kill every command, and wait for the threads (a few seconds at most)."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
         self._socket.close()
@@ -114,7 +114,7 @@ class DemoServer:
             thread.start()
 
     def _serve(self, link: socket.socket) -> None:
-        """One connection, from handshake to end."""
+        """Serve one connection, from the handshake to its end."""
         greeting = self.greet()
         if greeting == "close":
             link.close()
@@ -152,7 +152,7 @@ class DemoServer:
         return Plan(["/bin/sh"] if command is None else ["/bin/sh", "-c", command])
 
     def files(self, login: paramiko.ServerInterface) -> paramiko.SFTPServerInterface:
-        """Return what serves the files of a new SFTP session. The session's thread."""
+        """Return the object that serves the files of a new SFTP session. The session's thread."""
         return FileServer(login)
 
     def count_connection(self) -> None:
@@ -165,7 +165,7 @@ class DemoServer:
 
 
 class _Login(paramiko.ServerInterface):
-    """Paramiko asks this about one connection, on that connection's thread."""
+    """Paramiko's interface for the decisions about one connection. Called on that connection's thread."""
 
     def __init__(self, server: DemoServer, transport: _Transport, refuses: bool) -> None:
         self._server = server
@@ -239,7 +239,7 @@ class _Login(paramiko.ServerInterface):
 
 
 class _Transport(paramiko.Transport):
-    """Tells when the answer to a request is on its way: Paramiko sends it after the request's handler has returned."""
+    """Calls a function when the answer to a request is sent: Paramiko sends it after the request's handler has returned."""
 
     def __init__(self, link: socket.socket) -> None:
         super().__init__(link)
@@ -282,13 +282,13 @@ class _Command:
         self._thread.join(5)
 
     def kill(self) -> None:
-        """Kills the command's process group, if it still runs."""
+        """Kill the command's process group, if it still runs."""
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _carry(self) -> None:
-        """Until the command has ended and all it wrote is sent."""
+        """Copy the streams until the command has ended and all its output is sent."""
         senders: list[Callable[[bytes], None]] = [self._channel.sendall, self._channel.sendall_stderr]
         pumps = [
             threading.Thread(target=self._pump_out, args=pair, name="demo-out", daemon=True)
@@ -300,7 +300,7 @@ class _Command:
         code = self._process.wait()
         for thread in pumps:
             thread.join()
-        self.granted.wait(_GRANTED)  # or its end would be told before its beginning
+        self.granted.wait(_GRANTED)  # otherwise its exit status could be sent before the answer to its request
         if self._drops_connection and self._channel.transport is not None:
             self._channel.transport.close()
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
@@ -315,14 +315,14 @@ class _Command:
         while True:
             try:
                 data = os.read(descriptor, _CHUNK)
-            except OSError:  # EIO: nobody has the PTY open any more
+            except OSError:  # EIO: no process has the PTY open any more
                 return
             if not data:
                 return
             try:
                 send(data)
             except (OSError, EOFError):
-                self.kill()  # nobody listens
+                self.kill()  # the client is gone
                 return
 
     def _pump_in(self) -> None:
@@ -367,7 +367,7 @@ def _environment(request: _Request) -> dict[str, str]:
 
 
 def _spawn(argv: list[str], request: _Request) -> tuple[subprocess.Popen[bytes], int, list[int]]:
-    """Starts the command; returns it, the descriptor of its input, and those of its outputs (of a PTY, one for all)."""
+    """Start the command. Returns it, the descriptor of its input, and those of its outputs (of a PTY, one for all)."""
     env = _environment(request)
     home = env["HOME"] if os.path.isdir(env["HOME"]) else "/"
     if request.size is None:
@@ -375,7 +375,7 @@ def _spawn(argv: list[str], request: _Request) -> tuple[subprocess.Popen[bytes],
         process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=env, cwd=home, start_new_session=True)
         assert process.stdin and process.stdout and process.stderr
         files = (process.stdin, process.stdout, process.stderr)
-        descriptors = [os.dup(file.fileno()) for file in files]  # ours to close, whatever the file objects do
+        descriptors = [os.dup(file.fileno()) for file in files]  # copies, which the file objects do not close
         for file in files:
             file.close()
         return process, descriptors[0], descriptors[1:]

@@ -1,4 +1,4 @@
-"""The demo server's SFTP: this machine's files, as the user it runs as, through Paramiko's SFTP server."""
+"""SFTP of the demo server: serves this machine's files as the server's user, through Paramiko's SFTP server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _coded(action: Callable[[], object]) -> int:
-    """Does it; returns SFTP's code for how that went."""
+    """Call *action*. Returns the SFTP status code for its result."""
     try:
         action()
     except OSError as error:
@@ -52,7 +52,7 @@ class _Handle(SFTPHandle):
 
 
 def _set(target: str | int, attr: SFTPAttributes) -> None:
-    """Sets on a path or descriptor what *attr* holds."""
+    """Set the attributes in *attr* on a path or descriptor."""
     if attr.st_mode is not None:
         os.chmod(target, attr.st_mode & 0o7777)
     if attr.st_size is not None:

@@ -58,7 +58,7 @@ def create(options: Options) -> int:
 
 
 def change_passphrase(options: Options) -> int:
-    """``-p``. Raises UsageError."""
+    """Change the passphrase of a key (``-p``). Raises UsageError."""
     path = options["f"] or ask_path()
     key = passphrases.open_key(path, options["P"], f"Failed to load key {path}", "Enter old passphrase: ")
     print(f"Key has comment '{escape(key.comment)}'", flush=True)
@@ -71,7 +71,7 @@ def change_passphrase(options: Options) -> int:
 
 
 def change_comment(options: Options) -> int:
-    """``-c``. The passphrase stays. Raises UsageError."""
+    """Change the comment of a key and keep its passphrase (``-c``). Raises UsageError."""
     path = options["f"] or ask_path()
     passphrase = _Remembered(options["P"])
     key = passphrase.open(path)
@@ -107,7 +107,7 @@ def _rounds(options: Options) -> int:
 
 
 class _Remembered:
-    """A passphrase for a key that is written again with the same one."""
+    """The passphrase of a key, to write the key again with the same passphrase."""
 
     def __init__(self, given: str | None) -> None:
         self.value = given

@@ -1,6 +1,6 @@
 """Find, remove and hash the entries of a known_hosts file: ``-F``, ``-R``, ``-H``.
 
-Source: do_known_hosts() in ssh-keygen.c of OpenSSH, and hostkeys_foreach_file() in hostfile.c for what an invalid line is.
+Source: do_known_hosts() in ssh-keygen.c of OpenSSH; hostkeys_foreach_file() in hostfile.c defines an invalid line.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Line:
     def matches(self, name: str) -> bool:
         if self.entry is None:
             return False
-        searched = name if self.entry.names.startswith("|") else name.lower()  # of a hash, ssh-keygen minds the case
+        searched = name if self.entry.names.startswith("|") else name.lower()  # as ssh-keygen: case matters for hashed names
         return bool(KnownHosts([self.entry]).lookup(searched))
 
     @property
@@ -47,7 +47,7 @@ class _Line:
 
 
 def find(options: Options) -> int:
-    """``-F``: 0 if the host has an entry, else 1. Raises UsageError."""
+    """Print a host's entries (``-F``). Returns 0 if it has any, else 1. Raises UsageError."""
     name, path = options["F"] or "", _path(options)
     found = [line for line in _lines(path) if line.matches(name)]
     for line in found:
@@ -70,7 +70,7 @@ def find(options: Options) -> int:
 
 
 def remove(options: Options) -> int:
-    """``-R``: remove the host's entries, except those with a marker. Raises UsageError."""
+    """Remove a host's entries, except those with a marker (``-R``). Raises UsageError."""
     name, path = options["R"] or "", _path(options)
     remaining, removed, invalid = [], False, False
     for line in _lines(path):
@@ -91,7 +91,7 @@ def remove(options: Options) -> int:
 
 
 def hash_names(options: Options) -> int:
-    """``-H``: replace the names by their hashes. Raises UsageError."""
+    """Replace the names by their hashes (``-H``). Raises UsageError."""
     path = _path(options)
     lines: list[str] = []
     invalid = hashed = False
@@ -140,7 +140,7 @@ def _has_pattern(entry: KnownHostsLine) -> bool:
 
 
 def _hashed(line: _Line) -> list[str]:
-    """The line with each name hashed; as it is where it has patterns, hashes, or a marker."""
+    """Return the lines with each name hashed; the line itself if it has patterns, hashes or a marker."""
     entry = line.entry
     if entry is None or entry.marker or entry.names.startswith("|") or _has_pattern(entry):
         return [line.text]
@@ -166,7 +166,7 @@ def _refuse(path: str) -> int:
 
 
 def _replace(path: str, lines: list[str]) -> None:
-    """Write the file; what it held is the file of that name with .old. Raises UsageError."""
+    """Write the file, and keep the old contents in a file with the suffix .old. Raises UsageError."""
     target = trusted_path.resolve(path)
     old = f"{target}.old"
     try:

@@ -11,7 +11,7 @@ from pmitogen.errors import Error
 from pmitogen.util.peer_text import one_line
 
 WRONG_USAGE, NOT_SAVED, FAILED = 1, 1, 255  # as ssh-keygen
-# Which flag does what; the first that is given counts.
+# The operation of each flag; of several flags, the first row applies.
 _ACTIONS = {
     "F": known_hosts_edit.find,
     "R": known_hosts_edit.remove,
@@ -25,7 +25,7 @@ _ACTIONS = {
 
 
 def run(argv: Sequence[str]) -> int:
-    """The command. Returns the exit status: 0, 1 for wrong usage and for a host that is not found, 255 for failures."""
+    """Run the command. Returns the exit status: 0, 1 for wrong usage and for a host that is not found, 255 for failures."""
     if list(argv) in [["--help"], ["-h"]]:
         sys.stdout.write(USAGE)
         return 0

@@ -24,7 +24,7 @@ LINE_LENGTH = 70  # characters
 
 
 def encode(key: CryptographyKey, comment: str, passphrase: str, rounds: int = DEFAULT_ROUNDS) -> bytes:
-    """The file's contents. *passphrase* "": not encrypted. *rounds* of the key derivation function."""
+    """Return the contents of a key file. *passphrase* "": not encrypted. *rounds*: of the key derivation function."""
     check = os.urandom(4)
     private = check + check + private_fields(key) + encode_string(comment)
     if passphrase:
@@ -45,13 +45,13 @@ def encode(key: CryptographyKey, comment: str, passphrase: str, rounds: int = DE
 
 
 def public_blob(key: CryptographyKey) -> bytes:
-    """The public half, as SSH sends it."""
+    """Return the public half, as SSH encodes it."""
     line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     return base64.b64decode(line.split()[1])
 
 
 def private_fields(key: CryptographyKey) -> bytes:
-    """The type and the numbers of a key, as files and agents take them."""
+    """Return the type and the numbers of a key, as key files and the agent protocol encode them."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         public = key.public_key().public_bytes_raw()
         return encode_string("ssh-ed25519") + encode_string(public) + encode_string(key.private_bytes_raw() + public)

@@ -1,4 +1,4 @@
-"""The command line of ssh-keygen(1), as far as it is supported."""
+"""Parse the command line of ssh-keygen(1), as far as it is supported."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class BadUsage(UsageError):
 
 
 class Options:
-    """The flags of one command line, by letter: the value of the last one, "" for one without a value, None if it is absent."""
+    """The flags of one command line by letter: the last value, "" for a flag without a value, None for an absent flag."""
 
     def __init__(self, values: dict[str, str]) -> None:
         self._values = values
@@ -53,11 +53,11 @@ class Options:
 
     @property
     def quiet(self) -> bool:
-        """-q."""
+        """True with ``-q``."""
         return "q" in self
 
     def integer(self, letter: str, default: int, low: int, high: int, failure: str) -> int:
-        """A number between *low* and *high*. *failure*: begins the message; its "{}" is the text. Raises UsageError."""
+        """Return a flag's number, *low* to *high*. *failure*: begins the message; its "{}" is the text. Raises UsageError."""
         text = self[letter]
         if text is None:
             return default

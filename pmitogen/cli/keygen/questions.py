@@ -16,7 +16,7 @@ def ask_path() -> str:
 
 
 def ask_line(prompt: str) -> str:
-    """Ask for one line. Ends the program with status 1 where the input has ended."""
+    """Ask for one line. Ends the program with status 1 at the end of the input."""
     print(prompt, end="", flush=True)
     line = sys.stdin.readline()
     if not line:

@@ -8,7 +8,7 @@ _START, _END = _SYMBOLS.index("S"), _SYMBOLS.index("E")
 
 
 def draw(digest: bytes, title: str, hash_name: str) -> str:
-    """The lines of the picture. *title*: the key's type and size; *hash_name*: of *digest*."""
+    """Return the picture. *title*: the key's type and size. *hash_name*: the hash function of *digest*."""
     field = [[0] * WIDTH for _ in range(HEIGHT)]
     x, y = WIDTH // 2, HEIGHT // 2
     for byte in digest:

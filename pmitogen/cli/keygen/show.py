@@ -36,7 +36,7 @@ HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 
 
 def public_half(options: Options) -> int:
-    """``-y``: print the public half of a private key. Raises UsageError."""
+    """Print the public half of a private key (``-y``). Raises UsageError."""
     path = options["f"] or ask_path()
     key = passphrases.open_key(path, options["P"], f'Load key "{path}"', "Enter passphrase: ")
     print(f"{public_key.public_line(key.blob)} {escape(key.comment)}".rstrip())
@@ -44,7 +44,7 @@ def public_half(options: Options) -> int:
 
 
 def fingerprints(options: Options) -> int:
-    """``-l``: print the fingerprint of each key in a file. Raises UsageError."""
+    """Print the fingerprint of each key in a file (``-l``). Raises UsageError."""
     path = options["f"] or ask_path()
     chosen = hash_of(options)
     found = list(_keys_of(path))
@@ -58,7 +58,7 @@ def fingerprints(options: Options) -> int:
 
 
 def certificates(options: Options) -> int:
-    """``-L``: print the contents of the certificates in a file. Raises UsageError."""
+    """Print the contents of the certificates in a file (``-L``). Raises UsageError."""
     path = options["f"] or ask_path()
     shown = "(stdin)" if path == "-" else path
     found = False
@@ -79,16 +79,16 @@ def certificates(options: Options) -> int:
 
 
 class UnknownHash(UsageError):
-    """A name after ``-E`` that is none of HASHES. All of OpenSSH's programs end with status 255."""
+    """An unknown hash algorithm after ``-E``. All programs of OpenSSH then end with status 255."""
 
 
 def hash_of(options: Options) -> str:
-    """-E. Raises UsageError."""
+    """Return the hash algorithm that ``-E`` selects. Raises UsageError."""
     return hash_name(options["E"])
 
 
 def hash_name(text: str | None) -> str:
-    """Return the name of a hash as hashlib has it; None: the default. Raises UnknownHash."""
+    """Return the name of a hash algorithm in hashlib; None: the default. Raises UnknownHash."""
     name = (text or "sha256").lower()
     if name not in HASHES:
         raise UnknownHash(f'Invalid hash algorithm "{text}"')
@@ -96,12 +96,12 @@ def hash_name(text: str | None) -> str:
 
 
 def kind(blob: bytes) -> str:
-    """The key's type as ssh-keygen shows it."""
+    """Return the key's type as ssh-keygen shows it."""
     return public_key.display_name(public_key.blob_type(blob))
 
 
 def bits(blob: bytes) -> int:
-    """The size of the key in bits."""
+    """Return the size of the key in bits."""
     plain = certificate.plain_blob(blob)
     name = public_key.blob_type(plain)
     if name == "ssh-rsa":
@@ -112,7 +112,7 @@ def bits(blob: bytes) -> int:
 
 
 def digest_text(blob: bytes, hash_name: str) -> str:
-    """The fingerprint of the key, without its certificate, by any of the hashes."""
+    """Return the fingerprint of the key, without its certificate, by any of the hash algorithms."""
     plain = certificate.plain_blob(blob)
     if hash_name == "md5":
         return public_key.fingerprint(plain, hash_name)
@@ -121,14 +121,14 @@ def digest_text(blob: bytes, hash_name: str) -> str:
 
 
 def picture(blob: bytes, hash_name: str) -> str:
-    """The randomart of a key."""
+    """Return the randomart of a key."""
     plain = certificate.plain_blob(blob)
     digest = hashlib.new(hash_name, plain, usedforsecurity=False).digest()
     return randomart.draw(digest, f"{kind(blob)} {bits(blob)}", hash_name.upper())
 
 
 def _keys_of(path: str) -> Iterator[tuple[bytes, str]]:
-    """The keys in a file of public keys, authorized_keys or known_hosts, or the public half of a private one; with comments."""
+    """Yield the keys in a file of public keys, authorized_keys or known_hosts, or that of a private key file, with comments."""
     text = _read(path)
     if path != "-" and "PRIVATE KEY-----" in text.lstrip().partition("\n")[0]:
         yield _public_of_private(path), _comment_beside(path)
@@ -161,7 +161,7 @@ def _public_of_private(path: str) -> bytes:
 
 
 def _key_in(line: str) -> tuple[bytes, str] | None:
-    """The key of a line and its comment: at its start, or after one field of options or host names."""
+    """Return the key of a line and its comment: at its start, or after one field of options or host names."""
     line = line.strip()
     if not line or line.startswith("#"):
         return None
@@ -184,7 +184,7 @@ def _key_at_start(text: str) -> tuple[bytes, str] | None:
 
 
 def _comment_beside(path: str) -> str:
-    """As ssh-keygen: the comment in the .pub file, or that file's name where it has none."""
+    """Return the comment in the .pub file, or that file's name if it has none, as ssh-keygen does."""
     try:
         fields = Path(path + ".pub").read_text(errors="surrogateescape").split(None, 2)
     except OSError:
@@ -213,7 +213,7 @@ def _describe(cert: certificate.Certificate) -> Iterator[str]:
 
 
 def _option(option: tuple[str, bytes]) -> str:
-    """One option: those that are known have one string as their value, or none."""
+    """Return the line for one option. Known options have one string as their value, or none."""
     name, data = option
     if name in _FLAGS:
         return name

@@ -44,7 +44,7 @@ def _long(entry: Entry, name: str, flags: str, now: float) -> str:
     found = entry.attributes
     owner, group = str(found.uid), str(found.gid)
     columns = entry.description.split()
-    if "n" not in flags and len(columns) >= 9:  # the server's line for ls -l; SFTP has no other way to tell the names
+    if "n" not in flags and len(columns) >= 9:  # the server's line for ls -l: the only place where SFTP has the owner's name
         owner, group = columns[2], columns[3]
     size = str(found.size or 0) if "h" not in flags else _human(found.size or 0)
     mode = stat.filemode(found.mode or 0)

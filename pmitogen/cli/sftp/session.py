@@ -1,4 +1,4 @@
-"""State of an SFTP session, and what its commands share."""
+"""State of an SFTP session, and functions that several of its commands use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pmitogen.util.peer_text import one_line
 
 
 class CommandError(Exception):
-    """A command failed; the text is for the user, "" if it has been told."""
+    """A command failed. The text is for the user; empty if it has been printed already."""
 
 
 class Session:
@@ -37,7 +37,7 @@ class Session:
             self.cwd = self.sftp.realpath(".")
 
     def toggle_progress(self) -> bool:
-        """Show the progress of copies, or show it no longer; return which."""
+        """Switch the display of progress on or off. Returns whether it is on now."""
         self._shows_progress = not self._shows_progress
         self.transfers.progress = TerminalProgress if self._shows_progress and sys.stdout.isatty() else Progress
         return self._shows_progress

@@ -1,4 +1,4 @@
-"""``get`` and ``put`` of an SFTP session, and which files they are for."""
+"""Copy the files that match a pattern, for ``get`` and ``put`` of an SFTP session."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Transfers:
         self.progress: type[Progress] = Progress
 
     def get(self, source: str, target: str | None, options: CopyOptions) -> bool:
-        """Copy the remote files that match *source* here. False: something failed."""
+        """Copy the remote files that match *source* to this machine. Returns False if any of them failed."""
         try:
             found = patterns.expand(self._remote, source)
             for each in found:
@@ -42,7 +42,7 @@ class Transfers:
         """Copy the local files that match *source* to the server. Returns False if any of them failed."""
         found = [patterns.unescaped(source)]
         if patterns.is_pattern(source) and not os.path.lexists(found[0]):
-            # glob knows no backslash: a character that is to be taken literally stands in brackets.
+            # glob has no backslashes: a literal character is written in brackets.
             found = sorted(glob.glob(_for_glob(source)))
         if not found or not os.path.lexists(found[0]):
             self._report(f"stat {patterns.unescaped(source)}: No such file or directory")

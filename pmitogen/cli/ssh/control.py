@@ -55,7 +55,7 @@ def run_control(invocation: Invocation) -> int:
 def run_shared(invocation: Invocation) -> int | None:
     """Run the session on a master's connection; return the exit status. None: there is no master that may be used.
 
-    Forwardings, which would stay with the master, get a connection of their own.
+    A command with forwardings gets its own connection, because the master would keep the forwardings.
     """
     path = invocation.settings.controlpath
     is_session = invocation.kind is not SessionKind.NONE
@@ -102,7 +102,7 @@ def _run_in_hub(invocation: Invocation) -> int | None:
 def run_persistent(invocation: Invocation, serve: Callable[[Invocation, Callable[[], None]], None]) -> int | None:
     """Start a master in the background that outlives this command (ControlPersist), and run the session on its connection.
 
-    *serve*: called in the master; it calls its second argument once clients may come, and returns when the master is to end.
+    *serve*: called in the master; it calls its second argument once clients can connect, and returns when the master must end.
     Returns the exit status, or None if there is no master; the reason has then been printed.
     """
     as_master = background.fork()

@@ -140,7 +140,7 @@ def _connected(invocation: Invocation) -> Iterator[tuple[Connection, SignalThrea
 
 
 def _serve(invocation: Invocation, detach: Callable[[], None]) -> None:
-    """Be a master until nobody has used the connection for the time of ControlPersist."""
+    """Serve as a master until the connection has not been used for the time of ControlPersist."""
     logging.setup("ssh")
     from pmitogen.cli.ssh.mux.master import Master
     from pmitogen.cli.ssh.signals import ENDING_SIGNALS

@@ -37,7 +37,7 @@ _FLAG_VALUES = {
 
 
 class CommandLineProblem(errors.UsageError):
-    """A command line that cannot be run, in ssh's words. *with_usage*: the usage is printed as well."""
+    """A command line that cannot be run, with ssh's own message. *with_usage*: print the usage as well."""
 
     def __init__(self, problem: str, with_usage: bool = False) -> None:
         super().__init__(problem)
@@ -45,7 +45,7 @@ class CommandLineProblem(errors.UsageError):
 
 
 def option_lines(error: OptionError) -> list[str]:
-    """Return the lines for an invalid option: ssh's own where programs look for them, otherwise in the form of ssh's."""
+    """Return the lines for an invalid option: ssh's own message if programs parse it, otherwise one in the same form."""
     if error.option == "-F" and error.value is not None:
         return [f"Can't open user config file {error.value}: {_why_unreadable(error.value)}"]
     if error.value is not None and error.option in _FLAG_VALUES:

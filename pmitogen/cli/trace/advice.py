@@ -1,4 +1,4 @@
-"""What to do about the time of a run: a few rules, each with its threshold. None of them knows the playbook."""
+"""Advice on how to make a run faster: a few rules with thresholds, applied to its timeline. They do not read the playbook."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SLOW_STEPS = {
 
 
 def advise(timeline: Timeline) -> list[str]:
-    """Return sentences, the most important first; one that says so if there is nothing to say."""
+    """Return the advice as sentences, the most important first; NOTHING if no rule applies."""
     found = [text for rule in _RULES for text in rule(timeline)] if timeline.works else []
     return found or [NOTHING]
 

@@ -1,7 +1,6 @@
-"""Reads the events of a timeline into the works of its workers.
+"""Read the events of a timeline into one :class:`Work` for each worker process, that is for one task on one host.
 
-The unit is the :class:`Work` of one worker process: one task on one host. What a file holds may be anything, so every value
-is checked here; an event that makes no sense is left out.
+A file may contain anything, so every value is checked here; an invalid event is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _CONNECTION = 0  # the row of a host's own events
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """Something that took from *start* to *end*."""
+    """A named period of time, in seconds on the timeline."""
 
     name: str
     start: float
@@ -70,7 +69,7 @@ class Work:
         return [span for span in self.requests if not any(_within(part, span) for part in self.spans)]
 
     def measure(self, logins: list[Span]) -> None:
-        """Add up the stages. *logins*: the steps of logins to its address; what a request waited for them is no network time."""
+        """Add up the stages. *logins*: the steps of logins to its address; a request's wait for them is not network time."""
         inside = {name: sum(span.seconds for span in self.spans if span.name == name) for name in _INSIDE}
         whole = self.other_requests
         waited = sum(overlap(request, logins) for request in self.requests)

@@ -1,7 +1,7 @@
-"""The timeline of a run as one HTML page: no script, no network, nothing but this text.
+"""Render the timeline of a run as one HTML page, without scripts and without requests to the network.
 
-The names in it are those of hosts, tasks and modules, which a target may have chosen. They are escaped by peer_text when the
-timeline is read, and as HTML here; a Content-Security-Policy forbids the page scripts and requests in any case.
+It has names of hosts, tasks and modules, which a target may have chosen. They are escaped by peer_text when the timeline is read,
+and as HTML here. In addition, a Content-Security-Policy forbids scripts and requests.
 """
 
 from __future__ import annotations

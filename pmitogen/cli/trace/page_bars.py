@@ -1,6 +1,6 @@
-"""The bars of the page: a row for each host, a bar for each part of its tasks, and one row that names the tasks.
+"""Render the bars of the page: a row for each host, a bar for each part of its tasks, and one row that names the tasks.
 
-A run may have more than a browser draws: rows and bars are limited, and the page says what was left out.
+Rows and bars are limited, because a browser cannot show those of a large run. The page says what was left out.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def rows(timeline: Timeline) -> Iterator[str]:
 
 
 def _bars(work: Work, timeline: Timeline, whole: float) -> Iterator[str]:
-    """The requests of a work, over them the login, and over these what is known of their inside."""
+    """Yield the bars of a work: its requests, on top of them the login, and on top of both the parts of requests."""
     timed = [span for span in work.spans if span.name == "module"]
     for request in work.requests:
         has_module = any(request.start <= span.start <= request.end for span in timed)

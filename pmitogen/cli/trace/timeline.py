@@ -1,4 +1,4 @@
-"""The timeline of a run: which task ran on which host, when, and how long each part took.
+"""The timeline of a run: the time of each task on each host, and of its parts.
 
 Times are seconds since the first event.
 """
@@ -16,7 +16,7 @@ from pmitogen.util.sizes import counted, shown_bytes
 
 @dataclasses.dataclass
 class Timeline:
-    """All of a run. *logins*: by address, the steps of logging in."""
+    """The timeline of a whole run. *logins*: the steps of each login, by address."""
 
     works: list[Work]
     logins: dict[str, list[Span]]
@@ -44,7 +44,7 @@ class Timeline:
 
     @property
     def between(self) -> float:
-        """Seconds in which no worker had anything to do: Ansible's own, between tasks."""
+        """Seconds without a busy worker: the time of Ansible itself, between tasks."""
         return max(0.0, self.seconds - sum(end - start for start, end in merged((work.start, work.end) for work in self.works)))
 
     @property

@@ -1,4 +1,4 @@
-"""Interface to the files of one machine, this one or an SFTP server, for copying between any two of them."""
+"""Interface to the files of one machine, either this one or an SFTP server, for copies between any two of them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Writer(Protocol):
     offset: int  # at which the writing continues
 
     def write(self, pieces: Iterable[bytes]) -> None:
-        """Write *pieces* from :attr:`offset` on. What the iterable raises is passed on."""
+        """Write *pieces* from :attr:`offset` on. Raises also what the iterable raises."""
         ...
 
 

@@ -126,7 +126,7 @@ def _part(real: str, key: str, plan: Plan) -> Iterator[_Writer]:
         with contextlib.suppress(FileNotFoundError):
             old = os.stat(real)
             if old.st_uid == found.st_uid:
-                os.fchmod(descriptor, old.st_mode & atomic_file.KEPT_MODE)
+                os.fchmod(descriptor, old.st_mode & atomic_file.PRESERVED_MODE_BITS)
                 os.rename(part, real)
                 return
         os.fchmod(descriptor, plan.mode & ~atomic_file.current_umask())

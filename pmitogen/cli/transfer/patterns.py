@@ -69,7 +69,7 @@ def is_pattern(text: str) -> bool:
 
 
 def unescaped(text: str) -> str:
-    """Return *text* without the backslashes that take characters literally."""
+    """Return *text* without the backslashes before literal characters."""
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
@@ -108,7 +108,7 @@ def _length(piece: str) -> int:
 
 
 def _pieces(component: str) -> list[str]:
-    """Translate one component into regular expressions for what stands between its ``*``."""
+    """Translate the parts between the ``*`` of one component into regular expressions."""
     found = [""]
     at = 0
     while at < len(component):

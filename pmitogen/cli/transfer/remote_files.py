@@ -14,7 +14,7 @@ from pmitogen.transport.sessions import sftp_packets as packets
 from pmitogen.transport.sessions.sftp_client import CREATE, REWRITE, SFTP, UPDATE
 from pmitogen.transport.sessions.sftp_file import RemoteFile
 from pmitogen.transport.sessions.sftp_packets import Attributes, Entry, SFTPError
-from pmitogen.util.atomic_file import KEPT_MODE
+from pmitogen.util.atomic_file import PRESERVED_MODE_BITS
 
 CLEANUP_TIMEOUT = 5.0  # seconds for removing a part after a failure
 # The texts of OpenSSH's client, whatever the server writes.
@@ -87,10 +87,10 @@ class RemoteFiles:
             with self.translated():
                 real = self.sftp.realpath(path)  # a link is followed, as by scp
             if old.mode is not None:
-                plan = plan._replace(mode=plan.mode & old.mode)  # nobody may read the new contents who may not read the old
+                plan = plan._replace(mode=plan.mode & old.mode)  # a user who may not read the old contents may not read the new
         directory = real.rpartition("/")[0] or ("/" if real.startswith("/") else "")
         if plan.part_key is not None and self._is_shared(directory):
-            plan = plan._replace(part_key=None)  # somebody else may have put a part of that name there
+            plan = plan._replace(part_key=None)  # another user may have created a part of that name
         part = join(directory, _part_of(real, plan))
         opened = self._open_replacement(part, old, plan)
         if opened is None:
@@ -104,7 +104,7 @@ class RemoteFiles:
                 if plan.sync:
                     file.sync()
                 if old is not None and old.mode is not None:
-                    file.set_attributes(Attributes(mode=old.mode & KEPT_MODE))
+                    file.set_attributes(Attributes(mode=old.mode & PRESERVED_MODE_BITS))
             with self.translated():
                 self.sftp.replace(part, real)
         except BaseException:

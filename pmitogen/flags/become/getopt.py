@@ -89,7 +89,7 @@ def split(text: str, origin: str) -> list[str]:
 def parse(
     arguments: Sequence[str], table: Sequence[Option], takes_operand: Callable[[str], bool], program: str, origin: str
 ) -> ParsedOptions:
-    """Parse *arguments* with *table*, up to the first argument that is no option and for which *takes_operand* returns False.
+    """Parse *arguments* with *table*, up to the first argument that is not an option and for which *takes_operand* is False.
 
     Raises UsageError for an unknown option, an ambiguous prefix, a missing value or an unexpected one.
     """
@@ -154,7 +154,7 @@ def _next(left: list[str], option: str) -> str:
 
 
 def render(given: ParsedOption) -> list[str]:
-    """*Return *given* as arguments; short where possible, because programs from before 2013 have no long options."""
+    """Return *given* as arguments; short where possible, because programs from before 2013 have no long options."""
     if given.option.short:
         return ["-" + given.option.short, *([] if given.value is None else [given.value])]
     return [f"--{given.option.long}" + ("" if given.value is None else f"={given.value}")]

@@ -1,11 +1,11 @@
 """Settings of one connection: every ssh_config keyword, resolved and typed.
 
-``flags`` makes Settings from text, ``transport`` uses them. One field per keyword that has an effect
-here, named as the lower-case keyword of ssh_config(5). Conventions:
-yes/no values are ``bool``, times are seconds, sizes are bytes, lists are tuples, and ``None`` means "unset", where unset has a
-meaning of its own. Tokens, ``~`` and ``${VAR}`` are already expanded wherever ssh expands them before connecting; those that
-need the connection are left as written, as are all of KnownHostsCommand, because ssh splits it into arguments before it expands
-them. Paths are absolute.
+``flags`` makes Settings from text, ``transport`` uses them. There is one field per keyword that has an effect here, named as
+the lower-case keyword of ssh_config(5). Conventions: yes/no values are ``bool``, times are seconds, sizes are bytes, lists are
+tuples. ``None`` means "unset", if unset has a meaning of its own. Paths are absolute.
+
+Tokens, ``~`` and ``${VAR}`` are already expanded if ssh expands them before connecting. Tokens that need the connection are left
+as written, as are all of KnownHostsCommand, because ssh splits it into arguments before it expands them.
 """
 
 from __future__ import annotations

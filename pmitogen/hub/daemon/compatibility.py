@@ -1,11 +1,14 @@
 """Compatibility of a standby hub with a later run: it may serve a run that would start an identical hub.
 
-A hub has loaded libraries, and its process has an environment, groups and namespaces. A later run takes it over only if all of
-that is equal: pmitogen and its dependencies as they are installed (a new version may lie in the same place), Python,
-ansible-core, the variables that an interpreter and its libraries read, the groups that open files for it, and the namespaces in
-which files, hosts and processes have their names. Otherwise the run starts a hub of its own and leaves this one alone.
+A hub has loaded libraries, and its process has an environment, groups and namespaces. A later run takes it over only if these
+are equal:
 
-What ssh would read from the run's environment is not among it: that travels with each option set (util/caller.py).
+- pmitogen and its dependencies as they are installed (a new version may be in the same place), Python and ansible-core;
+- the variables that an interpreter and its libraries read;
+- the groups, which open files for it, and the namespaces in which files, hosts and processes have their names.
+
+Otherwise the run starts another hub and does not use this one. The environment that ssh would read is not compared, because it is
+sent with each option set (util/caller.py).
 """
 
 from __future__ import annotations

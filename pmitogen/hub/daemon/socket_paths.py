@@ -170,7 +170,7 @@ def _suffix(hub_index: int) -> str:
 
 
 def remove_stale(directory: str, ended: int) -> None:
-    """Remove stale sockets and locks in *directory*: those of the run *ended*, and of processes that do not exist any more.
+    """Remove stale sockets and locks in *directory*: those of the run *ended*, and of processes that no longer exist.
 
     A socket with a listener stays: another hub of that run removes its own. The directory is removed if it is empty.
     """

@@ -154,7 +154,7 @@ def _acquire(path: str) -> int:
     while True:
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:  # a hub that ended has just removed the empty directory
+        except FileNotFoundError:  # another hub has ended meanwhile, and removed the empty directory
             private_directory.make(os.path.dirname(path))
             continue
         try:

@@ -1,8 +1,8 @@
 """The accounts of one host: its interpreters, each for one identity, one Python and one environment.
 
-An account is who (login, or a become plan), which Python, and the environment that must be there before Python starts. It is
-started by the first request that is for it, and ends with the connection, or when it is idle and there are too many, or when a
-request is about to remove its user. Account 0 is the login account with the interpreter that booted.
+An account has an identity (the login, or a become plan), a Python, and the environment that must be there before Python starts.
+The first request for it starts it. It ends with the connection, when it is idle and there are too many, or when a request is
+about to remove its user. Account 0 is the login account with the interpreter that booted.
 
 Everything here happens on the hub's I/O thread.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pmitogen.protocol import messages_from_agent, messages_to_agent
     from pmitogen.protocol.requests import BecomeRequest, RequestHeader
 
-_SHELL_SAFE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # a path that no shell takes apart: see target/files.py
+_SHELL_SAFE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # a path without special characters of a shell: see target/files.py
 MAX_ACCOUNTS = 20  # accounts per host besides the login account; more are ended when idle
 ESCALATION_GRACE = 5.0  # seconds added to the escalation's own time limit on the target
 

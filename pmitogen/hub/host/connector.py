@@ -1,6 +1,6 @@
 """Make the connection of one host: login, session, Python, and the end of each.
 
-Methods run on the hub's I/O thread unless they say otherwise. What blocks happens on a login thread and comes back by
+Methods run on the hub's I/O thread unless they say otherwise. Blocking work is done on a login thread, whose results come back by
 ``host.guard.defer``. The registry replaces a dead host; ``replace_session`` is for a stale one.
 """
 
@@ -153,7 +153,7 @@ class HostConnector:
         if host.login is not None:
             host.login.close()
 
-    # What comes back from threads
+    # Results of threads
 
     def _join(self, other: Host, python: list[str] | None) -> None:
         """Use the connection of another host, which equals the one that this host would make."""

@@ -46,7 +46,7 @@ class Replacement(Protocol):
 
 
 class Connector(Protocol):
-    """Makes and ends the connection of one host. What blocks happens on threads; results come back as calls of the host's."""
+    """Makes and ends the connection of one host. Blocking work is done on threads, whose results are calls of the host."""
 
     def connect(self, python: list[str] | None) -> None:
         """Log in and start Python.

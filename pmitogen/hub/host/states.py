@@ -1,7 +1,7 @@
 """States of a host and what may happen in each: the table, and nothing else.
 
-A pair of state and event that is not in ``TRANSITIONS`` is an error of the hub's. It ends that host, as any failure of work about
-it does (see scheduler.py).
+A pair of state and event that is not in ``TRANSITIONS`` is an internal error of the hub. It ends that host, as any failure of
+work about it does (see scheduler.py).
 
 ::
 

@@ -17,7 +17,7 @@ _MAX_SEARCHED = 64 << 10  # bytes of a module's parameters
 
 
 def affected_users(request: Request, known: Collection[str]) -> set[str]:
-    """Those of *known* that it names, if it is the user module or a command that starts one of the programs."""
+    """Return the users in *known* that a request names, if it is the user module or a command that starts one of the programs."""
     header = request.header
     if not known or header["op"] not in ("run", "exec"):
         return set()

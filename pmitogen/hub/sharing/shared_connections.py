@@ -1,9 +1,9 @@
 """Hosts by the identity of their connection.
 
-Within a run, and where ControlPersist has connections outlive it, two option sets share a connection where they mean the same
-one: the same place and account, by the same means (see transport/connection_identity.py). Two inventory names of one machine do,
-and two tasks between which a variable of the environment has changed that no option depends on. A connection that was made
-without ControlPersist ends with its run, and one that was made with it is used by no run without it.
+Two option sets of a run, and of later runs with ControlPersist, share a connection if they would make the same one: to the same
+server and account, by the same means (see transport/connection_identity.py). Examples are two inventory names of one machine, and
+two tasks between which an environment variable has changed that no option depends on. A connection that was made without
+ControlPersist ends with its run. A connection that was made with it is used only by runs with it.
 """
 
 from __future__ import annotations

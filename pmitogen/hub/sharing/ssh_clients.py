@@ -1,9 +1,9 @@
 """Serve ``pmitogen ssh`` with the hub's connections, so that rsync and git need no login of their own.
 
 A client gets a connection only if it would have made the same one: the digest of its options, groups and namespaces must be
-equal (see transport/connection_identity.py). Only connections with ControlMaster and ControlPersist are shared, as with ssh, and
-none that has been made with a password, passphrase or key of the play, which the client's user has not given here. A connection
-with ControlPersist stays open until its last client has ended, even if its run has.
+equal (see transport/connection_identity.py). Only connections with ControlMaster and ControlPersist are shared, as with ssh. A
+connection that was made with a password, passphrase or key of the play is not shared, because the client's user has not given
+these. A connection with ControlPersist stays open until its last client has ended, even if its run has ended.
 
 Clients speak the protocol of OpenSSH's ControlMaster, on a socket in the directory of the hubs, which is closed to all others.
 """
@@ -41,7 +41,7 @@ class SSHClients:
         self._listener.end()
 
     def on_control(self, kind: int) -> None:
-        """Not for clients: the hub ends with its runs."""
+        """Do nothing: clients may not end the hub, which ends with its runs."""
 
     @contextlib.contextmanager
     def lend(self, digest: str | None) -> Iterator[tuple[Connection, str]]:

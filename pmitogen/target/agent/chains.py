@@ -1,10 +1,10 @@
 """Requests that the hub sends ahead: of each chain one is under way, and the next begins when it has its final answer.
 
-So each finds all that those before it have changed, and the agent and the runner look for changes of the login just before it
-begins, as if the hub had waited for every answer.
+So each request finds all changes of those before it. The agent and the runner check for changes of the login immediately before
+it begins, as if the hub had waited for every answer.
 
-If one is refused because its interpreter is stale, all behind it are refused as well, also those that are still on their way. The
-hub resends them, in their order, to the interpreter that takes the place of the stale one.
+If one is refused because its interpreter is stale, all requests behind it are refused as well, also those that are still on their
+way. The hub resends them, in their order, to the interpreter that replaces the stale one.
 """
 
 MYPY = False

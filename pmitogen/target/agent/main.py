@@ -2,12 +2,13 @@
 
 It is a Mitogen context with the number that it was given, and runs on one thread that never blocks (event_loop.py): each runner
 is a peer, and each frame is forwarded as it arrives. It stores the host's blobs, so that each crosses the network once for all
-accounts, and sends a runner the blobs that a request needs just before the request.
+accounts, and sends a runner the blobs that a request needs immediately before the request.
 
-Frames travel inside Mitogen's messages, either packed (in one zlib stream per direction and connection, which reduces repeated
-requests to a few dozen bytes) or as they are (if they are compressed already, or large). In the hub's frames, ``account`` is the
-number of an account. Frames for the agent itself are ``start-account``, ``end-account`` and ``account-timeout`` (which end it;
-with ``notify``, the agent sends ``account-ended`` when its processes are gone), ``secret``, ``sources`` and ``blobs``.
+Frames are sent inside Mitogen's messages. Small ones are packed in one zlib stream per direction and connection, which reduces
+repeated requests to a few dozen bytes; large ones, and those compressed already, are sent as they are. In the hub's frames,
+``account`` is the number of an account. Frames for the agent itself are ``start-account``, ``end-account`` and
+``account-timeout`` (which end it; with ``notify``, the agent sends ``account-ended`` when its processes are gone), ``secret``,
+``sources`` and ``blobs``.
 
 Before it forwards a request, it checks whether a new session of the login would differ from its own (see freshness.py), and
 marks the request if so. If the file of accounts has changed, it sends ``accounts-changed`` before the answer to the

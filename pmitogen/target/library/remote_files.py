@@ -42,7 +42,7 @@ def encode(path):
 
 def perform(name, arguments):
     # type: (str, Sequence[Json]) -> Dict[str, Json]
-    """Call an operation. Returns {"value": ...}, or the error: ``errno``, ``text`` and perhaps ``path``."""
+    """Call an operation. Returns {"value": ...}, or the error: ``errno``, ``text`` and, if it is known, ``path``."""
     try:
         return {"value": OPERATIONS[name](*arguments)}
     except (IOError, OSError, shutil.Error) as exc:

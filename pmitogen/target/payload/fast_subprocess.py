@@ -2,9 +2,9 @@
 
 ansible-core's ``run_command`` passes a ``preexec_fn`` to subprocess, which sets a umask if the module has requested one and
 otherwise does nothing. With a ``preexec_fn``, subprocess uses fork(2), not vfork(2). That copies the page tables of a Python with
-a module in it, which takes several times as long as the start of the program, and each page that is written afterwards is copied
-too. So a ``preexec_fn`` that does nothing is left out. It is recognised by its code, not by its name. Older versions of it
-restore SIGPIPE, which subprocess does too (``restore_signals``). Python before 3.11 has no place for this and is left unchanged.
+a module in it, which takes several times as long as the start of the program. Each page that is written afterwards is copied too.
+So a ``preexec_fn`` that does nothing is left out. It is recognised by its code, not by its name. Older versions of it restore
+SIGPIPE, which subprocess does too (``restore_signals``). Python before 3.11 has no function to replace, and is left unchanged.
 
 If a program exits between two checks of ``run_command``, after it has closed its output, ``run_command`` waits one second for
 output that cannot come: once in some hundreds of programs if they start quickly. This wait is left out.

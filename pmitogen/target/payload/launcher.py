@@ -78,7 +78,7 @@ class Launcher(object):
 
     def on_finished(self, job):
         # type: (Job) -> None
-        """A job has ended. Its process may not: a child reports its status just before that."""
+        """Handle the end of a job. Its process may still run: a child reports its status shortly before it ends."""
         if not job.is_collected():
             self._exiting_pids.append(job.pid)
         report = job.report or {}

@@ -287,7 +287,7 @@ class PreloadedModules(object):
 
     def conflicts(self, digest):
         # type: (str) -> Optional[List[str]]
-        """Return the names of the modules that a child with the manifest *digest* must unload; None: all of ansible's.
+        """Return the names of the modules that a child with the manifest *digest* must unload; None: all of the package ansible.
 
         Called before the fork: in the child it would copy every page that these modules are on.
         """
@@ -303,7 +303,7 @@ class PreloadedModules(object):
 
 def unload_all(names):
     # type: (Optional[Iterable[str]]) -> None
-    """Unload these modules, in a child. None: all of ansible's."""
+    """Unload these modules, in a child. None: all of the package ansible."""
     if names is None:
         names = [name for name in list(sys.modules) if name == "ansible" or name.startswith("ansible.")]
     for name in names:

@@ -51,10 +51,10 @@ def prepare_streams():
 
 
 class StatusReport(object):
-    """Tells the runner on *fd* the exit status just before the child exits, and what it imported if that is recorded.
+    """Reports the exit status to the runner on *fd* shortly before the child exits, and its imports if these are recorded.
 
-    So the answer need not wait until the kernel has taken the process down. A process that the child has forked may end in the
-    same code; only the child itself reports. Best effort: the module may have closed the descriptor or opened another there.
+    So the answer need not wait until the kernel has ended the process. A process that the child has forked may end in the same
+    code; only the child itself reports. Best effort: the module may have closed the descriptor or opened another one there.
     """
 
     def __init__(self, fd):

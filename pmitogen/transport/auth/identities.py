@@ -1,4 +1,4 @@
-"""Find the keys to offer, in order: keys given as text, a token's, configured files, the agent's, ssh's default files.
+"""Find the keys to offer, in order: keys given as text, keys of a token, configured files, keys of the agent, default files.
 
 ssh(1) offers the agent's keys before the files; here *configured* files are first, because the server counts each refused key and
 a full agent may reach its limit (MaxAuthTries). IdentitiesOnly limits the agent's keys to those of the files. A certificate is

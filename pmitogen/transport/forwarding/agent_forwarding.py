@@ -11,8 +11,8 @@ The target is not trusted beyond that (CVE-2023-38408). Three protections:
 * Only the messages in ALLOWED are passed on; others are answered with "failure" and never reach the agent.
 * Channels, their windows, messages and rates are bounded.
 
-Missing upstream: ``AgentRequestHandler`` does none of that, reads 512 bytes at a time, waits half a second in ``select`` and then
-sleeps, takes the agent's path from the environment only, and joins its threads from a destructor.
+Missing upstream: ``AgentRequestHandler`` has none of these protections. It reads 512 bytes at a time, waits half a second in
+``select`` and then sleeps, takes the agent's path from the environment only, and joins its threads from a destructor.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Parse known_hosts files, and find the lines that match a host.
 
-Missing upstream (Paramiko 5.1, ``HostKeys``): markers abort the load, patterns never match, ``[host]:port`` has no fallback, only
-the first of two keys of a type is looked at, key types that Paramiko cannot parse are dropped, and a long file with plain and
-hashed names costs quadratic time. Upstream is fixed when ``HostKeys.load`` takes a line with ``@cert-authority``.
+Missing upstream (Paramiko 5.1, ``HostKeys``): markers abort the load, patterns never match, and ``[host]:port`` has no fallback.
+Only the first of two keys of a type is compared, and key types that Paramiko cannot parse are dropped. A long file with plain and
+hashed names takes quadratic time. Upstream is fixed when ``HostKeys.load`` accepts a line with ``@cert-authority``.
 
-How it stays fast: a line is split, not decoded; names without a pattern go into an index; only hashed and pattern lines are
-tried one by one, and the result for a name is cached. A file is parsed again only if it changes. Source: sshd(8),
-SSH_KNOWN_HOSTS FILE FORMAT; OpenSSH's hostfile.c for bad lines, which are skipped.
+For speed, a line is split but not decoded; names without a pattern are indexed; only hashed names and patterns are compared one
+by one, and the result for a name is cached. A file is parsed again only if it changes. Source: sshd(8), SSH_KNOWN_HOSTS FILE
+FORMAT; OpenSSH's hostfile.c for bad lines, which are skipped.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ MAX_UNPACKED = 256 << 10  # bytes of one packet's payload; OpenSSH's PACKET_MAX_
 
 
 class Decompressor:
-    """The stream of one direction. Takes the place of Paramiko's ``ZlibDecompressor``."""
+    """Decompressor of one direction's stream. Replaces ``ZlibDecompressor`` of Paramiko."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj()

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import enum
 
-DEFAULT_INTERVAL = 15  # seconds; OpenSSH's own default is 0, which leaves a dead peer unnoticed for ever
-# The last request waits this part of an interval for its reply, so a silent server is reported between interval x count and
-# interval x (count + 1) seconds after its last data.
-LAST_REPLY_FRACTION = 0.8  # of an interval
+DEFAULT_INTERVAL = 15  # seconds; with OpenSSH's own default, 0, a dead peer is never noticed
+# The time to wait for the reply to the last request, as a fraction of the interval. So a silent server is reported between
+# interval x count and interval x (count + 1) seconds after its last data.
+LAST_REPLY_FRACTION = 0.8
 
 
 class KeepaliveAction(enum.Enum):

@@ -1,6 +1,6 @@
 """The part of the transport that exchanges versions and keys.
 
-What it changes, and why:
+Changes to upstream's, with their reasons:
 
 * **Rekeying never stalls.** Upstream's transport thread answers channel requests and closes through the same call that users
   send by, which waits for the running key exchange to end; only that thread can end it, so the connection dies after 30
@@ -9,8 +9,8 @@ What it changes, and why:
   A key exchange is started by whichever thread notices that it is due, under a lock, so the reader need not poll for it.
 * **The peer's offer is remembered**, so that "no common algorithm" can print both lists.
 * **A cipher that authenticates needs no MAC**: upstream fails where the MACs have nothing in common, even then.
-* ``curve25519-sha256`` under its standard name, ``chacha20-poly1305@openssh.com``, group exchange with bounded work, a limit on
-  what is decompressed, and OpenSSH's rules for the lines before a server's version.
+* ``curve25519-sha256`` under its standard name, ``chacha20-poly1305@openssh.com``, group exchange with bounded work, a limit for
+  decompressed data, and OpenSSH's rules for the lines before a server's version.
 
 A part can be removed when tests/integration/test_rekey.py passes with upstream's method.
 """

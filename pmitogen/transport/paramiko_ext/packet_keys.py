@@ -1,7 +1,7 @@
 """The keys of a connection's packets: ciphers of both directions, sequence numbers, and when new keys are due.
 
-Upstream's Packetizer keeps the same in private attributes, so here are our own, with ``RekeyLimit`` in bytes and seconds. What
-has to stay upstream's is the flag for a rekey that is due: it is cleared when both directions have new keys.
+Upstream's Packetizer has the same state in private attributes. Here are attributes of our own, with ``RekeyLimit`` in bytes and
+seconds. Only the flag for a rekey that is due remains upstream's: it is cleared when both directions have new keys.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """The binary packets of RFC 4253 section 6: Paramiko's Packetizer with limits, timers and less overhead.
 
-What it changes, and why:
+Changes to upstream's, with their reasons:
 
 * **Reading.** Upstream asks the kernel for sixteen bytes, then for the rest of the packet, and wakes ten times a second to see
   whether it was closed. Here one ``recv`` reads all available data, packets are cut from that buffer, and the thread sleeps
   until there is a reason to wake: data, the peer's silence (keepalive.py), a channel's (idle_timeout.py), a rekey that is due by
   time, or ``close``, which shuts the socket down so that the sleeper wakes at once.
-* **Limits.** Every length is checked against OpenSSH's limits before anything is collected, before the first key exchange too;
-  lines before the version are read under version_exchange.py, what is decompressed under inflate.py, and the processor time of
-  the reading thread under inbound_budget.py.
+* **Limits.** Every length is checked against OpenSSH's limits before anything is collected, before the first key exchange too.
+  version_exchange.py limits the lines before the version, inflate.py the decompressed data, and inbound_budget.py the processor
+  time of the reading thread.
 * **Ciphers** are packet_ciphers.py's, with few copies: AES-GCM, which is our default, takes a third of upstream's time.
 * **Rekeying** follows ``RekeyLimit``: see packet_keys.py.
 * **Handshake limit** is a comparison, not one ``threading.Timer`` thread per connection.

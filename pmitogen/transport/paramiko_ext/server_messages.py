@@ -1,7 +1,7 @@
 """Handlers of a server's messages outside of channels. Each is checked and bounded, and most have no effect.
 
-Upstream reads past the end of a short message as zeros, loops as often as a number in a message says (four billion times, if a
-server likes), and answers or logs without an end.
+Upstream reads zeros past the end of a short message. It loops as often as a number in a message says, up to four thousand million
+times, and answers or logs without a limit.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         self._end_callbacks: list[Callable[[str], None]] = []
         self._closed_by_us = self._finished = False
         self.end_reason: str | None = None  # set once, when the connection is over
-        self._pending_reason: str | None = None  # what is known to end it, until it has
+        self._pending_reason: str | None = None  # the known reason of an end that is still to come
         # Upstream holds channels by weak references: the garbage collector closes one without other references, on any thread.
         self._channels_by_id: dict[int, Channel] = {}
         self.channels_seen = IssuedChannels(self)  # type: ignore[assignment]
@@ -92,7 +92,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         channel, opened = self._send_channel_open(kind, fields, window)
         if not opened.wait(timeout):
             channel.abandoned = True
-            if channel.active:  # it was opened just now
+            if channel.active:  # it was opened at the last moment
                 channel.close()
             raise TimeoutError
         if channel.open_failure is not None:

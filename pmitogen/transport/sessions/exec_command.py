@@ -1,8 +1,7 @@
 """Run commands and subsystems, each on a session channel of its own.
 
 The caller's thread reads the output of a :class:`Command`; another thread sends its input, because both directions can be
-full at once. The end is a status, a signal, or the loss of the connection, and each is reported as what it is. Files are in
-file_transfer.py.
+full at once. An exit status, a signal and the loss of the connection are reported differently. file_transfer.py copies files.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Every answer is checked and bounded (sftp_session.py). A size from the server is only a hint; a listing comes in
 pieces, has at most MAX_ENTRIES names, and no name in it leads out of its directory.
 
-Upstream's ``SFTPClient`` is not used: it builds a list of all requests for the reported size (endless for
-2**62), takes packets of 16 MiB and answers to requests that were not made, and loops as often as a number in an answer says.
+Upstream's ``SFTPClient`` is not used. It builds a list of all requests for the reported size (endless for 2**62), and accepts
+packets of 16 MiB and answers to requests that were not made. It loops as often as a number in an answer says.
 """
 
 from __future__ import annotations

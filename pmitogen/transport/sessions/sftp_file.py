@@ -134,7 +134,7 @@ class RemoteFile:
     def write_pieces(self, pieces: Iterable[bytes], offset: int = 0) -> int:
         """Write *pieces* of any size one after another from *offset* on; return the offset after them.
 
-        The next piece is taken while earlier ones are under way. What the iterable raises is passed on.
+        The next piece is taken while earlier ones are under way. Raises also what the iterable raises.
         """
         pending: collections.deque[int] = collections.deque()
         try:

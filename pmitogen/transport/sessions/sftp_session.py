@@ -1,7 +1,7 @@
 """Requests and answers of one SFTP session on a channel.
 
-Memory is bounded for any server: an answer is at most MAX_PACKET bytes long and must match a request, an answer to a
-read is at most as long as the data asked for, and of a status only the code and a short text are stored.
+Memory is bounded for any server. An answer is at most MAX_PACKET bytes long and must match a request; an answer to a read is at
+most as long as the data asked for. Of a status only the code and a short text are stored.
 """
 
 from __future__ import annotations

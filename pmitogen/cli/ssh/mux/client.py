@@ -30,7 +30,7 @@ class Refused(MuxError):
 
 
 class StartUnknown(Error):
-    """The master failed after a session was requested and before it said that it has started: another try could run it twice."""
+    """The master failed after a session was requested, before it confirmed the start: a second attempt could run it twice."""
 
 
 class MuxClient:
@@ -40,7 +40,7 @@ class MuxClient:
         """Connect to the master at *path*. Raises MasterUnreachable, MuxError.
 
         *digest*: of the options (see messages.py).
-        *remove_stale*: remove a socket on which nobody listens.
+        *remove_stale*: remove a socket on which no process listens.
         """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(ANSWER_TIMEOUT)

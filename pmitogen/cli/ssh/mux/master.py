@@ -14,10 +14,9 @@ from pmitogen.transport.mux.listener import Listener
 
 
 class Master:
-    """Serves clients on *path* with *connection*, until the connection ends or nobody needs it. Create it on the main thread.
+    """Serves clients on *path* with *connection*, until the connection ends or is no longer used. Create it on the main thread.
 
-    A client whose options differ uses the connection or leaves it, as the client decides. Raises OSError if the socket cannot be
-    made.
+    A client with other options decides itself whether to use the connection. Raises OSError if the socket cannot be made.
     """
 
     def __init__(self, connection: Connection, settings: Settings, path: str) -> None:

@@ -39,7 +39,7 @@ class RekeyLimit(ValueType):
 
 
 class ControlPersist(ValueType):
-    """yes, no or a time; the value is -1 for "no", 0 for "for ever", else seconds."""
+    """yes, no or a time; the value is in seconds, 0 for no limit, -1 for "no"."""
 
     syntax = "yes|no|TIME"
 
