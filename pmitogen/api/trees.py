@@ -77,7 +77,7 @@ class TreeOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class TreePlan:
     """The steps that make one directory like another."""
 
     removed: list[str]
@@ -95,11 +95,11 @@ def _wire(path: str) -> str:
     return os.fsencode(path).decode("latin-1")
 
 
-def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> Plan:
+def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> TreePlan:
     """Return the steps that make *target* like *source*."""
     wanted = {entry.path: entry for entry in source if entry.kind in "dfl"}
     existing = {entry.path: entry for entry in target}
-    plan = Plan([], [], [], [], [])
+    plan = TreePlan([], [], [], [], [])
     gone: set[str] = set()
     for path in sorted(existing):
         entry, new = existing[path], wanted.get(path)
@@ -291,7 +291,7 @@ def _safe(root: str, path: str) -> str:
     return whole
 
 
-def _prepare_tree(local_root: str, plan: Plan) -> None:
+def _prepare_tree(local_root: str, plan: TreePlan) -> None:
     os.makedirs(local_root, exist_ok=True)
     for path in plan.removed:
         whole = _safe(local_root, path)
@@ -308,7 +308,7 @@ def _write(path: str, data: bytes) -> None:
         stream.write(data)
 
 
-def _finish_tree(local_root: str, plan: Plan, states: list[list[Any]]) -> None:
+def _finish_tree(local_root: str, plan: TreePlan, states: list[list[Any]]) -> None:
     for path, mode, when in states:
         whole = _safe(local_root, path)
         os.chmod(whole, mode)

@@ -13,14 +13,14 @@ from pmitogen.become import entry, prompt_patterns, quoting
 MYPY = False
 if MYPY:
     from typing import FrozenSet, List, Optional, Set  # noqa: F401
-    from pmitogen.become.types import Native, Plan, Text  # noqa: F401
+    from pmitogen.become.types import EscalationPlan, Native, Text  # noqa: F401
 
 
 class EscalationStep(object):
     """One program with its plan, its prompt, its entry marker, and the kinds of secrets that were sent to it."""
 
     def __init__(self, plan, text, native):
-        # type: (Plan, Text, Native) -> None
+        # type: (EscalationPlan, Text, Native) -> None
         self.plan = plan
         self.programs = [native(name) for name in plan["programs"]]  # more than one for ``become_exe: sudo su -``
         self.prompt = prompt_patterns.random_prompt()
@@ -59,7 +59,7 @@ class EscalationStep(object):
 
 
 def build_steps(plan, text, native):
-    # type: (Plan, Text, Native) -> List[EscalationStep]
+    # type: (EscalationPlan, Text, Native) -> List[EscalationStep]
     """Return the steps of *plan* in the order in which they start."""
     plans, via = [plan], plan.get("via")
     while via:

@@ -40,7 +40,7 @@ from pmitogen.become.strings import as_bytes, environment_bytes, native
 MYPY = False
 if MYPY:
     from typing import Dict, List, Optional, Tuple  # noqa: F401
-    from pmitogen.become.types import Plan, Prepare, Secret, SecretId  # noqa: F401
+    from pmitogen.become.types import EscalationPlan, Prepare, Secret, SecretId  # noqa: F401
 
 POLL_INTERVAL = 0.05  # seconds between two polls until the command is up
 EXIT_GRACE = 0.5  # seconds to wait for output after the program has exited
@@ -68,7 +68,7 @@ class Escalation(object):
     """
 
     def __init__(self, plan, command, token, env=None, preparation=None, prepare=None):
-        # type: (Plan, List[str], str, Optional[Dict[str, str]], Optional[str], Optional[Prepare]) -> None
+        # type: (EscalationPlan, List[str], str, Optional[Dict[str, str]], Optional[str], Optional[Prepare]) -> None
         self.plan = plan
         self.command = [native(argument) for argument in command]
         self.env = dict(os.environ if env is None else env)

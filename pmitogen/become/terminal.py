@@ -27,7 +27,7 @@ from pmitogen.become.strings import as_bytes, native
 MYPY = False
 if MYPY:
     from typing import Callable, Dict, List, Optional, Tuple  # noqa: F401
-    from pmitogen.become.types import Plan, Prepare  # noqa: F401
+    from pmitogen.become.types import EscalationPlan, Prepare  # noqa: F401
 
 # Directories to search for sudo, su and doas in addition to PATH, which may be too short in a non-login session.
 EXTRA_PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/opt/local/bin:/usr/pkg/bin"
@@ -49,7 +49,7 @@ def find_program(name, path):
 
 
 def login_shell(plan):
-    # type: (Plan) -> Optional[str]
+    # type: (EscalationPlan) -> Optional[str]
     """Return the shell that runs the command of *plan*, or None. Local accounts only: a directory service may block."""
     if plan["shell"] != "login":
         return None if plan["shell"] is None else native(plan["shell"])

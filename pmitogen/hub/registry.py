@@ -31,7 +31,7 @@ from pmitogen.transport.auth.credentials import Prompt
 from pmitogen.util.caller import CallerEnvironment
 
 if TYPE_CHECKING:
-    from pmitogen.become.types import Plan
+    from pmitogen.protocol.escalation_plan import EscalationPlan
     from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions
     from pmitogen.transport.jump_host_pool import JumpHostPool
 
@@ -164,7 +164,7 @@ class HostRegistry:
         if host is not None:
             host.guard.run(host.on_message, data, packed)
 
-    def plan(self, become: BecomeRequest) -> Plan:
+    def plan(self, become: BecomeRequest) -> EscalationPlan:
         """Return the plan for a become request. Raises UsageError."""
         from pmitogen.flags.become.plan import plan
 

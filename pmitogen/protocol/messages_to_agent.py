@@ -8,7 +8,7 @@ from pmitogen.protocol.operations import Op
 from pmitogen.protocol.requests import FollowUp, RequestHeader
 
 if TYPE_CHECKING:
-    from pmitogen.become.types import Plan
+    from pmitogen.protocol.escalation_plan import EscalationPlan
 
 
 class _StartAccount(TypedDict):
@@ -22,7 +22,7 @@ class _StartAccount(TypedDict):
 class StartAccount(_StartAccount, total=False):
     """Start the interpreter of an account."""
 
-    plan: Plan  # absent: the login account
+    plan: EscalationPlan  # absent: the login account
     named_pythons: list[str]  # interpreters that the user named for the host
     wraps: bool  # the client can wrap its command itself instead
 

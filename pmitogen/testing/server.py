@@ -18,7 +18,7 @@ from pathlib import Path
 import paramiko
 
 from pmitogen.api import ConnectOptions
-from pmitogen.cli.demo.server import DemoServer, Greeting, Plan
+from pmitogen.cli.demo.server import CommandPlan, DemoServer, Greeting
 from pmitogen.testing import answers
 from pmitogen.testing.answers import Answer, Rule
 from pmitogen.testing.files import RootedFiles
@@ -156,7 +156,7 @@ class ScriptedServer(DemoServer):
                 self._greetings[:1] = [(greeting, left - 1)] if left > 1 else []
             return greeting
 
-    def plan(self, command: str | None) -> Plan:
+    def plan(self, command: str | None) -> CommandPlan:
         line = command or ""
         if its_own := answers.login(line):
             return super().plan(command) if self.real else self._play(its_own)
@@ -176,7 +176,7 @@ class ScriptedServer(DemoServer):
     def files(self, login: paramiko.ServerInterface) -> paramiko.SFTPServerInterface:
         return super().files(login) if self.real else RootedFiles(login, str(self.root))
 
-    def _play(self, answer: Answer) -> Plan:
+    def _play(self, answer: Answer) -> CommandPlan:
         """A process that writes the answer: its streams then take the same way as those of any other command."""
         with self._scripting:
             self._files += 1
@@ -185,7 +185,7 @@ class ScriptedServer(DemoServer):
         for path, data in zip(paths, (answer.stdout, answer.stderr), strict=True):
             path.write_bytes(data)
         arguments = [f"{answer.delay:f}", *map(str, paths), str(answer.rc)]
-        return Plan(["/bin/sh", "-c", _PLAY, "sh", *arguments], drops_connection=answer.close)
+        return CommandPlan(["/bin/sh", "-c", _PLAY, "sh", *arguments], drops_connection=answer.close)
 
 
 def _bytes(output: str | bytes) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from pmitogen.cli.transfer import patterns
 from pmitogen.cli.transfer.copying import Copier, CopyOptions
-from pmitogen.cli.transfer.files import FileError, Plan
+from pmitogen.cli.transfer.files import FileError, WriteOptions
 from pmitogen.cli.transfer.local_files import LocalFiles
 from pmitogen.cli.transfer.remote_files import RemoteFiles
 from pmitogen.errors import ConnectionLost
@@ -95,9 +95,9 @@ def test_a_real_path_that_lies() -> None:
 
 
 def _plan():  # type: ignore[no-untyped-def]
-    from pmitogen.cli.transfer.files import Plan
+    from pmitogen.cli.transfer.files import WriteOptions
 
-    return Plan(0o644)
+    return WriteOptions(0o644)
 
 
 def test_the_home_of_an_account_is_not_a_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +152,6 @@ def test_an_overwritten_program_loses_setuid(tmp_path: Path) -> None:
     target = tmp_path / "program"
     target.write_text("old")
     target.chmod(0o6755)
-    with LocalFiles().writing(str(target), Plan(0o644)) as writer:
+    with LocalFiles().writing(str(target), WriteOptions(0o644)) as writer:
         writer.write([b"new"])
     assert target.read_text() == "new" and target.stat().st_mode & 0o7777 == 0o755

@@ -1,4 +1,4 @@
-"""A jump host that fails is named, with its position in the chain and the target, whatever fails and whoever waits for it."""
+"""A failing jump host is named, with its position in the chain and the target, for every failure and every waiting caller."""
 
 from __future__ import annotations
 

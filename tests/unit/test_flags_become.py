@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pmitogen.become.types import Plan
 from pmitogen.errors import UsageError
 from pmitogen.flags.become import doas, getopt, su, sudo
 from pmitogen.flags.become import plan as become
 from pmitogen.flags.ssh.settings import Verdict
+from pmitogen.protocol.escalation_plan import EscalationPlan
 
 P = ["-p", "{prompt}"]
 
@@ -203,7 +203,7 @@ def test_unknown_method() -> None:
         become.explain_become("pbrun", "")
 
 
-def make(method: str = "sudo", **options: Any) -> Plan:
+def make(method: str = "sudo", **options: Any) -> EscalationPlan:
     return become.plan(method, **{"user": "bob", "timeout": 5, **options})[0]
 
 

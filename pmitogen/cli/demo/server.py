@@ -54,7 +54,7 @@ Greeting = Literal["serve", "refuse", "close"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class CommandPlan:
     """One command, as the server runs it.
 
     :param argv: the process to start.
@@ -147,9 +147,9 @@ class DemoServer:
         """Decide about a new connection: serve it, refuse every login on it, or close it. The connection's thread."""
         return "serve"
 
-    def plan(self, command: str | None) -> Plan:
+    def plan(self, command: str | None) -> CommandPlan:
         """Decide how to run *command*; None: a shell. The connection's thread."""
-        return Plan(["/bin/sh"] if command is None else ["/bin/sh", "-c", command])
+        return CommandPlan(["/bin/sh"] if command is None else ["/bin/sh", "-c", command])
 
     def files(self, login: paramiko.ServerInterface) -> paramiko.SFTPServerInterface:
         """Return the object that serves the files of a new SFTP session. The session's thread."""
@@ -268,7 +268,7 @@ class _Request:
 class _Command:
     """One command and the threads that carry its streams. The first thread started ends last."""
 
-    def __init__(self, channel: paramiko.Channel, plan: Plan, request: _Request) -> None:
+    def __init__(self, channel: paramiko.Channel, plan: CommandPlan, request: _Request) -> None:
         self._channel = channel
         self._drops_connection = plan.drops_connection
         self._process, self._stdin, self._outputs = _spawn(plan.argv, request)

@@ -11,7 +11,7 @@ import dataclasses
 import stat
 from collections.abc import Callable, Iterable
 
-from pmitogen.cli.transfer.files import FileError, Files, Plan, join, part_key
+from pmitogen.cli.transfer.files import FileError, Files, WriteOptions, join, part_key
 from pmitogen.cli.transfer.progress import Progress
 from pmitogen.transport.sessions.sftp_packets import Attributes
 
@@ -125,7 +125,7 @@ class Copier:
             with self.source.reading(source) as reader:
                 stage = f'{"dest open" if self.target.is_remote else "open local"} "{target}"'
                 size = reader.attributes.size or 0
-                with self.target.writing(target, Plan(mode, size, key, self.options.sync)) as writer:
+                with self.target.writing(target, WriteOptions(mode, size, key, self.options.sync)) as writer:
                     stage = f"copy {source} to {target}"
                     with self.progress(source, size, writer.offset) as progress:
                         writer.write(self.pace(progress.watch(reader.pieces(writer.offset))))

@@ -24,7 +24,7 @@ class FileError(Exception):
         self.is_denied = is_denied
 
 
-class Plan(NamedTuple):
+class WriteOptions(NamedTuple):
     """How to write a file. *mode*: of a new file, before the umask. *size*: expected bytes. *sync*: write it to the disk.
 
     *part_key*: with it, an interrupted write leaves its part beside the file, and one with the same key continues it.
@@ -81,8 +81,8 @@ class Files(Protocol):
         """Open a regular file."""
         ...
 
-    def writing(self, path: str, plan: Plan) -> AbstractContextManager[Writer]:
-        """Open a file to write; it replaces an existing one at the end of the block, if that raises nothing."""
+    def writing(self, path: str, options: WriteOptions) -> AbstractContextManager[Writer]:
+        """Open a file to write. It replaces an existing one at the end of the block, unless the block raises."""
         ...
 
 

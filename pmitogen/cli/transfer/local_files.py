@@ -10,7 +10,7 @@ import stat
 from collections.abc import Generator, Iterable, Iterator
 from typing import IO
 
-from pmitogen.cli.transfer.files import FileError, Plan, Writer, part_name
+from pmitogen.cli.transfer.files import FileError, WriteOptions, Writer, part_name
 from pmitogen.transport.sessions.sftp_packets import Attributes, Entry
 from pmitogen.util import atomic_file, trusted_path
 
@@ -49,17 +49,17 @@ class LocalFiles:
             yield _Reader(stream)
 
     @contextlib.contextmanager
-    def writing(self, path: str, plan: Plan) -> Iterator[Writer]:
+    def writing(self, path: str, options: WriteOptions) -> Iterator[Writer]:
         with _translated():
             if path.endswith("/") or os.path.isdir(path):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
             real = trusted_path.resolve(path)
-        if plan.part_key is None or os.path.lexists(real) and not os.path.isfile(real):
-            with _translated(), atomic_file.atomic_write(path, lambda: plan.mode) as stream:
+        if options.part_key is None or os.path.lexists(real) and not os.path.isfile(real):
+            with _translated(), atomic_file.atomic_write(path, lambda: options.mode) as stream:
                 yield _Writer(stream, 0)
-                _flush(stream, plan)
+                _flush(stream, options)
         else:
-            with _translated(), _part(real, plan.part_key, plan) as writer:
+            with _translated(), _part(real, options.part_key, options) as writer:
                 yield writer
 
 
@@ -106,7 +106,7 @@ class _Writer:
 
 
 @contextlib.contextmanager
-def _part(real: str, key: str, plan: Plan) -> Iterator[_Writer]:
+def _part(real: str, key: str, options: WriteOptions) -> Iterator[_Writer]:
     """Write the part of the file *real*, from where an earlier run stopped; rename it at the end of the block."""
     directory, name = os.path.split(real)
     part = os.path.join(directory, part_name(name, key))
@@ -119,23 +119,23 @@ def _part(real: str, key: str, plan: Plan) -> Iterator[_Writer]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FileError(f"{part}: another copy is writing it") from None
-        if found.st_size > plan.size:
+        if found.st_size > options.size:
             stream.truncate(0)
         yield _Writer(stream, stream.seek(0, os.SEEK_END))
-        _flush(stream, plan)
+        _flush(stream, options)
         with contextlib.suppress(FileNotFoundError):
             old = os.stat(real)
             if old.st_uid == found.st_uid:
                 os.fchmod(descriptor, old.st_mode & atomic_file.PRESERVED_MODE_BITS)
                 os.rename(part, real)
                 return
-        os.fchmod(descriptor, plan.mode & ~atomic_file.current_umask())
+        os.fchmod(descriptor, options.mode & ~atomic_file.current_umask())
         os.rename(part, real)
 
 
-def _flush(stream: IO[bytes], plan: Plan) -> None:
+def _flush(stream: IO[bytes], options: WriteOptions) -> None:
     stream.flush()
-    if plan.sync:
+    if options.sync:
         os.fsync(stream.fileno())
 
 

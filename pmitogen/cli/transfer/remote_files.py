@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 
 import paramiko
 
-from pmitogen.cli.transfer.files import FileError, Plan, Writer, join, part_name
+from pmitogen.cli.transfer.files import FileError, WriteOptions, Writer, join, part_name
 from pmitogen.errors import ConnectionLost
 from pmitogen.transport.sessions import sftp_packets as packets
 from pmitogen.transport.sessions.sftp_client import CREATE, REWRITE, SFTP, UPDATE
@@ -74,12 +74,12 @@ class RemoteFiles:
             yield _Reader(self, file)
 
     @contextlib.contextmanager
-    def writing(self, path: str, plan: Plan) -> Iterator[Writer]:
+    def writing(self, path: str, options: WriteOptions) -> Iterator[Writer]:
         old = self._existing(path)
         if old is not None and not old.is_file:
             if old.is_directory:
                 raise FileError("Is a directory")
-            with self._in_place(path, UPDATE, plan) as writer:
+            with self._in_place(path, UPDATE, options) as writer:
                 yield writer
             return
         real = path
@@ -87,35 +87,35 @@ class RemoteFiles:
             with self.translated():
                 real = self.sftp.realpath(path)  # a link is followed, as by scp
             if old.mode is not None:
-                plan = plan._replace(mode=plan.mode & old.mode)  # a user who may not read the old contents may not read the new
+                options = options._replace(mode=options.mode & old.mode)  # readable by no further user
         directory = real.rpartition("/")[0] or ("/" if real.startswith("/") else "")
-        if plan.part_key is not None and self._is_shared(directory):
-            plan = plan._replace(part_key=None)  # another user may have created a part of that name
-        part = join(directory, _part_of(real, plan))
-        opened = self._open_replacement(part, old, plan)
+        if options.part_key is not None and self._is_shared(directory):
+            options = options._replace(part_key=None)  # another user may have created a part of that name
+        part = join(directory, _part_of(real, options))
+        opened = self._open_replacement(part, old, options)
         if opened is None:
-            with self._in_place(path, REWRITE, plan) as writer:
+            with self._in_place(path, REWRITE, options) as writer:
                 yield writer
             return
         file, offset = opened
         try:
             with self.translated(), file:
                 yield _Writer(self, file, offset)
-                if plan.sync:
+                if options.sync:
                     file.sync()
                 if old is not None and old.mode is not None:
                     file.set_attributes(Attributes(mode=old.mode & PRESERVED_MODE_BITS))
             with self.translated():
                 self.sftp.replace(part, real)
         except BaseException:
-            if plan.part_key is None:
+            if options.part_key is None:
                 self._remove_quickly(part)
             raise
 
-    def _open_replacement(self, part: str, old: Attributes | None, plan: Plan) -> tuple[RemoteFile, int] | None:
+    def _open_replacement(self, part: str, old: Attributes | None, options: WriteOptions) -> tuple[RemoteFile, int] | None:
         """Open the part with the owner of the file that it replaces; None: write the file in place."""
         try:
-            file, offset = self._open_part(part, plan)
+            file, offset = self._open_part(part, options)
         except FileError as error:
             if old is None or error.is_denied:  # the directory is not writable, or the message should name the file itself
                 return None
@@ -140,10 +140,10 @@ class RemoteFiles:
         return True
 
     @contextlib.contextmanager
-    def _in_place(self, path: str, flags: int, plan: Plan) -> Iterator[_Writer]:
-        with self.translated(), self.sftp.open(path, flags, plan.mode) as file:
+    def _in_place(self, path: str, flags: int, options: WriteOptions) -> Iterator[_Writer]:
+        with self.translated(), self.sftp.open(path, flags, options.mode) as file:
             yield _Writer(self, file, 0)
-            if plan.sync:
+            if options.sync:
                 file.sync()
 
     def _existing(self, path: str) -> Attributes | None:
@@ -157,20 +157,20 @@ class RemoteFiles:
         found = self._existing(directory or ".")
         return found is None or found.mode is None or bool(found.mode & 0o022)
 
-    def _open_part(self, part: str, plan: Plan) -> tuple[RemoteFile, int]:
+    def _open_part(self, part: str, options: WriteOptions) -> tuple[RemoteFile, int]:
         """Open the part, and return where to continue. Raises FileError."""
         with self.translated():
-            if plan.part_key is not None:
+            if options.part_key is not None:
                 try:
                     found = self.sftp.lstat(part)
                 except SFTPError as error:
                     if error.code is None:
                         raise
                 else:
-                    if found.is_file and found.size is not None and found.size <= plan.size:
+                    if found.is_file and found.size is not None and found.size <= options.size:
                         return self.sftp.open(part, UPDATE), found.size
                     self.sftp.remove(part)
-            return self.sftp.open(part, CREATE, plan.mode), 0
+            return self.sftp.open(part, CREATE, options.mode), 0
 
     def _remove_quickly(self, part: str) -> None:
         """Remove *part*, if the server answers soon."""
@@ -216,5 +216,5 @@ class _Writer:
             self._file.write_pieces(pieces, self.offset)
 
 
-def _part_of(path: str, plan: Plan) -> str:
-    return part_name(path.rpartition("/")[2], plan.part_key or secrets.token_hex(8))
+def _part_of(path: str, options: WriteOptions) -> str:
+    return part_name(path.rpartition("/")[2], options.part_key or secrets.token_hex(8))

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pmitogen.flags.become.getopt import Interpretation, Option, ParsedOptions, check_repeats, check_user, parse, render
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
-_H, _X, _E, _R = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
+HONOURED, HARMLESS, EMULATED, REFUSED = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
 
 # doas has no long options. One-letter names here never match a long option.
 TABLE = (
-    Option("a", "a", "required", _H, "passed to doas (OpenBSD's authentication style)"),
-    Option("C", "C", "required", _R, "checks a configuration and runs no command: remove it"),
-    Option("L", "L", "no", _R, "clears authentications and runs no command: remove it"),
-    Option("n", "n", "no", _E, "passed without a password; dropped with one, because it forbids the prompt"),
-    Option("s", "s", "no", _E, "doas -s takes no command: $SHELL runs the command, as -s would start it"),
-    Option("u", "u", "required", _X, ""),
+    Option("a", "a", "required", HONOURED, "passed to doas (OpenBSD's authentication style)"),
+    Option("C", "C", "required", REFUSED, "checks a configuration and runs no command: remove it"),
+    Option("L", "L", "no", REFUSED, "clears authentications and runs no command: remove it"),
+    Option("n", "n", "no", EMULATED, "passed without a password; dropped with one, because it forbids the prompt"),
+    Option("s", "s", "no", EMULATED, "doas -s takes no command: $SHELL runs the command, as -s would start it"),
+    Option("u", "u", "required", HARMLESS, ""),
 )
 _NAMES = {"a": "style", "C": "config", "L": "clear", "n": "non-interactive", "s": "shell", "u": "user"}
 
@@ -37,15 +37,15 @@ def interpret(arguments: Sequence[str], *, user: str | None, password: bool, ori
             check_user(interpretation, given, user, origin)
         elif name == "non-interactive":
             interpretation.noninteractive = True
-            interpretation.note(given, _E if password else _H, None if password else "passed to doas", origin=origin)
+            interpretation.note(given, EMULATED if password else HONOURED, None if password else "passed to doas", origin=origin)
         else:
             interpretation.note(given, origin=origin)
         if name == "shell":
             interpretation.form = "own-shell"
-        if given.option.verdict is _H:
+        if given.option.verdict is HONOURED:
             interpretation.argv += render(given)
     if parsed.rest:
         reason = "a command is not allowed in the flags: remove it"
-        interpretation.findings.append(Finding(" ".join(parsed.rest), origin, _R, reason, fatal=True))
+        interpretation.findings.append(Finding(" ".join(parsed.rest), origin, REFUSED, reason, fatal=True))
     check_repeats(interpretation, parsed, origin)
     return interpretation

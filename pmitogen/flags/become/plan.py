@@ -1,6 +1,6 @@
 """Build the escalation plan from become_method, become_exe, become_flags and become_user; become/escalation.py runs it.
 
-A plan is a dict that JSON can encode, of the type ``become.types.Plan``:
+A plan is a dict that JSON can encode, of the type ``protocol.escalation_plan.EscalationPlan``:
 
 - ``argv``: the argument vector up to the command. ``{prompt}`` in it is replaced by a random prompt on the target.
 - ``form``: how the command is added (see ``become/chain.py``). ``shell``: the shell that takes it, ``login``, or None.
@@ -25,7 +25,7 @@ from pmitogen.flags.become.getopt import Interpretation, ParsedOptions, split
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
 if TYPE_CHECKING:
-    from pmitogen.become.types import Plan
+    from pmitogen.protocol.escalation_plan import EscalationPlan
 
 # Programs that take a method's options; any other name counts as the method's own program.
 _PROGRAMS = {"sudo": "sudo", "sudo.ws": "sudo", "sudo-rs": "sudo", "dzdo": "sudo", "su": "su", "su-rs": "su", "doas": "doas"}
@@ -68,8 +68,8 @@ def plan(
     otp: str | None = None,
     prompt_l10n: Sequence[str] = (),
     timeout: float,
-    via: Plan | None = None,
-) -> tuple[Plan, tuple[Finding, ...]]:
+    via: EscalationPlan | None = None,
+) -> tuple[EscalationPlan, tuple[Finding, ...]]:
     """Return the plan for entering *user* (None: root) by *method* ("sudo", "su", "doas"), with a report on each option.
 
     *exe*, *flags*: as in Ansible; None: the method's own program, no flags.
@@ -192,7 +192,7 @@ def _interpret_all(
     return interpretations
 
 
-def _asking(steps: Sequence[_Program], interpretations: Sequence[Interpretation], via: Plan | None) -> list[str]:
+def _asking(steps: Sequence[_Program], interpretations: Sequence[Interpretation], via: EscalationPlan | None) -> list[str]:
     """Return the kinds of programs that may ask for a password: su does not if root runs it, as in ``sudo su -``."""
     callers = [via["user"] if via else None, *(interpretation.user or "root" for interpretation in interpretations)]
     pairs = zip(steps, callers, strict=False)

@@ -19,23 +19,23 @@ from pmitogen.flags.become.getopt import (
 )
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
-_H, _X, _E, _R = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
+HONOURED, HARMLESS, EMULATED, REFUSED = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
 _COMMAND_IS_SET = "pmitogen gives the command: remove it"
 
 TABLE = (
-    Option("l", "login", "no", _H, "passed to su; what the profile prints is skipped"),
-    Option("c", "command", "required", _R, _COMMAND_IS_SET),
-    Option("", "session-command", "required", _R, _COMMAND_IS_SET),
-    Option("f", "fast", "no", _H, "passed to su"),
-    Option("g", "group", "required", _H, "passed to su, which allows it for root only"),
-    Option("G", "supp-group", "required", _H, "passed to su, which allows it for root only"),
-    Option("m", "preserve-environment", "no", _H, "passed to su"),
-    Option("p", "preserve-environment", "no", _H, "passed to su"),
-    Option("P", "pty", "no", _X, "there is a terminal already"),
-    Option("s", "shell", "required", _H, "passed to su; the command is quoted for that shell"),
-    Option("w", "whitelist-environment", "required", _H, "passed to su"),
-    Option("h", "help", "no", _R, "runs no command: remove it"),
-    Option("V", "version", "no", _R, "runs no command: remove it"),
+    Option("l", "login", "no", HONOURED, "passed to su; what the profile prints is skipped"),
+    Option("c", "command", "required", REFUSED, _COMMAND_IS_SET),
+    Option("", "session-command", "required", REFUSED, _COMMAND_IS_SET),
+    Option("f", "fast", "no", HONOURED, "passed to su"),
+    Option("g", "group", "required", HONOURED, "passed to su, which allows it for root only"),
+    Option("G", "supp-group", "required", HONOURED, "passed to su, which allows it for root only"),
+    Option("m", "preserve-environment", "no", HONOURED, "passed to su"),
+    Option("p", "preserve-environment", "no", HONOURED, "passed to su"),
+    Option("P", "pty", "no", HARMLESS, "there is a terminal already"),
+    Option("s", "shell", "required", HONOURED, "passed to su; the command is quoted for that shell"),
+    Option("w", "whitelist-environment", "required", HONOURED, "passed to su"),
+    Option("h", "help", "no", REFUSED, "runs no command: remove it"),
+    Option("V", "version", "no", REFUSED, "runs no command: remove it"),
 )
 
 # "Password" in the languages that su is translated to, as Ansible's su plugin lists them.
@@ -70,7 +70,7 @@ def interpret(arguments: Sequence[str], *, user: str | None, password: bool, ori
         if arg == "-":
             _apply(interpretation, ParsedOption(login, None, "-"), origin)
         else:
-            check_user(interpretation, ParsedOption(Option("", "user", "required", _X, ""), arg, arg), user, origin)
+            check_user(interpretation, ParsedOption(Option("", "user", "required", HARMLESS, ""), arg, arg), user, origin)
     if "login" in interpretation.options and "preserve-environment" in interpretation.options:
         reason = "su ignores it together with a login shell: remove one of them"
         interpretation.findings.append(Finding("--preserve-environment", origin, Verdict.CONFLICT, reason))
@@ -85,5 +85,5 @@ def _apply(interpretation: Interpretation, given: ParsedOption, origin: str) -> 
     interpretation.options[name] = True if given.value is None else given.value
     if name == "shell":
         interpretation.shell = given.value
-    if given.option.verdict is _H and not again or name == "supp-group":
+    if given.option.verdict is HONOURED and not again or name == "supp-group":
         interpretation.argv += render(given)

@@ -21,43 +21,43 @@ from pmitogen.flags.become.getopt import (
 )
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
-_H, _X, _E, _R = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
+HONOURED, HARMLESS, EMULATED, REFUSED = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
 _NO_COMMAND = "runs no command: remove it"
 
 TABLE = (
-    Option("A", "askpass", "no", _R, "needs an askpass program on the target: remove it and set become_password"),
-    Option("a", "auth-type", "required", _H, "passed to sudo"),
-    Option("B", "bell", "no", _X, "no effect: a bell needs a terminal"),
-    Option("b", "background", "no", _R, "would detach the command: remove it and use async"),
-    Option("C", "close-from", "required", _H, "passed to sudo"),
-    Option("c", "login-class", "required", _H, "passed to sudo"),
-    Option("D", "chdir", "required", _H, "passed to sudo"),
-    Option("E", "preserve-env", "no", _H, "passed to sudo"),
-    Option("", "preserve-env", "optional", _H, "passed to sudo"),
-    Option("e", "edit", "no", _R, _NO_COMMAND),
-    Option("g", "group", "required", _H, "passed to sudo; accounts entered with different values are separate"),
-    Option("H", "set-home", "no", _H, "passed to sudo"),
+    Option("A", "askpass", "no", REFUSED, "needs an askpass program on the target: remove it and set become_password"),
+    Option("a", "auth-type", "required", HONOURED, "passed to sudo"),
+    Option("B", "bell", "no", HARMLESS, "no effect: a bell needs a terminal"),
+    Option("b", "background", "no", REFUSED, "would detach the command: remove it and use async"),
+    Option("C", "close-from", "required", HONOURED, "passed to sudo"),
+    Option("c", "login-class", "required", HONOURED, "passed to sudo"),
+    Option("D", "chdir", "required", HONOURED, "passed to sudo"),
+    Option("E", "preserve-env", "no", HONOURED, "passed to sudo"),
+    Option("", "preserve-env", "optional", HONOURED, "passed to sudo"),
+    Option("e", "edit", "no", REFUSED, _NO_COMMAND),
+    Option("g", "group", "required", HONOURED, "passed to sudo; accounts entered with different values are separate"),
+    Option("H", "set-home", "no", HONOURED, "passed to sudo"),
     # -h is --help without a value and --host with one; both are refused.
-    Option("h", "help", "no", _R, "runs no command, or one on another host: remove it, and name the host in the inventory"),
-    Option("", "host", "required", _R, "would run the command on another host: name that host in the inventory instead"),
-    Option("i", "login", "no", _H, "passed to sudo; what the profile prints is skipped"),
-    Option("K", "remove-timestamp", "no", _R, _NO_COMMAND),
-    Option("k", "reset-timestamp", "no", _H, "passed to sudo"),
-    Option("l", "list", "no", _R, _NO_COMMAND),
-    Option("N", "no-update", "no", _H, "passed to sudo"),
-    Option("n", "non-interactive", "no", _E, "passed without a password; dropped with one, because it forbids the prompt"),
-    Option("P", "preserve-groups", "no", _H, "passed to sudo"),
-    Option("p", "prompt", "required", _E, "pmitogen sets its own prompt"),
-    Option("R", "chroot", "required", _H, "passed to sudo"),
-    Option("r", "role", "required", _H, "passed to sudo"),
-    Option("S", "stdin", "no", _E, "the password goes through a terminal, so that stdin stays free for data"),
-    Option("s", "shell", "no", _H, "passed to sudo; the command is quoted for that shell"),
-    Option("T", "command-timeout", "required", _R, "ends the process shared by an account's tasks: use the task's timeout"),
-    Option("t", "type", "required", _H, "passed to sudo"),
-    Option("U", "other-user", "required", _R, "belongs to -l: remove it, or set become_user"),
-    Option("u", "user", "required", _X, ""),
-    Option("V", "version", "no", _R, _NO_COMMAND),
-    Option("v", "validate", "no", _R, _NO_COMMAND),
+    Option("h", "help", "no", REFUSED, "runs no command, or one on another host: remove it, and name the host in the inventory"),
+    Option("", "host", "required", REFUSED, "would run the command on another host: name that host in the inventory instead"),
+    Option("i", "login", "no", HONOURED, "passed to sudo; what the profile prints is skipped"),
+    Option("K", "remove-timestamp", "no", REFUSED, _NO_COMMAND),
+    Option("k", "reset-timestamp", "no", HONOURED, "passed to sudo"),
+    Option("l", "list", "no", REFUSED, _NO_COMMAND),
+    Option("N", "no-update", "no", HONOURED, "passed to sudo"),
+    Option("n", "non-interactive", "no", EMULATED, "passed without a password; dropped with one, because it forbids the prompt"),
+    Option("P", "preserve-groups", "no", HONOURED, "passed to sudo"),
+    Option("p", "prompt", "required", EMULATED, "pmitogen sets its own prompt"),
+    Option("R", "chroot", "required", HONOURED, "passed to sudo"),
+    Option("r", "role", "required", HONOURED, "passed to sudo"),
+    Option("S", "stdin", "no", EMULATED, "the password goes through a terminal, so that stdin stays free for data"),
+    Option("s", "shell", "no", HONOURED, "passed to sudo; the command is quoted for that shell"),
+    Option("T", "command-timeout", "required", REFUSED, "ends the process shared by an account's tasks: use the task's timeout"),
+    Option("t", "type", "required", HONOURED, "passed to sudo"),
+    Option("U", "other-user", "required", REFUSED, "belongs to -l: remove it, or set become_user"),
+    Option("u", "user", "required", HARMLESS, ""),
+    Option("V", "version", "no", REFUSED, _NO_COMMAND),
+    Option("v", "validate", "no", REFUSED, _NO_COMMAND),
 )
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
@@ -87,10 +87,10 @@ def interpret(arguments: Sequence[str], *, user: str | None, password: bool, ori
     for arg in assignments:
         name = arg.partition("=")[0]
         interpretation.options[name] = arg.partition("=")[2]
-        interpretation.findings.append(Finding(name, origin, _H, "set in the command's environment, if sudoers allows it"))
+        interpretation.findings.append(Finding(name, origin, HONOURED, "set in the command's environment, if sudoers allows it"))
     if parsed.rest:
         reason = "a command is not allowed in the flags: remove it"
-        interpretation.findings.append(Finding(" ".join(parsed.rest), origin, _R, reason, fatal=True))
+        interpretation.findings.append(Finding(" ".join(parsed.rest), origin, REFUSED, reason, fatal=True))
     for one, other in _EXCLUSIVE:
         if one in interpretation.options and other in interpretation.options and interpretation.options[other] is True:
             reason = f"sudo does not allow --{one} and --{other} together: remove one"
@@ -110,17 +110,17 @@ def _apply(interpretation: Interpretation, given: ParsedOption, user: str | None
         return
     if name == "close-from" and not _is_number(given.value, 3):
         reason = f"is {given.value}; the command needs its first three descriptors: use 3 or more"
-        interpretation.note(given, _R, reason, origin=origin)
+        interpretation.note(given, REFUSED, reason, origin=origin)
         return
     if name == "non-interactive":
         interpretation.noninteractive = True
-        interpretation.note(given, _E if password else _H, None if password else "passed to sudo", origin=origin)
+        interpretation.note(given, EMULATED if password else HONOURED, None if password else "passed to sudo", origin=origin)
         return
     interpretation.note(given, origin=origin)
     if name in ("login", "shell"):
         interpretation.form = "sudo-shell"
         interpretation.shell = "login" if name == "login" else None
-    if given.option.verdict is _H:
+    if given.option.verdict is HONOURED:
         interpretation.argv += render(given)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.file_lines import Line, parse_lines, parse_value
-from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, NAMES, TABLE, Row
+from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, NAMES, TABLE, Keyword
 from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, UnknownKeyword, read_line
 from pmitogen.flags.ssh.match_criteria import ParseState, matches
 from pmitogen.flags.ssh.openssh_version import ValueContext
@@ -125,7 +125,7 @@ class Reader:
             hint = did_you_mean(written, (row.name for row in TABLE.values()))
             raise UnknownKeyword(f"{written}: unknown option{hint}; if another ssh supports it, add it to IgnoreUnknown", written)
 
-    def _default_checked(self, row: Row, value: object, origin: Origin) -> None:
+    def _default_checked(self, row: Keyword, value: object, origin: Origin) -> None:
         try:
             self.context.options.set_default(row, value, origin)
         except ConfigValueError as problem:

@@ -10,7 +10,7 @@ import os
 import threading
 from typing import Any
 
-from pmitogen.flags.ssh.keywords import ALIASES, TABLE, Row
+from pmitogen.flags.ssh.keywords import ALIASES, TABLE, Keyword
 from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, read_line
 from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.util.patterns import ascii_lower
@@ -29,7 +29,7 @@ class Line:
     rest: str
     args: list[str]
     problem: str | None
-    row: Row | None
+    row: Keyword | None
     written: str  # the keyword in the user's spelling
     _parsed: tuple[ValueContext, Any, str | None] | None = None
 
@@ -39,7 +39,7 @@ class Line:
             raise ConfigValueError(self.problem)
         return Arguments(self.keyword, self.rest, self.args)
 
-    def value(self, row: Row, context: ValueContext) -> Any:
+    def value(self, row: Keyword, context: ValueContext) -> Any:
         """Return its value. Raises ConfigValueError."""
         parsed = self._parsed
         if (
@@ -54,7 +54,7 @@ class Line:
         return parsed[1]
 
 
-def parse_value(arguments: Arguments, row: Row, context: ValueContext) -> tuple[Any, str | None]:
+def parse_value(arguments: Arguments, row: Keyword, context: ValueContext) -> tuple[Any, str | None]:
     """Return the value of a line of keyword *row*, or the error in it."""
     try:
         value = row.value_type.parse(arguments, context)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pmitogen.errors import UsageError
-from pmitogen.flags.ssh.keywords import TABLE, Row
+from pmitogen.flags.ssh.keywords import TABLE, Keyword
 from pmitogen.flags.ssh.lexer import UnknownKeyword
 from pmitogen.flags.ssh.values.base import UNSET
 
@@ -52,7 +52,7 @@ class GivenOption(NamedTuple):
     option: str
     value: Any
     origin: Origin
-    row: Row | None = None
+    row: Keyword | None = None
 
 
 class Options:
@@ -72,7 +72,7 @@ class Options:
         """Return True if the keyword is set."""
         return key in self.values
 
-    def set_default(self, row: Row, value: Any, origin: Origin, option: str = "") -> None:
+    def set_default(self, row: Keyword, value: Any, origin: Origin, option: str = "") -> None:
         """Set a keyword as a configuration line does: the first value wins, or values accumulate. Raises ConfigValueError."""
         if value is UNSET or not origin.effective:
             return
@@ -96,7 +96,7 @@ class Options:
             return jump is None or jump.host == "none"
         return jump is None and "proxycommand" not in self.values
 
-    def _shadow(self, row: Row, option: str, value: Any, origin: Origin) -> None:
+    def _shadow(self, row: Keyword, option: str, value: Any, origin: Origin) -> None:
         other = "proxyjump" if row.key == "proxycommand" else "proxycommand"
         first = self.origins.get(other)
         wanted = str(getattr(value, "host", value)).lower() != "none"

@@ -24,8 +24,8 @@ from pmitogen.hub.scheduler import Guard
 from pmitogen.protocol.operations import Op
 
 if TYPE_CHECKING:
-    from pmitogen.become.types import Plan
     from pmitogen.protocol import messages_from_agent, messages_to_agent
+    from pmitogen.protocol.escalation_plan import EscalationPlan
     from pmitogen.protocol.requests import BecomeRequest, RequestHeader
 
 _SHELL_SAFE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # a path without special characters of a shell: see target/files.py
@@ -78,7 +78,7 @@ class Accounts:
 
     def __init__(
         self,
-        plan: Callable[[BecomeRequest], Plan],
+        plan: Callable[[BecomeRequest], EscalationPlan],
         guard: Guard,
         frame: Callable[[messages_to_agent.ToAgent, bytes], None],
         named_pythons: Sequence[str],

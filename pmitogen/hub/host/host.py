@@ -38,13 +38,13 @@ from pmitogen.util.caller import NOBODY, CallerEnvironment
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
-    from pmitogen.become.types import Plan
     from pmitogen.hub.blob_store import BlobStore
     from pmitogen.hub.login import BootChannel, Login
     from pmitogen.hub.mitogen_router import Router
     from pmitogen.hub.scheduler import Scheduler
     from pmitogen.hub.trace import Trace
     from pmitogen.protocol import messages_from_agent
+    from pmitogen.protocol.escalation_plan import EscalationPlan
     from pmitogen.protocol.messages_to_client import Answer, Transfer
     from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions, FollowUp
     from pmitogen.transport.auth.credentials import Prompt
@@ -74,7 +74,7 @@ class Host:
         scheduler: Scheduler,
         router: Router,
         blobs: BlobStore,
-        plan: Callable[[BecomeRequest], Plan],
+        plan: Callable[[BecomeRequest], EscalationPlan],
         trace: Callable[[], Trace | None],
     ) -> None:
         self.keys: set[str] = set()  # of the option sets that use it, in the registry

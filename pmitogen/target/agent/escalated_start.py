@@ -20,7 +20,7 @@ from pmitogen.target.agent.event_loop import Peer
 MYPY = False
 if MYPY:
     from typing import Callable, Dict, List, Optional  # noqa: F401
-    from pmitogen.become.types import Plan  # noqa: F401
+    from pmitogen.become.types import EscalationPlan  # noqa: F401
     from pmitogen.target.agent.main import Agent  # noqa: F401
     from pmitogen.target.agent.runner_proxy import RunnerProxy  # noqa: F401
     from pmitogen.target.login_state import LoginState  # noqa: F401
@@ -34,7 +34,7 @@ class EscalatedStart(object):
     """One escalation that is under way, for one runner."""
 
     def __init__(self, agent, runner, plan, command, token, preparation, state):
-        # type: (Agent, RunnerProxy, Plan, List[str], str, str, Optional[LoginState]) -> None
+        # type: (Agent, RunnerProxy, EscalationPlan, List[str], str, str, Optional[LoginState]) -> None
         self._agent = agent
         self._runner = runner
         self._loop = agent.loop
@@ -158,7 +158,7 @@ class EscalatedStart(object):
 
 
 def describe_plan(plan, path):
-    # type: (Optional[Plan], bytes) -> StartInfo
+    # type: (Optional[EscalationPlan], bytes) -> StartInfo
     """Return what a plan uses: its programs, found by *path* (PATH), its accounts, and whether it starts a login shell."""
     info = {"programs": [], "users": [], "shell": False}  # type: StartInfo
     while plan is not None:

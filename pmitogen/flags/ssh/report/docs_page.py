@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pmitogen.flags.ssh.command_line_flags import FLAGS
-from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, OBSOLETE, ROWS, Row
+from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, OBSOLETE, ROWS, Keyword
 from pmitogen.flags.ssh.report import in_commands
 
 _HEAD = """\
@@ -40,7 +40,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[s
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
 
-def _keyword(row: Row) -> tuple[str, ...]:
+def _keyword(row: Keyword) -> tuple[str, ...]:
     verdict = row.verdict.value + (", always" if row.strict else "")
     aliases = [name for name, key in ALIASES.items() if key == row.key]
     also = f" Also: {', '.join(aliases)}." if aliases else ""

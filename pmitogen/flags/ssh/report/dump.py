@@ -12,7 +12,7 @@ from pmitogen.flags.ssh.build_settings import (
     exits_on_failure,
     known_hosts,
 )
-from pmitogen.flags.ssh.keywords import ROWS, Row
+from pmitogen.flags.ssh.keywords import ROWS, Keyword
 from pmitogen.flags.ssh.resolve_keywords import Resolution
 from pmitogen.flags.ssh.values.base import Algorithms
 from pmitogen.flags.ssh.values.forwards import Forward
@@ -34,7 +34,7 @@ def dump(resolution: Resolution) -> dict[str, DumpValue]:
     return display
 
 
-def _lines(resolution: Resolution, row: Row) -> list[str]:
+def _lines(resolution: Resolution, row: Keyword) -> list[str]:
     """Return the lines of one keyword; none if ``ssh -G`` prints nothing."""
     key = row.key
     special = _SPECIAL.get(key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pmitogen.flags.ssh.command_line_flags import FLAGS
-from pmitogen.flags.ssh.keywords import OBSOLETE, Row
+from pmitogen.flags.ssh.keywords import OBSOLETE, Keyword
 from pmitogen.flags.ssh.option_values import GivenOption, Origin
 from pmitogen.flags.ssh.report.conflicts import conflicts
 from pmitogen.flags.ssh.resolve_keywords import Resolution
@@ -51,7 +51,7 @@ def _classify(resolution: Resolution, given: GivenOption, native: bool) -> Findi
     return Finding(given.option, place, given.row.verdict, given.row.effect)
 
 
-def _without_extra(given: GivenOption, row: Row) -> Finding:
+def _without_extra(given: GivenOption, row: Keyword) -> Finding:
     """Judge an option whose optional dependency is not installed."""
     reason = f"Needs a further package: {extras.advice(row.extra)}."
     if row.harmless_without:
@@ -68,7 +68,7 @@ def _finding(option: str, origin: Origin, verdict: Verdict, reason: str, strict:
     return Finding(option, origin.place, verdict, reason, fatal)
 
 
-def _maybe_refused(resolution: Resolution, given: GivenOption, row: Row) -> Finding:
+def _maybe_refused(resolution: Resolution, given: GivenOption, row: Keyword) -> Finding:
     """Judge a row that refuses some values: values that switch it off, or have no effect here, are harmless."""
     options = resolution.options
     harmless = ""
