@@ -80,7 +80,7 @@ class Files:
 
     async def chmod(self, path: AnyPath, mode: int) -> None:
         """Set the permission bits."""
-        args = wire_path(path, "chmod: path"), arguments.number(mode, "chmod: mode", 0, 0o7777)
+        args = wire_path(path, "chmod: path"), arguments.integer(mode, "chmod: mode", 0, 0o7777)
         await perform(self._account, RUNTIME, "chmod", *args, path=path)
 
     async def chown(

@@ -90,10 +90,10 @@ class OutputStream(Generic[Text]):
         """Return the next line, with its end; the last one may have none. Empty: the end."""
         end = "\n" if self._decoder is not None else b"\n"
         searched = 0
-        while (found := self._buffer.find(end, searched)) < 0 and not self._ended:
+        while (position := self._buffer.find(end, searched)) < 0 and not self._ended:
             searched = len(self._buffer)
             await self._fill()
-        return self._cut(len(self._buffer) if found < 0 else found + 1)
+        return self._cut(len(self._buffer) if position < 0 else position + 1)
 
     def __aiter__(self) -> OutputStream[Text]:
         return self
@@ -146,9 +146,9 @@ class Process(Generic[Text]):
         limit = arguments.seconds(timeout, "communicate: timeout")
         return await self._running.communicate(data, RUNTIME, limit, self._encoding)
 
-    def send_signal(self, number: int | signal.Signals) -> None:
+    def send_signal(self, signum: int | signal.Signals) -> None:
         """Send a signal to its process group. Nothing, if it has ended. Raises TypeError, UsageError."""
-        self._running.send_signal(number)
+        self._running.send_signal(signum)
 
     def terminate(self) -> None:
         """Send SIGTERM to its process group."""
@@ -160,8 +160,8 @@ class Process(Generic[Text]):
 
     def resize(self, columns: int, lines: int) -> None:
         """Change the size of its terminal. Raises UsageError if it has none."""
-        width = arguments.number(columns, "resize: columns", 0, 65535)
-        self._running.resize(width, arguments.number(lines, "resize: lines", 0, 65535))
+        width = arguments.integer(columns, "resize: columns", 0, 65535)
+        self._running.resize(width, arguments.integer(lines, "resize: lines", 0, 65535))
 
     async def close(self) -> None:
         """End it: SIGTERM to its process group, and SIGKILL to what is left two seconds later. Waits for that. Idempotent."""

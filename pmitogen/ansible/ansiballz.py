@@ -101,21 +101,25 @@ def _parse_call(script: bytes, start: int) -> Payload | None:
     lines = script[start + len(_CALL_START) : first] + script[last:]  # all except the archive
     if not lines.rstrip().endswith(b"\n)"):
         return None
-    found: dict[bytes, bytes] = {}
+    literals: dict[bytes, bytes] = {}
     for line in lines.rstrip()[:-2].split(b"\n"):
         name, equals, value = line.partition(b"=")
-        if not equals or value[-1:] != b"," or name in found:
+        if not equals or value[-1:] != b"," or name in literals:
             return None
-        found[name] = value[:-1]
-    if not _REQUIRED <= found.keys() or found[b"extensions"] != b"{}" or found[b"zip_data"] != b"''":
+        literals[name] = value[:-1]
+    if not _REQUIRED <= literals.keys() or literals[b"extensions"] != b"{}" or literals[b"zip_data"] != b"''":
         return None
-    further = _unknown_parameters(script[:start], found.keys())
+    further = _unknown_parameters(script[:start], literals.keys())
     if further is None:
         return None
     try:
-        params, module_name, profile = (_literal_value(found[name].decode()) for name in (b"params", b"module_fqn", b"profile"))
-        rlimit_nofile = int(found.get(b"rlimit_nofile", b"0"))
-        keywords = _encode_keywords({keyword.decode(): _literal_value(found[name].decode()) for keyword, name in further.items()})
+        params, module_name, profile = (
+            _literal_value(literals[name].decode()) for name in (b"params", b"module_fqn", b"profile")
+        )
+        rlimit_nofile = int(literals.get(b"rlimit_nofile", b"0"))
+        keywords = _encode_keywords(
+            {keyword.decode(): _literal_value(literals[name].decode()) for keyword, name in further.items()}
+        )
     except (ValueError, SyntaxError, TypeError):
         return None
     if not isinstance(params, str):
@@ -133,11 +137,11 @@ def _unknown_parameters(wrapper: bytes, given: Collection[bytes]) -> dict[bytes,
     calls = [dict(line.strip(b" ,").split(b"=") for line in call[1].splitlines()) for call in _ENTRY_CALL.finditer(wrapper)]
     if signature is None or not calls or _LOADER_IMPORT not in wrapper or any(call != calls[0] for call in calls):
         return None
-    parameters = [line.strip().partition(b":")[0] for line in signature[1].splitlines()]
-    if set(parameters) != set(given) or any(calls[0].get(name) != value for name, value in _ENTRY_KEYWORDS.items()):
+    literals = [line.strip().partition(b":")[0] for line in signature[1].splitlines()]
+    if set(literals) != set(given) or any(calls[0].get(name) != value for name, value in _ENTRY_KEYWORDS.items()):
         return None
     further = {name: value for name, value in calls[0].items() if name not in _ENTRY_KEYWORDS}
-    if set(parameters) != _REQUIRED.union(further.values(), _OPTIONAL.intersection(parameters)):
+    if set(literals) != _REQUIRED.union(further.values(), _OPTIONAL.intersection(literals)):
         return None
     for name, value in further.items():
         uses = signature[1].count(value) + len(calls) * (name + value).count(value)

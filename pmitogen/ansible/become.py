@@ -26,11 +26,11 @@ def take_over(plugin: BecomeBase, legacy_pipelining: bool, is_native: Callable[[
     Only attributes of this instance change; Ansible still sets and reads the plugin's options. *legacy_pipelining*: ansible-core
     before 2.19 pipes no module through a plugin named "su", although the hub can, so there the plugin gets its full name.
     """
-    found = native_method(plugin)
-    if found is None:
+    method = native_method(plugin)
+    if method is None:
         return
     plugin.build_become_command = lambda cmd, shell: cmd if is_native() else build_wrapped(plugin, cmd, shell)
-    if found == "su" and legacy_pipelining:
+    if method == "su" and legacy_pipelining:
         plugin.name = "ansible.builtin.su"
 
 

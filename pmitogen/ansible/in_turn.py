@@ -42,10 +42,10 @@ class SharedConnection:
 
     is_paused = False  # where the hub takes no data, sending blocks
 
-    def __init__(self, client: hub.Client, number: int, connections: Connections) -> None:
+    def __init__(self, client: hub.Client, request_id: int, connections: Connections) -> None:
         self._client, self._connections = client, connections
         self._frames: collections.deque[tuple[Answer, bytes]] = collections.deque()
-        connections[number] = self
+        connections[request_id] = self
 
     def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
         """Send one frame. Raises HubError."""
@@ -173,8 +173,8 @@ class RequestsInTurn:
         self._known.add(header["archive"])
         return answer
 
-    def _connection(self, client: hub.Client, number: int) -> SharedConnection:
-        return SharedConnection(client, number, self._connections)
+    def _connection(self, client: hub.Client, request_id: int) -> SharedConnection:
+        return SharedConnection(client, request_id, self._connections)
 
     def finish_open(self) -> None:
         """Wait for the end of all modules sent ahead, because a request follows that has no turn."""

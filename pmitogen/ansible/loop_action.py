@@ -134,12 +134,12 @@ class LoopAction(ActionBase):
     def _find_handler(self, module: str) -> tuple[str, bool]:
         """Return the name of the action plugin that runs *module*, and whether its requests may be sent ahead."""
         collections = self._task.collections
-        found = module_loader.find_plugin_with_context(module, collection_list=collections)
-        if found.resolved and found.action_plugin:
-            name = found.action_plugin
+        context = module_loader.find_plugin_with_context(module, collection_list=collections)
+        if context.resolved and context.action_plugin:
+            name = context.action_plugin
         elif action_loader.has_plugin(module, collection_list=collections):
             name = module
-        elif found.resolved:
+        elif context.resolved:
             name = "ansible.legacy.normal"
         else:
             raise AnsibleActionFail(f"module: {module!r} was not found; expected the name of a module")
@@ -189,7 +189,9 @@ class LoopAction(ActionBase):
             overall["ansible_facts"] = facts
         if self._task.diff:
             differences = [result["diff"] for result in results if result.get("diff")]
-            overall["diff"] = [each for found in differences for each in (found if isinstance(found, list) else [found])]
+            overall["diff"] = [
+                each for difference in differences for each in (difference if isinstance(difference, list) else [difference])
+            ]
         return overall
 
 
@@ -250,18 +252,18 @@ class _Item:
 
     def finish(self, result: Result) -> Result:
         """Return the item's result as ``loop`` registers it, and show it if it has failed."""
-        found = {name: value for name, value in result.items() if not name.startswith("_ansible_")}
-        found.setdefault("failed", found.get("rc") not in (None, 0))
-        found.setdefault("changed", False)
+        registered = {name: value for name, value in result.items() if not name.startswith("_ansible_")}
+        registered.setdefault("failed", registered.get("rc") not in (None, 0))
+        registered.setdefault("changed", False)
         names = ("ansible_loop_var", "ansible_index_var", "ansible_loop")
         for name in names:  # the target must not choose them: it would choose variables of the controller to be shown
-            found.pop(name, None)
-        found.update({name: self._variables[name] for name in names if name in self._variables})
+            registered.pop(name, None)
+        registered.update({name: self._variables[name] for name in names if name in self._variables})
         for name in names[:2]:
             if name in self._variables:
-                found[self._variables[name]] = self._variables[self._variables[name]]
-        self._show(found)
-        return found
+                registered[self._variables[name]] = self._variables[self._variables[name]]
+        self._show(registered)
+        return registered
 
     def _show(self, result: Result) -> None:
         action = self._action
@@ -293,7 +295,7 @@ def _type_name(value: Any) -> str:
 
 def _extended(items: list[Any], index: int, count: int, with_items: bool) -> Result:
     """Return ``ansible_loop``, for ``loop_control: extended``."""
-    found: Result = {
+    variables: Result = {
         "index": index + 1,
         "index0": index,
         "first": index == 0,
@@ -303,9 +305,9 @@ def _extended(items: list[Any], index: int, count: int, with_items: bool) -> Res
         "revindex0": count - index - 1,
     }
     if with_items:
-        found["allitems"] = items
+        variables["allitems"] = items
     if index + 1 < count:
-        found["nextitem"] = items[index + 1]
+        variables["nextitem"] = items[index + 1]
     if index:
-        found["previtem"] = items[index - 1]
-    return found
+        variables["previtem"] = items[index - 1]
+    return variables

@@ -73,11 +73,11 @@ def wire_env(env: dict[str, str]) -> dict[str, str]:
 
 def signal_message(header: ClientRequest, answer: Answer) -> bytes:
     """Return the shell's message about a module that a signal killed ("Killed"), as over ssh."""
-    number = answer.get("signal")
-    if header["op"] != "run" or number is None or number in (signal.SIGINT, signal.SIGPIPE):
+    signum = answer.get("signal")
+    if header["op"] != "run" or signum is None or signum in (signal.SIGINT, signal.SIGPIPE):
         return b""
     try:
-        return f"{signal.strsignal(number) or number}\n".encode()
+        return f"{signal.strsignal(signum) or signum}\n".encode()
     except ValueError:
         return b""
 

@@ -62,7 +62,7 @@ def wire_command(command: Command, label: str) -> list[str]:
         return ["/bin/sh", "-c", wire_argument(command, f"{label}: command")]
     if isinstance(command, os.PathLike) or not isinstance(command, Iterable) or isinstance(command, Mapping):
         wrong(f"{label}: command", "str, bytes or a sequence of arguments", command)
-    argv = [wire_argument(word, f"{label}: argument {number}") for number, word in enumerate(command)]
+    argv = [wire_argument(word, f"{label}: argument {index}") for index, word in enumerate(command)]
     if not argv or not argv[0]:
         raise UsageError(f"{label}: an empty command")
     return argv
@@ -74,13 +74,13 @@ def wire_env(env: Mapping[str, str] | Mapping[bytes, bytes] | None, label: str) 
         return {}
     if not isinstance(env, Mapping):
         wrong(f"{label}: env", "a mapping of str to str", env)
-    found = {}
+    variables = {}
     for name, value in cast(Mapping[Any, Any], env).items():
         wire_name = wire_argument(name, f"{label}: env: a name")
         if not wire_name or "=" in wire_name:
             raise UsageError(f"{label}: env: {shown(name)!r}: invalid name of a variable")
-        found[wire_name] = wire_argument(value, f"{label}: env: {shown(name)}")
-    return found
+        variables[wire_name] = wire_argument(value, f"{label}: env: {shown(name)}")
+    return variables
 
 
 def seconds(value: float | None, label: str) -> float | None:
@@ -101,14 +101,14 @@ def flag(value: bool, label: str) -> bool:
     return value
 
 
-def number(value: int, label: str, minimum: int, maximum: int) -> int:
+def integer(value: int, label: str, minimum: int, maximum: int) -> int:
     """A whole number. Raises TypeError, UsageError."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         wrong(label, "int", value)
-    found = value.__index__()
-    if not minimum <= found <= maximum:
-        raise UsageError(f"{label}: {found}: expected {minimum} to {maximum}")
-    return found
+    integer = value.__index__()
+    if not minimum <= integer <= maximum:
+        raise UsageError(f"{label}: {integer}: expected {minimum} to {maximum}")
+    return integer
 
 
 def text(value: str, label: str) -> str:
@@ -147,12 +147,12 @@ def strings(value: Sequence[Argument], label: str) -> list[str]:
     """Arguments of a local command line, as text. Raises TypeError, UsageError."""
     if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
         wrong(label, "a sequence of arguments (shlex.split makes one of a text)", value)
-    found = []
+    texts = []
     for place, word in enumerate(value):
         if not isinstance(word, (str, bytes, os.PathLike)):
             wrong(f"{label}: argument {place}", "str, bytes or os.PathLike", word)
-        found.append(os.fsdecode(word))
-    return found
+        texts.append(os.fsdecode(word))
+    return texts
 
 
 def is_stream(value: object, method: str) -> bool:

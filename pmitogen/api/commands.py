@@ -40,7 +40,7 @@ class Terminal:
     def __post_init__(self) -> None:
         arguments.text(self.term, "Terminal: term")
         for name in ("columns", "lines"):
-            arguments.number(getattr(self, name), f"Terminal: {name}", 0, 65535)
+            arguments.integer(getattr(self, name), f"Terminal: {name}", 0, 65535)
 
 
 class StartArguments(TypedDict, total=False):

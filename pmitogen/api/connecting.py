@@ -113,14 +113,14 @@ def _jump_credentials(given: Mapping[str, JumpCredentials] | None) -> dict[str, 
     label = "connect: jump_credentials"
     if not isinstance(given, Mapping):
         arguments.wrong(label, "a mapping of jump hosts to mappings", given)
-    found: dict[str, dict[str, str]] = {}
+    credentials: dict[str, dict[str, str]] = {}
     for host, fields in given.items():
         arguments.text(host, f"{label}: a host")
         if not isinstance(fields, Mapping):
             arguments.wrong(f"{label}: {host}", "a mapping", fields)
-        found[host] = {}
+        credentials[host] = {}
         for name, value in cast("Mapping[Any, Any]", fields).items():
             if name not in JUMP_FIELDS:
                 raise UsageError(f"{label}: {host}: unknown {name!r}; use one of {', '.join(JUMP_FIELDS)}")
-            found[host][name] = arguments.secret(value, f"{label}: {host}: {name}") or ""
-    return found
+            credentials[host][name] = arguments.secret(value, f"{label}: {host}: {name}") or ""
+    return credentials

@@ -75,7 +75,7 @@ class Files:
 
     def chmod(self, path: AnyPath, mode: int) -> None:
         """Set the permission bits."""
-        args = wire_path(path, "chmod: path"), arguments.number(mode, "chmod: mode", 0, 0o7777)
+        args = wire_path(path, "chmod: path"), arguments.integer(mode, "chmod: mode", 0, 0o7777)
         finish(perform(self._account, RUNTIME, "chmod", *args, path=path))
 
     def chown(

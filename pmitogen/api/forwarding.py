@@ -72,14 +72,14 @@ def end(value: End, label: str, minimum: int = 1) -> Address:
             raise UsageError(f"{label}: {path!r}: use a number for a port, a (host, port) pair, or a path that has a '/'")
         return UnixPath(path)
     if isinstance(value, int) and not isinstance(value, bool):
-        return TCPAddress(LOOPBACK, arguments.number(value, label, minimum, 65535))
+        return TCPAddress(LOOPBACK, arguments.integer(value, label, minimum, 65535))
     pair = cast("object", value)
     if not isinstance(pair, tuple) or len(pair) != 2:
         arguments.wrong(label, "a port, a (host, port) pair or the path of a Unix socket", value)
     host = pair[0]
     if not isinstance(host, str):
         arguments.wrong(f"{label}: host", "str", host)
-    return TCPAddress(host, arguments.number(pair[1], f"{label}: port", minimum, 65535))
+    return TCPAddress(host, arguments.integer(pair[1], f"{label}: port", minimum, 65535))
 
 
 async def start(

@@ -138,10 +138,10 @@ class Hub:
         outcomes: list[Outcome[Item, T] | None] = [None] * len(order)
         for index, outcome in self._outcomes(function, order, limit_of(limit, "map")):
             outcomes[index] = outcome
-        found = [outcome for outcome in outcomes if outcome is not None]
+        in_order = [outcome for outcome in outcomes if outcome is not None]
         if return_exceptions:
-            return [outcome.error or outcome.result() for outcome in found]
-        return [outcome.result() for outcome in found]
+            return [outcome.error or outcome.result() for outcome in in_order]
+        return [outcome.result() for outcome in in_order]
 
     def as_completed(
         self, function: Callable[[Item], T], hosts: Iterable[Item], *, limit: int = LIMIT

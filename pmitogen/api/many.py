@@ -41,7 +41,7 @@ class Outcome(Generic[Item, T]):
 
 def limit_of(limit: int, label: str) -> int:
     """Check the number of hosts at once. Raises TypeError, UsageError."""
-    return arguments.number(limit, f"{label}: limit", 1, 1 << 20)
+    return arguments.integer(limit, f"{label}: limit", 1, 1 << 20)
 
 
 async def connect_each(accounts: Sequence[Account], runtime: Runtime, limit: int) -> list[Error | None]:

@@ -36,7 +36,7 @@ class Jump:
         for name in ("user", "password", "private_key", "passphrase", "otp"):
             arguments.optional_text(getattr(self, name), f"Jump: {name}")
         if self.port is not None:
-            arguments.number(self.port, "Jump: port", 1, 65535)
+            arguments.integer(self.port, "Jump: port", 1, 65535)
 
     @property
     def address(self) -> str:
@@ -101,8 +101,8 @@ class ConnectOptions:
             arguments.optional_text(getattr(self, name), f"{label}: {name}")
         for name, minimum, maximum in (("port", 1, 65535), ("connect_timeout", 1, 1 << 30), ("keepalive", 0, 1 << 30)):
             if getattr(self, name) is not None:
-                arguments.number(getattr(self, name), f"{label}: {name}", minimum, maximum)
-        arguments.number(self.retries, f"{label}: retries", 0, 100)
+                arguments.integer(getattr(self, name), f"{label}: {name}", minimum, maximum)
+        arguments.integer(self.retries, f"{label}: retries", 0, 100)
         for name in ("only_keys", "forward_agent", "compression"):
             if getattr(self, name) is not None:
                 arguments.flag(getattr(self, name), f"{label}: {name}")
@@ -123,16 +123,16 @@ class ConnectOptions:
 
     def ssh_args(self) -> list[str]:
         """The same options as arguments of ssh's command line, without the secrets."""
-        found: list[str] = []
+        arguments_of_ssh: list[str] = []
         if self.config is None:
-            found += ["-F", "none"]
+            arguments_of_ssh += ["-F", "none"]
         elif self.config != USER_FILES:
-            found += ["-F", _path(self.config, "ConnectOptions: config")]
+            arguments_of_ssh += ["-F", _path(self.config, "ConnectOptions: config")]
         for keyword, value in self._keywords():
-            found += ["-o", f"{keyword}={value}"]
+            arguments_of_ssh += ["-o", f"{keyword}={value}"]
         if self.jumps:
-            found += ["-J", ",".join(jump.address for jump in self.jumps)]
-        return found
+            arguments_of_ssh += ["-J", ",".join(jump.address for jump in self.jumps)]
+        return arguments_of_ssh
 
     def _keywords(self) -> list[tuple[str, str]]:
         agent = {True: None, False: "none", None: None}[self.agent] if self.agent in (True, False, None) else self.agent

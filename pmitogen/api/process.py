@@ -72,9 +72,9 @@ class Process(Generic[Text]):
         limit = arguments.seconds(timeout, "communicate: timeout")
         return finish(self._running.communicate(data, RUNTIME, limit, self._encoding))
 
-    def send_signal(self, number: int | signal.Signals) -> None:
+    def send_signal(self, signum: int | signal.Signals) -> None:
         """Send a signal to its process group. Nothing, if it has ended. Raises TypeError, UsageError."""
-        self._running.send_signal(number)
+        self._running.send_signal(signum)
 
     def terminate(self) -> None:
         """Send SIGTERM to its process group."""
@@ -86,8 +86,8 @@ class Process(Generic[Text]):
 
     def resize(self, columns: int, lines: int) -> None:
         """Change the size of its terminal. Raises UsageError if it has none."""
-        width = arguments.number(columns, "resize: columns", 0, 65535)
-        self._running.resize(width, arguments.number(lines, "resize: lines", 0, 65535))
+        width = arguments.integer(columns, "resize: columns", 0, 65535)
+        self._running.resize(width, arguments.integer(lines, "resize: lines", 0, 65535))
 
     def close(self) -> None:
         """End it: SIGTERM to its process group, and SIGKILL to what is left two seconds later. Waits for that. Idempotent."""

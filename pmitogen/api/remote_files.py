@@ -110,12 +110,12 @@ def from_wire_text(text: object) -> str:
     return os.fsdecode(text.encode("latin-1"))
 
 
-def stat_result(found: Any) -> os.stat_result:
+def stat_result(values: Any) -> os.stat_result:
     """The result of stat(2) on the host. Raises ValueError."""
-    if not isinstance(found, list) or len(found) != _STAT_FIELDS or not all(type(each) in (int, float) for each in found):
+    if not isinstance(values, list) or len(values) != _STAT_FIELDS or not all(type(each) in (int, float) for each in values):
         raise ValueError
-    times = dict(zip(("st_atime", "st_mtime", "st_ctime"), map(float, found[7:]), strict=True))
-    return os.stat_result([int(each) for each in found], times)
+    times = dict(zip(("st_atime", "st_mtime", "st_ctime"), map(float, values[7:]), strict=True))
+    return os.stat_result([int(each) for each in values], times)
 
 
 async def stat(account: Account, runtime: Runtime, path: AnyPath, follow: bool) -> os.stat_result:
@@ -162,7 +162,7 @@ async def walk(account: Account, runtime: Runtime, path: AnyPath) -> list[tuple[
 
 async def mkdir(account: Account, runtime: Runtime, path: AnyPath, mode: int, parents: bool, exist_ok: bool) -> None:
     """mkdir(2), with the parents if wanted."""
-    bits = arguments.number(mode, "mkdir: mode", 0, 0o7777)
+    bits = arguments.integer(mode, "mkdir: mode", 0, 0o7777)
     flags = arguments.flag(parents, "mkdir: parents"), arguments.flag(exist_ok, "mkdir: exist_ok")
     await perform(account, runtime, "mkdir", wire_path(path, "mkdir: path"), bits, *flags, path=path)
 

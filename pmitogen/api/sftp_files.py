@@ -100,22 +100,22 @@ def _lstat(sftp: SFTP, path: str) -> Attributes | None:
         raise
 
 
-def _fields(found: Attributes) -> list[int]:
-    mtime = found.mtime or 0
-    return [found.mode or 0, 0, 0, 0, found.uid or 0, found.gid or 0, found.size or 0, found.atime or mtime, mtime, mtime]
+def _fields(attrs: Attributes) -> list[int]:
+    owner, mtime = (attrs.uid or 0, attrs.gid or 0), attrs.mtime or 0
+    return [attrs.mode or 0, 0, 0, 0, *owner, attrs.size or 0, attrs.atime or mtime, mtime, mtime]
 
 
 def _entries(sftp: SFTP, path: str) -> list[tuple[str, Attributes]]:
     """Names and attributes in a directory, sorted as bytes are."""
     try:
         with _refusals(sftp, path):
-            found = [(entry.name, entry.attributes) for piece in sftp.list_directory(path) for entry in piece]
+            entries = [(entry.name, entry.attributes) for piece in sftp.list_directory(path) for entry in piece]
     except _Refusal as exc:
         state = _lstat(sftp, path) if exc.code in ("ENOENT", "EIO") else None
         if state is not None and not state.is_directory and not state.is_link:
             raise _Refusal("ENOTDIR", path) from None
         raise
-    return sorted(found, key=lambda each: _bytes(each[0]))
+    return sorted(entries, key=lambda each: _bytes(each[0]))
 
 
 def stat(sftp: SFTP, wire: str, follow: bool) -> list[int]:
@@ -139,7 +139,7 @@ def scandir(sftp: SFTP, wire: str) -> list[list[Any]]:
 
 
 def walk(sftp: SFTP, wire: str) -> list[list[Any]]:
-    top, found, count = _path(sftp, wire), [], 0
+    top, listing, count = _path(sftp, wire), [], 0
     waiting = [(top, str(from_wire(wire).decode("utf-8", "surrogateescape")))]
     while waiting:
         path, shown = waiting.pop()
@@ -149,9 +149,9 @@ def walk(sftp: SFTP, wire: str) -> list[list[Any]]:
         count += len(entries)
         if count > MAX_ENTRIES:
             raise _Refusal("E2BIG", top)
-        found.append([_wire(shown), [_wire(name) for name in directories], [_wire(name) for name in others]])
+        listing.append([_wire(shown), [_wire(name) for name in directories], [_wire(name) for name in others]])
         waiting += [(posixpath.join(path, name), posixpath.join(shown, name)) for name in reversed(directories)]
-    return found
+    return listing
 
 
 def mkdir(sftp: SFTP, wire: str, mode: int, parents: bool, exist_ok: bool) -> None:

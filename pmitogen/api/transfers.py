@@ -26,7 +26,7 @@ Source = str | bytes | os.PathLike[str] | IO[bytes]
 def put_header(path: arguments.AnyPath, mode: int, size: int | None = None) -> RequestHeader:
     """The request for a file to be written. Raises TypeError, UsageError."""
     header: RequestHeader = {"op": "put", "path": arguments.wire_path(path, "put: path"), "label": arguments.shown(path)}
-    header["mode"] = arguments.number(mode, "put: mode", 0, 0o7777)
+    header["mode"] = arguments.integer(mode, "put: mode", 0, 0o7777)
     if size is not None:
         header["size"] = size
     return header

@@ -126,15 +126,15 @@ def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> T
 def changed_states(source: Iterable[Entry], target: Iterable[Entry], copied: set[str], times: bool) -> list[list[Any]]:
     """The modes and times to set: files first, directories from the deepest up."""
     existing = {entry.path: entry for entry in target}
-    found = []
+    states = []
     for entry in sorted(source, key=lambda entry: (entry.kind == "d", -entry.path.count("/"), entry.path)):
         if entry.kind not in "df":
             continue
         old = existing.get(entry.path)
         same = old is not None and old.mode == entry.mode and (not times or abs(old.time - entry.time) < TIME_SLACK)
         if not same or entry.path in copied or entry.kind == "d":
-            found.append([entry.path, entry.mode, entry.time if times else None])
-    return found
+            states.append([entry.path, entry.mode, entry.time if times else None])
+    return states
 
 
 def read_entries(answer: Any) -> list[Entry]:
@@ -181,8 +181,8 @@ async def _differing(
 
 
 def _local_tree(path: str, options: TreeOptions) -> list[Entry]:
-    found = operations.tree(_wire(os.path.abspath(path)), options.patterns)
-    return [Entry(*each)._replace(mode=each[2] & 0o777) for each in found or []]
+    listing = operations.tree(_wire(os.path.abspath(path)), options.patterns)
+    return [Entry(*each)._replace(mode=each[2] & 0o777) for each in listing or []]
 
 
 async def put_tree(

@@ -67,9 +67,9 @@ def refusal(methods, text):
             if re.search(pattern, text):
                 return kind
     for method in methods:
-        found = _localised_refusal(method, text)
-        if found is not None:
-            return found
+        localised = _localised_refusal(method, text)
+        if localised is not None:
+            return localised
     return None
 
 

@@ -52,20 +52,20 @@ def is_root_controlled(path):
 
 def _is_root_controlled(step):
     # type: (bytes) -> bool
-    found = os.lstat(step)
-    if found.st_uid:
+    status = os.lstat(step)
+    if status.st_uid:
         return False
     if (
-        stat.S_ISLNK(found.st_mode) or found.st_mode & stat.S_ISVTX
+        stat.S_ISLNK(status.st_mode) or status.st_mode & stat.S_ISVTX
     ):  # links: the directory decides; sticky: accounts can change their own entries only
         return True
-    return not found.st_mode & stat.S_IWOTH and (os.geteuid() == 0 or not os.access(step, os.W_OK))
+    return not status.st_mode & stat.S_IWOTH and (os.geteuid() == 0 or not os.access(step, os.W_OK))
 
 
 def path_components(path):
     # type: (bytes) -> List[bytes]
     """Return every directory, link and file that the absolute *path* is resolved through. Raises OSError."""
-    found, here, links = [b"/"], b"/", 0
+    components, here, links = [b"/"], b"/", 0
     left = path.split(b"/")
     while left:
         name = left.pop(0)
@@ -75,7 +75,7 @@ def path_components(path):
             here = os.path.dirname(here)
             continue
         step = os.path.join(here, name)
-        found.append(step)
+        components.append(step)
         if not os.path.islink(step):
             here = step
             continue
@@ -86,4 +86,4 @@ def path_components(path):
         left = target.split(b"/") + left
         if target.startswith(b"/"):
             here = b"/"
-    return found
+    return components

@@ -18,7 +18,7 @@ MAX_PROCESSES = 500  # processes to examine
 def uids_below(pid):
     # type: (int) -> Set[int]
     """Return the real and effective uids of a process and its descendants. Empty if the system does not show them."""
-    found = set()  # type: Set[int]
+    uids = set()  # type: Set[int]
     left, seen = [pid], 0
     while left and seen < MAX_PROCESSES:
         pid = left.pop()
@@ -30,8 +30,8 @@ def uids_below(pid):
                 left += [int(child) for child in stream.read().split()]
         except (IOError, OSError, ValueError):  # it has ended, or the system does not show it
             continue
-        found.update(int(uid) for uid in lines[0].split()[1:4])
-    return found
+        uids.update(int(uid) for uid in lines[0].split()[1:4])
+    return uids
 
 
 def uids_of(user):

@@ -79,14 +79,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def bash(found: list[Command]) -> str:
+def bash(commands: list[Command]) -> str:
     """Return a script for ``eval "$(pmitogen completion bash)"`` or bash-completion's directory."""
-    cases = "".join(f"    {one.name}) words='{' '.join(one.arguments)}' ;;\n" for one in found)
+    cases = "".join(f"    {one.name}) words='{' '.join(one.arguments)}' ;;\n" for one in commands)
     return f"""\
 _pmitogen() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} words=
   if [ "$COMP_CWORD" -eq 1 ]; then
-    words='{" ".join(one.name for one in found)} --help --version'
+    words='{" ".join(one.name for one in commands)} --help --version'
   else case ${{COMP_WORDS[1]}} in
 {cases}  esac; fi
   COMPREPLY=($(compgen -W "$words" -- "$word"))
@@ -95,10 +95,10 @@ complete -o default -F _pmitogen pmitogen
 """
 
 
-def zsh(found: list[Command]) -> str:
+def zsh(commands: list[Command]) -> str:
     """Return a function for a file ``_pmitogen`` on zsh's fpath; it can also be evaluated."""
-    names = "".join(f"      {_quote(one.name + ':' + _escape_colons(one.help))}\n" for one in found)
-    cases = "".join(f"    {one.name}) compadd -- {' '.join(one.arguments)}{_zsh_arguments(one.name)} ;;\n" for one in found)
+    names = "".join(f"      {_quote(one.name + ':' + _escape_colons(one.help))}\n" for one in commands)
+    cases = "".join(f"    {one.name}) compadd -- {' '.join(one.arguments)}{_zsh_arguments(one.name)} ;;\n" for one in commands)
     return f"""\
 #compdef pmitogen
 _pmitogen() {{
@@ -118,10 +118,10 @@ def _zsh_arguments(name: str) -> str:
     return ("; _hosts" if name in TAKES_HOST else "") + ("" if name in TAKES_NO_FILES else "; _default")
 
 
-def fish(found: list[Command]) -> str:
+def fish(commands: list[Command]) -> str:
     """Return lines for ``~/.config/fish/completions/pmitogen.fish``."""
     lines = []
-    for one in found:
+    for one in commands:
         lines.append(f"complete -c pmitogen -n __fish_use_subcommand -f -a {one.name} -d {_fish_quote(one.help)}")
         seen = f"-n '__fish_seen_subcommand_from {one.name}'"
         if one.name in TAKES_NO_FILES:

@@ -75,13 +75,13 @@ def _copy(wanted: invocation.Invocation, lines: list[str], mode: str, host: str)
     count = out.split()[-1:] if ended.code == 0 else []
     if not count or not count[0].isdigit():
         return _fail(f"ERROR: {host}: the keys were not added: {escape(err, keep_end=True) or f'status {ended.code}'}")
-    number = min(int(count[0]), len(lines))
-    if not number:
+    added = min(int(count[0]), len(lines))
+    if not added:
         _fail("WARNING: All keys were skipped because they already exist on the remote system.")
     elif mode == "dry":
-        print(f"Would have added {number} of the following key(s):\n\n" + "\n".join(map(escape, lines)))
+        print(f"Would have added {added} of the following key(s):\n\n" + "\n".join(map(escape, lines)))
     else:
-        print(f"\nNumber of key(s) added: {number}\n\nNow try logging into the machine, with: {shlex.join(['ssh', host])}")
+        print(f"\nNumber of key(s) added: {added}\n\nNow try logging into the machine, with: {shlex.join(['ssh', host])}")
     return 0
 
 
@@ -98,10 +98,10 @@ def _public_lines(path: str | None) -> list[str]:
                 return lines
         except AgentError:
             pass  # as ssh-copy-id: no agent, so the files
-    found = [path for path in Path("~/.ssh").expanduser().glob("id*.pub") if not path.name.endswith("-cert.pub")]
-    if not found:
+    candidates = [path for path in Path("~/.ssh").expanduser().glob("id*.pub") if not path.name.endswith("-cert.pub")]
+    if not candidates:
         raise UsageError("No identities found: name one with -i")
-    return [_line_of(str(max(found, key=lambda path: path.stat().st_mtime)))]
+    return [_line_of(str(max(candidates, key=lambda path: path.stat().st_mtime)))]
 
 
 def _line_of(path: str) -> str:

@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
         return options
 
     def error(self, message: str) -> NoReturn:
-        found = _INVALID_CHOICE.search(message)
-        if found is not None:
-            message += did_you_mean(found["word"], re.findall(r"[\w-]+", found["choices"]))
+        match = _INVALID_CHOICE.search(message)
+        if match is not None:
+            message += did_you_mean(match["word"], re.findall(r"[\w-]+", match["choices"]))
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

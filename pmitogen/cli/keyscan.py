@@ -138,13 +138,13 @@ def _checked(option: str, text: str, check: Callable[[str], int]) -> int:
 
 def _types(text: str) -> list[str]:
     """Return the key types, which can be given by their short or full names."""
-    found: dict[str, None] = {}
+    selected: dict[str, None] = {}
     for word in (text or ",".join(TYPES)).split(","):
         whole = TYPES.get(word, (word,))
         if not any(set(whole) <= set(names) for names in TYPES.values()):
             raise CommandLineError(f"-t {text}: unknown key type {word!r}; use {', '.join(TYPES)}")
-        found.update(dict.fromkeys(whole))
-    return list(found)
+        selected.update(dict.fromkeys(whole))
+    return list(selected)
 
 
 def _from_files(names: Sequence[str]) -> Iterator[str]:
@@ -167,11 +167,11 @@ def _parse_addresses(text: str, port: int) -> tuple[tuple[str, int], ...]:
 
 
 def _parse_address(word: str, port: int) -> tuple[str, int]:
-    found = re.fullmatch(r"\[([^][]+)\](?::(.+))?|([^]:[]+):([^:]+)", word)
-    host, number = (found[1] or found[3], found[2] or found[4]) if found else (word, None)
+    match = re.fullmatch(r"\[([^][]+)\](?::(.+))?|([^]:[]+):([^:]+)", word)
+    host, port_text = (match[1] or match[3], match[2] or match[4]) if match else (word, None)
     if not host or set(host) & set("[]/ ") or host.startswith("-"):
         raise CommandLineError(f"invalid host {word!r}; use HOST, HOST:PORT or [ADDRESS]:PORT")
-    return host, _checked(word, number, numbers.port) if number else port
+    return host, _checked(word, port_text, numbers.port) if port_text else port
 
 
 # Queries
@@ -190,11 +190,11 @@ def _all_answers(targets: Sequence[Target], ask: Callable[[Target], Answer]) -> 
             while True:
                 done.put(ask(waiting.get_nowait()))
 
-    for number in range(min(MAX_CONCURRENT, len(targets))):
+    for index in range(min(MAX_CONCURRENT, len(targets))):
         try:
             threads.start(work, "keyscan")
         except Error:
-            if not number:
+            if not index:
                 raise
             break  # the threads that have started query all targets
     for _ in targets:

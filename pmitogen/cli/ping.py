@@ -68,22 +68,22 @@ def _ping(target: str, ssh_args: Sequence[str], show: Callable[[str], None] | No
     began = time.monotonic()
     load = _load_libraries()
     with _connect(target, ssh_args) as host:
-        found = host.info()
+        info = host.info()
         seconds = time.monotonic() - began
-        found["stages"] = complete({"load": load, **found.get("stages", {})}, seconds)
-        known.update(as_object(found, seconds))
-        for line in (*found.get("missing_identities", ()), *(f"Warning: {each}" for each in found.get("warnings", ()))):
+        info["stages"] = complete({"load": load, **info.get("stages", {})}, seconds)
+        known.update(as_object(info, seconds))
+        for line in (*info.get("missing_identities", ()), *(f"Warning: {each}" for each in info.get("warnings", ()))):
             print(one_line(line), file=sys.stderr)
         if show is not None:
-            for line in describe(found, seconds):
+            for line in describe(info, seconds):
                 show(line)
-        if not found.get("python"):
-            raise ConnectError(f"{found.get('peer', target)}: logged in, but {found.get('no_python')}", "python")
+        if not info.get("python"):
+            raise ConnectError(f"{info.get('peer', target)}: logged in, but {info.get('no_python')}", "python")
         trips = [_round_trip(host) for _ in range(SAMPLES)]
-        known.update(as_object(found, seconds, trips))
+        known.update(as_object(info, seconds, trips))
         if show is not None:
             show(f"round trip: {_time(statistics.median(trips))} ({_time(min(trips))} to {_time(max(trips))}, {SAMPLES} times)")
-            text = f"ok: {found.get('peer', target)}: Python {_version(found)} after {_time(seconds)}"
+            text = f"ok: {info.get('peer', target)}: Python {_version(info)} after {_time(seconds)}"
             show(paint(text, "green", sys.stdout))
 
 
@@ -116,55 +116,55 @@ def _round_trip(host: Host) -> float:
     return time.monotonic() - began
 
 
-def describe(found: Mapping[str, Any], seconds: float | None = None) -> list[str]:
-    """Return a line for each kind of information in *found* (see ``Host.info``). Text of the server is escaped.
+def describe(info: Mapping[str, Any], seconds: float | None = None) -> list[str]:
+    """Return a line for each kind of information in *info* (see ``Host.info``). Text of the server is escaped.
 
     *seconds*: the time until Python had started, the sum of all stages; None: it is not shown.
     """
     lines = []
-    algorithms = found.get("algorithms")
+    algorithms = info.get("algorithms")
     if algorithms:
         texts = algorithms.values() if isinstance(algorithms, Mapping) else [algorithms]
         lines.append("connection: " + ", ".join(escape(str(text)) for text in texts if text not in (None, "", "none")))
-    stages = found.get("stages") or {}
+    stages = info.get("stages") or {}
     if stages:
         lines.append("stages: " + ", ".join(f"{name} {_time(taken)}" for name, taken in stages.items() if name != OTHER))
     if OTHER in stages:
         lines.append(f"other: {_time(stages[OTHER])} between the stages")
     if seconds is not None:
         lines.append(f"total: {_time(seconds)}")
-    if found.get("python"):
-        exe, user, home = (escape(str(found.get(name))) for name in ("exe", "user", "home"))
-        lines.append(f"python: {_version(found)}, {exe}, as {user} in {home}")
-    if found.get("sent") is not None:
-        lines.append(f"bytes: {found['sent']} sent, {found['received']} received")
+    if info.get("python"):
+        exe, user, home = (escape(str(info.get(name))) for name in ("exe", "user", "home"))
+        lines.append(f"python: {_version(info)}, {exe}, as {user} in {home}")
+    if info.get("sent") is not None:
+        lines.append(f"bytes: {info['sent']} sent, {info['received']} received")
     return lines
 
 
-def as_object(found: Mapping[str, Any], seconds: float | None = None, trips: Sequence[float] = ()) -> dict[str, Any]:
-    """Return what ``--json`` prints: *found* (see ``Host.info``) with the seconds of login and round trips."""
+def as_object(info: Mapping[str, Any], seconds: float | None = None, trips: Sequence[float] = ()) -> dict[str, Any]:
+    """Return what ``--json`` prints: *info* (see ``Host.info``) with the seconds of login and round trips."""
     measured = {"median": statistics.median(trips), "min": min(trips), "max": max(trips), "count": len(trips)} if trips else None
-    algorithms = found.get("algorithms")
+    algorithms = info.get("algorithms")
     return {
         "ok": bool(trips),
-        **{name: found.get(name) for name in ("host", "hostname", "port")},
-        "user": found.get("user") or found.get("login_user"),
+        **{name: info.get(name) for name in ("host", "hostname", "port")},
+        "user": info.get("user") or info.get("login_user"),
         "seconds": seconds,
-        "stages": found.get("stages"),
+        "stages": info.get("stages"),
         "round_trip": measured,
-        "python": _version(found) if found.get("python") else None,
-        "executable": found.get("exe"),
-        "home": found.get("home"),
+        "python": _version(info) if info.get("python") else None,
+        "executable": info.get("exe"),
+        "home": info.get("home"),
         "algorithms": algorithms and {name.replace(" ", "_"): text for name, text in algorithms.items()},
-        "bytes_sent": found.get("sent"),
-        "bytes_received": found.get("received"),
-        "warnings": [*found.get("missing_identities", ()), *found.get("warnings", ())],
+        "bytes_sent": info.get("sent"),
+        "bytes_received": info.get("received"),
+        "warnings": [*info.get("missing_identities", ()), *info.get("warnings", ())],
         "error": None,
     }
 
 
-def _version(found: Mapping[str, Any]) -> str:
-    version = found.get("python")
+def _version(info: Mapping[str, Any]) -> str:
+    version = info.get("python")
     return escape(".".join(map(str, version)) if isinstance(version, (list, tuple)) else str(version), 40)
 
 

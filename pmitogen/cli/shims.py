@@ -47,11 +47,11 @@ def install(directory: Path) -> int:
 
 def remove(directory: Path) -> int:
     """Remove the scripts from *directory*, and nothing else."""
-    found = [directory / name for name in PROGRAMS if _is_ours(directory / name)]
-    for path in found:
+    installed = [directory / name for name in PROGRAMS if _is_ours(directory / name)]
+    for path in installed:
         path.unlink()
         print(f"{path}: removed")
-    if not found:
+    if not installed:
         print(f"{directory}: no programs of pmitogen setup found; nothing to remove")
     return 0
 

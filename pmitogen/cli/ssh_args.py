@@ -16,16 +16,16 @@ def take_flag(argv: Sequence[str], flag: str) -> tuple[bool, list[str]]:
     ``--``, stay as they are.
     """
     rest: list[str] = []
-    found = is_value = False
+    is_given = is_value = False
     for at, word in enumerate(argv):
         if word == "--" and not is_value:
-            return found, [*rest, *argv[at:]]
+            return is_given, [*rest, *argv[at:]]
         if word == flag and not is_value:
-            found = True
+            is_given = True
             continue
         rest.append(word)
         is_value = not is_value and word.startswith("-") and word not in ("-", "--") and _takes_next_argument(word)
-    return found, rest
+    return is_given, rest
 
 
 def verbosity(ssh_args: Sequence[str]) -> int:

@@ -163,11 +163,11 @@ def _with_fingerprint(judged: Sequence[KeyStatus], trust: Trust, expected: str) 
     from pmitogen.transport.keys import public_key
 
     algorithm = expected.partition(":")[0]
-    found = [one for one in judged if public_key.fingerprint(one.blob, algorithm) == expected]
-    if not found:
+    matching = [one for one in judged if public_key.fingerprint(one.blob, algorithm) == expected]
+    if not matching:
         actual = ", ".join(one.description for one in judged)
         raise ConnectError(
             f"{trust.name}: no host key has the fingerprint {expected}; the server has {actual} (a man-in-the-middle attack?)",
             "hostkey",
         )
-    return found
+    return matching

@@ -212,7 +212,7 @@ def _executors(workers: Workers, label: str) -> tuple[list[Executor], bool]:
     for each in given:
         if not hasattr(each, "submit"):
             arguments.wrong(f"{label}: workers", "an Executor or a sequence of Executors", each)
-    arguments.number(len(given), f"{label}: number of workers", 1, 1 << 20)
+    arguments.integer(len(given), f"{label}: number of workers", 1, 1 << 20)
     return list(given), True
 
 
@@ -304,10 +304,10 @@ def map(
     """
     mapping, count = _mapping("map", workers, function, targets, limit, options)
     outcomes = dict(mapping.outcomes())
-    found = [outcomes[index] for index in range(count)]
+    in_order = [outcomes[index] for index in range(count)]
     if return_exceptions:
-        return [outcome.error or outcome.result() for outcome in found]
-    return [outcome.result() for outcome in found]
+        return [outcome.error or outcome.result() for outcome in in_order]
+    return [outcome.result() for outcome in in_order]
 
 
 def close(workers: Workers) -> None:

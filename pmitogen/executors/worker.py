@@ -135,10 +135,10 @@ def serve_batch(job: Job, targets: Sequence[tuple[int, str]]) -> list[tuple[int,
     run = Run(job)
     for each in targets:
         _begin(run, *each)
-    found: list[tuple[int, bytes]] = []
+    results: list[tuple[int, bytes]] = []
     while run.under_way:
-        found += _take(run, FORGOTTEN_AFTER)
-    return found
+        results += _take(run, FORGOTTEN_AFTER)
+    return results
 
 
 def _begin(run: Run, index: int, target: str) -> None:
@@ -150,15 +150,15 @@ def _begin(run: Run, index: int, target: str) -> None:
 
 
 def _take(run: Run, timeout: float) -> list[tuple[int, bytes]]:
-    found = []
+    results = []
     try:
         if run.under_way:
-            found.append(run.ended.get(timeout=timeout))
+            results.append(run.ended.get(timeout=timeout))
         while True:
-            found.append(run.ended.get_nowait())
+            results.append(run.ended.get_nowait())
     except queue.Empty:
-        run.under_way -= len(found)
-        return found
+        run.under_way -= len(results)
+        return results
 
 
 def _work(run: Run, index: int, target: str) -> None:

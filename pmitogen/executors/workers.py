@@ -21,10 +21,10 @@ def processes(count: int | None = None) -> Iterator[list[Executor]]:
     """
     if count is None:
         count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    number = arguments.number(count, "processes: count", 1, 1024)
+    workers = arguments.integer(count, "processes: count", 1, 1024)
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(ProcessPoolExecutor(1, mp_context=context)) for _ in range(number)]
+        yield [stack.enter_context(ProcessPoolExecutor(1, mp_context=context)) for _ in range(workers)]
 
 
 def dask(client: Any) -> list[Executor]:

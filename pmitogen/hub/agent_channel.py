@@ -93,14 +93,14 @@ class AgentChannel:
     def _unpacked(self, data: bytes) -> bytes:
         unpack = self._unpack
         try:
-            found = unpack.decompress(data, TARGET_UNPACKED)
+            frame = unpack.decompress(data, TARGET_UNPACKED)
         except zlib.error:
             raise ProtocolError("a message that cannot be decompressed") from None
         if unpack.unconsumed_tail:
             raise ProtocolError(f"a compressed message of more than {TARGET_UNPACKED} bytes")
         if unpack.eof:
             raise ProtocolError("the end of the compressed stream")
-        return found
+        return frame
 
     def send_missing_blobs(self, header: RequestHeader) -> str:
         """Send the contents that the host lacks of a request's payload; return the manifest. Raises UsageError."""

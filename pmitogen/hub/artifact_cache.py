@@ -27,9 +27,9 @@ def cached(name: str, inputs: object, make: Callable[[], bytes]) -> bytes:
     with contextlib.suppress(OSError):
         owners = (0, os.stat(__file__).st_uid)
         with open(trusted_path.open_own(path, owners=owners), "rb") as stream:
-            found = stream.read()
-        if found[:32] == hashlib.sha256(found[32:]).digest():
-            return found[32:]
+            stored = stream.read()
+        if stored[:32] == hashlib.sha256(stored[32:]).digest():
+            return stored[32:]
     made = make()
     if not sys.dont_write_bytecode:
         with contextlib.suppress(OSError):

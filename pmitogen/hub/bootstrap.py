@@ -188,11 +188,11 @@ def become_sources() -> bytes:
     """Return the body of a ``sources`` frame: the files that the agent needs before it enters its first account."""
 
     def make() -> bytes:
-        found = {"pmitogen/become/__init__.py": ""}
-        found.update(
+        sources = {"pmitogen/become/__init__.py": ""}
+        sources.update(
             map(_bundled, ("pmitogen.target.agent.escalated_start", *(f"pmitogen.become.{name}" for name in BECOME_FILES)))
         )
-        return zlib.compress(json.dumps(found, separators=(",", ":")).encode("ascii"), 9)
+        return zlib.compress(json.dumps(sources, separators=(",", ":")).encode("ascii"), 9)
 
     return artifact_cache.cached("become", (), make)
 

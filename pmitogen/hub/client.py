@@ -148,15 +148,15 @@ def list_hubs() -> tuple[list[Answer], list[str]]:
     Each answer has ``pid``, ``run`` (a pid; None: the hub is on standby for a later run), ``hosts`` and ``age`` (seconds). The
     second list has a line for each socket at which no hub answers.
     """
-    found: list[Answer] = []
+    answers: list[Answer] = []
     problems: list[str] = []
     for path, client in _connect_all(problems):
         with contextlib.closing(client):
             try:
-                found.append(_status(client))
+                answers.append(_status(client))
             except (HubError, TimeoutError) as exc:
                 problems.append(f"{path}: {exc if isinstance(exc, HubError) else 'no answer'}")
-    return found, problems
+    return answers, problems
 
 
 def stop_hubs(pid: int | None = None, *, everything: bool = False, timeout: float = 8.0) -> int:

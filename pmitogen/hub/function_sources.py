@@ -62,10 +62,10 @@ def _of_main(qualname: str) -> tuple[str, str, dict[str, bytes]]:
 
 @functools.lru_cache(maxsize=256)
 def _files(module: str) -> dict[str, bytes]:
-    found = _find(module)
-    if found is None:
+    module_file = _find(module)
+    if module_file is None:
         raise UsageError(f"call: {module}: the source of this module cannot be found")
-    path, source, is_package = found
+    path, source, is_package = module_file
     return {path: source, **_dependencies(module, source, is_package)}
 
 
@@ -79,10 +79,10 @@ def _dependencies(module: str, source: bytes, is_package: bool) -> dict[str, byt
         if name in seen:
             continue
         seen.add(name)
-        found = _find(name)
-        if found is not None:
-            files[found[0]] = found[1]
-            waiting.extend(_imports(name, *found[1:]))
+        module_file = _find(name)
+        if module_file is not None:
+            files[module_file[0]] = module_file[1]
+            waiting.extend(_imports(name, *module_file[1:]))
     return files
 
 

@@ -195,9 +195,9 @@ class MitogenChannelStream(mitogen.core.Stream):  # type: ignore[misc]
             self._reader.feed(data)
             return
         marker = self._marker + b"\n"
-        before, found, after = (self.preamble + data).partition(marker)
+        before, marker_found, after = (self.preamble + data).partition(marker)
         self.preamble = before[-TAIL_SIZE:]
-        if found:
+        if marker_found:
             self._booted = True
             self.channel.in_buffer.limit = None
             self._reader.feed(after)

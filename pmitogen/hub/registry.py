@@ -79,14 +79,14 @@ class HostRegistry:
         """
         caller = caller or CallerEnvironment.current()
         key = _key(options, caller)
-        found = self._hosts.get(key)
-        if found is None:
+        existing = self._hosts.get(key)
+        if existing is None:
             for secret in secrets_of(options):
                 register_secret(secret)
-            found = self._hosts[key] = self._make_host(options, caller)
-            found.keys.add(key)
-            found.ask = ask
-        return found
+            existing = self._hosts[key] = self._make_host(options, caller)
+            existing.keys.add(key)
+            existing.ask = ask
+        return existing
 
     def _make_host(self, options: ConnectionOptions, caller: CallerEnvironment) -> Host:
         host = Host(options, caller, self.scheduler, self.router, self.blobs, self.plan, lambda: self.trace)

@@ -38,7 +38,7 @@ __all__ = [
 ]
 MESSAGE_LIMIT = 1200  # characters of an error's text
 SHUTDOWN_GRACE = 0.5  # seconds between the end of a process on a host that shuts down and that of the connection
-KILL_EXIT_CODES = frozenset(128 + number for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM))
+KILL_EXIT_CODES = frozenset(128 + signum for signum in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM))
 MAX_INLINE_FILE = 256 << 10  # bytes that a put may carry to be answered before it is done
 
 

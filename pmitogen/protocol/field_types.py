@@ -240,9 +240,9 @@ class OrNull:
 
 def fields_of(message: Any) -> tuple[dict[str, FieldType], dict[str, FieldType]]:
     """The required and the optional fields of a TypedDict. Raises TypeError for a field that has no bounds."""
-    found = {name: field_type(annotation) for name, annotation in message.__annotations__.items()}
-    required = {name: kind for name, kind in found.items() if name in message.__required_keys__}
-    return required, {name: kind for name, kind in found.items() if name not in required}
+    types = {name: field_type(annotation) for name, annotation in message.__annotations__.items()}
+    required = {name: kind for name, kind in types.items() if name in message.__required_keys__}
+    return required, {name: kind for name, kind in types.items() if name not in required}
 
 
 def field_type(annotation: Any) -> FieldType:

@@ -111,7 +111,7 @@ class Gate:
             self._check(header, body_size)
         except ProtocolError as exc:
             interpreter.is_ending = True
-            self._given_up |= {number for number, request in self._requests.items() if request.account == account}
+            self._given_up |= {request_id for request_id, request in self._requests.items() if request.account == account}
             raise InterpreterError(account, str(exc)) from None
         return True
 

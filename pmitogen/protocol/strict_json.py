@@ -17,16 +17,16 @@ def parse(data: bytes, limit: int) -> dict[str, Any]:
     if len(data) > limit:
         raise ProtocolError(f"frame header has {len(data)} bytes; the limit is {limit}")
     try:
-        found = _DECODER.decode(data.decode("ascii"))
+        header = _DECODER.decode(data.decode("ascii"))
     except UnicodeDecodeError:
         raise ProtocolError("frame header is not ASCII") from None
     except RecursionError:
         raise ProtocolError("frame header is nested too deeply") from None
     except ValueError:
         raise ProtocolError("frame header is not JSON") from None
-    if not isinstance(found, dict):
+    if not isinstance(header, dict):
         raise ProtocolError("frame header is not a JSON object")
-    return found
+    return header
 
 
 def _no_constant(_: str) -> NoReturn:
@@ -34,10 +34,10 @@ def _no_constant(_: str) -> NoReturn:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         raise ProtocolError("frame header has the same name twice")
-    return found
+    return fields
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)

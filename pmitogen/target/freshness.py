@@ -76,11 +76,11 @@ def expand_paths(path):
     # type: (str) -> List[str]
     """Return the paths to watch for *path*: a directory and its files; if directories are missing, the topmost of these."""
     names = sources.list_directory(path) if path.endswith("/") else []
-    found = [path + name for name in names]
+    paths = [path + name for name in names]
     path = path.rstrip("/")
     while not os.path.exists(path) and not os.path.exists(os.path.dirname(path)):
         path = os.path.dirname(path)
-    return [path] + found
+    return [path] + paths
 
 
 class Watch(object):

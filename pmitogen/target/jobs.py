@@ -37,9 +37,9 @@ def parse_report(data):
     # type: (bytes) -> Optional[Report]
     """Parse a child's report. None if it is invalid: a module can write to any descriptor."""
     try:
-        found = json.loads(data.decode("ascii"))  # type: Any
-        status = found.get("status") if isinstance(found, dict) else None
-        return found if type(status) is int and 0 <= status < 256 else None
+        report = json.loads(data.decode("ascii"))  # type: Any
+        status = report.get("status") if isinstance(report, dict) else None
+        return report if type(status) is int and 0 <= status < 256 else None
     except ValueError:
         return None
 
@@ -275,10 +275,10 @@ class ProcessReaper(object):
         # type: (int) -> Optional[int]
         """Collect a child that has ended and return its wait(2) status; None if it is running."""
         try:
-            found, status = os.waitpid(pid, os.WNOHANG)
+            collected, status = os.waitpid(pid, os.WNOHANG)
         except OSError:
-            found, status = pid, 255 << 8
-        if not found:
+            collected, status = pid, 255 << 8
+        if not collected:
             return None
         if pid in self._kill_at:
             self._groups.add(pid)

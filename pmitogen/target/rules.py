@@ -35,24 +35,24 @@ def lines_about(users, files):
 
     For a file that cannot be read, the result of stat(2).
     """
-    found = []  # type: List[Line]
+    about_users = []  # type: List[Line]
     groups = set()  # type: Set[str]
     for listed in files:
         paths = [listed + name for name in sources.list_directory(listed)] if listed.endswith("/") else [listed]
         if listed.endswith("/") and not os.access(listed, os.R_OK | os.X_OK):
-            found.append(sources.signature(listed))
+            about_users.append(sources.signature(listed))
         for path in paths:
             text = sources.read_text(path)
             if not text:
-                found.append(sources.signature(path))
+                about_users.append(sources.signature(path))
                 continue
             lines = [line for line in CONTINUED.sub(" ", text).splitlines() if concerns(listed, line, users, groups)]
             if listed == "/etc/passwd":
                 groups.update(line.split(":")[3] for line in lines if line.count(":") > 3)
             if lines:
-                found.append(sources.permissions(path))
-                found += lines
-    return found
+                about_users.append(sources.permissions(path))
+                about_users += lines
+    return about_users
 
 
 def concerns(path, line, users, groups=()):

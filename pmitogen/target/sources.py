@@ -75,20 +75,20 @@ def signature(path):
     # type: (str) -> Signature
     """Return a value that changes when a file or directory changes; None if it does not exist."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return found[1:3] if path.endswith("/.") else (found[1], found[2], found[6], found.st_ctime)
+    return status[1:3] if path.endswith("/.") else (status[1], status[2], status[6], status.st_ctime)
 
 
 def permissions(path):
     # type: (str) -> Permissions
     """Return a path with its mode and owner; None if it does not exist."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return path, found.st_mode, found.st_uid, found.st_gid
+    return path, status.st_mode, status.st_uid, status.st_gid
 
 
 def read_text(path):
@@ -96,10 +96,10 @@ def read_text(path):
     """Return the text of a file, "" if it cannot be read."""
     try:
         with open(path, "rb") as stream:
-            found = stream.read(MAX_SIZE)
+            content = stream.read(MAX_SIZE)
         if sys.version_info < (3,):
-            return found
-        return os.fsdecode(found)
+            return content
+        return os.fsdecode(content)
     except (IOError, OSError):
         return ""
 
@@ -138,39 +138,39 @@ def expand_home(paths):
 def interpreter(start_info):
     # type: (StartInfo) -> List[str]
     """The requested program, the interpreter that runs, and the files by which a version manager chooses one."""
-    found, asked = [sys.executable or "/"], start_info.get("python") or ""
+    paths, asked = [sys.executable or "/"], start_info.get("python") or ""
     if sys.prefix != getattr(sys, "base_prefix", sys.prefix):
-        found.append(sys.prefix + "/pyvenv.cfg")
+        paths.append(sys.prefix + "/pyvenv.cfg")
     if asked and "/" not in asked:
         for directory in os.environ.get("PATH", "").split(":"):
             asked = os.path.join(directory, start_info["python"])
-            found.append(asked)
+            paths.append(asked)
             if os.path.exists(asked):
                 break
     if asked:
-        found.append(asked)
-    if asked and os.path.realpath(asked) != os.path.realpath(found[0]):  # a script of pyenv, asdf or mise
-        found.append((os.environ.get("PYENV_ROOT") or home_directory() + "/.pyenv") + "/version")
-        found += expand_home(["~/.python-version", "~/.tool-versions", "~/.config/mise/config.toml"])
-    return found
+        paths.append(asked)
+    if asked and os.path.realpath(asked) != os.path.realpath(paths[0]):  # a script of pyenv, asdf or mise
+        paths.append((os.environ.get("PYENV_ROOT") or home_directory() + "/.pyenv") + "/version")
+        paths += expand_home(["~/.python-version", "~/.tool-versions", "~/.config/mise/config.toml"])
+    return paths
 
 
 def site_directories(start_info):
     # type: (StartInfo) -> List[str]
     """Directories that are searched for modules, or would be if they existed, and the files that configure them."""
     site = sys.modules.get("site")  # type: Any
-    found = [path for path in sys.path if path and path[:6] != "/proc/" and os.path.basename(path) != "lib-dynload"]
+    paths = [path for path in sys.path if path and path[:6] != "/proc/" and os.path.basename(path) != "lib-dynload"]
     try:
         sites = list(site.getsitepackages())
     except AttributeError:  # not imported (-S), or that of an old virtualenv
         sites = []
     if getattr(site, "ENABLE_USER_SITE", None):
         sites.append(site.getusersitepackages())
-    sites += [path for path in found if path.endswith("-packages")]
+    sites += [path for path in paths if path.endswith("-packages")]
     for path in sites:
-        found.append(path)
-        found += [path + "/" + name for name in list_directory(path) if name.endswith((".pth", ".start"))]
-    return found + [module_file(name) for name in ("sitecustomize", "usercustomize") if module_file(name)]
+        paths.append(path)
+        paths += [path + "/" + name for name in list_directory(path) if name.endswith((".pth", ".start"))]
+    return paths + [module_file(name) for name in ("sitecustomize", "usercustomize") if module_file(name)]
 
 
 def module_file(name):
@@ -214,11 +214,11 @@ def selinux_files(start_info):
 def openssl_files(start_info):
     # type: (StartInfo) -> List[str]
     """OpenSSL's configuration and the files that it includes."""
-    found = [path for path in (os.environ.get("OPENSSL_CONF"),) if path]
-    found = found or [path for path in ("/etc/pki/tls/openssl.cnf", "/usr/lib/ssl/openssl.cnf", "/etc/ssl/openssl.cnf")]
-    found = [path for path in found if os.path.exists(path)][:1] or found[-1:]
-    included = re.findall(r"^\s*\.include\s*=?\s*(/\S+)", read_text(found[0]), re.M)
-    return found + [path + "/" if os.path.isdir(path) else path for path in included]
+    paths = [path for path in (os.environ.get("OPENSSL_CONF"),) if path]
+    paths = paths or [path for path in ("/etc/pki/tls/openssl.cnf", "/usr/lib/ssl/openssl.cnf", "/etc/ssl/openssl.cnf")]
+    paths = [path for path in paths if os.path.exists(path)][:1] or paths[-1:]
+    included = re.findall(r"^\s*\.include\s*=?\s*(/\S+)", read_text(paths[0]), re.M)
+    return paths + [path + "/" if os.path.isdir(path) else path for path in included]
 
 
 # Entering an account
@@ -227,7 +227,7 @@ def openssl_files(start_info):
 def pam_files(services):
     # type: (Sequence[str]) -> List[str]
     """The configuration of PAM services: their files, included files, and the files that their modules read."""
-    found, todo, done = [], list(services) or ["other"], set()  # type: Tuple[List[str], List[str], Set[str]]
+    paths, todo, done = [], list(services) or ["other"], set()  # type: Tuple[List[str], List[str], Set[str]]
     while todo:
         service = todo.pop(0)
         if service in done:
@@ -235,51 +235,51 @@ def pam_files(services):
         done.add(service)
         places = [directory + "/" + service for directory in PAM_DIRECTORIES]
         config = ([path for path in places if os.path.exists(path)] or places[:1])[0]
-        found.append(config)
+        paths.append(config)
         for line in read_text(config).splitlines():
             fields = line.partition("#")[0].split()
             todo += re.findall(r"^@include\s+(\S+)|^-?\w+\s+(?:include|substack)\s+(\S+)", line) and [fields[-1]] or []
             module = re.search(r"\bpam_(\w+)\.so", line) if fields else None
             if module:
-                found += PAM_MODULES.get(module.group(1), ())
-                found += filter(None, map(watchable, re.findall(r"[\s=\[](/[^\s\]]+)", line[module.end() :])))
+                paths += PAM_MODULES.get(module.group(1), ())
+                paths += filter(None, map(watchable, re.findall(r"[\s=\[](/[^\s\]]+)", line[module.end() :])))
             if "user_readenv=1" in fields:
-                found += expand_home(["~/.pam_environment"])
-    return found
+                paths += expand_home(["~/.pam_environment"])
+    return paths
 
 
 def entry_files(start_info):
     # type: (StartInfo) -> List[str]
     """The programs that enter an account, and their configuration."""
-    found, services = [], []  # type: Tuple[List[str], List[str]]
+    paths, services = [], []  # type: Tuple[List[str], List[str]]
     for path in start_info["programs"]:
         name = os.path.basename(path)
         kind = "sudo" if name[:4] == "sudo" else "su" if name[:2] == "su" else "doas" if name == "doas" else "sudo"
         own_services, own_files = PROGRAMS[kind]
         services += own_services if start_info["shell"] else own_services[:1]
-        found.append(path)
-        found += own_files
+        paths.append(path)
+        paths += own_files
         if kind == "sudo":
-            found += sudo_includes()
-    return found + pam_files(services)
+            paths += sudo_includes()
+    return paths + pam_files(services)
 
 
 def sudo_includes(main="/etc/sudoers", directory="/etc/sudoers.d/"):
     # type: (str, str) -> List[str]
     """Files that sudo's rules include, and their files of variables, as far as they can be read."""
-    found = []  # type: List[str]
+    paths = []  # type: List[str]
     todo = [main] + [directory + name for name in list_directory(directory)]
     for path in todo:
         text = read_text(path)
-        found += re.findall(r"env_file\s*=\s*\"?(/[^\s\",]+)", text)
+        paths += re.findall(r"env_file\s*=\s*\"?(/[^\s\",]+)", text)
         for kind, name in re.findall(r"^\s*[#@](include|includedir)\s+\"?([^\s\"]+)", text, re.M):
             place = os.path.join(os.path.dirname(path), name.replace("%h", os.uname()[1].partition(".")[0]))
             if kind == "includedir":
                 place = place.rstrip("/") + "/"
-            if place not in found and place != directory and len(todo) < 2 * MAX_NAMES:
-                found.append(place)
+            if place not in paths and place != directory and len(todo) < 2 * MAX_NAMES:
+                paths.append(place)
                 todo += [place + each for each in list_directory(place)] if kind == "includedir" else [place]
-    return found
+    return paths
 
 
 def connection_files(start_info):
@@ -295,31 +295,31 @@ def shell_files(shell, is_login_shell):
     # type: (str, bool) -> List[str]
     """Files that *shell* reads before a command. *is_login_shell*: it reads more."""
     always, at_login = SHELLS.get(os.path.basename(shell), SHELLS["sh"])
-    found = list(always + (at_login if is_login_shell else ()))
-    found += [os.environ[name] for name in ("BASH_ENV",) if os.environ.get(name, "").startswith("/")]
-    return sourced(expand_home(found))
+    paths = list(always + (at_login if is_login_shell else ()))
+    paths += [os.environ[name] for name in ("BASH_ENV",) if os.environ.get(name, "").startswith("/")]
+    return sourced(expand_home(paths))
 
 
 def sourced(paths):
     # type: (List[str]) -> List[str]
     """Return *paths* and all files that these start-up files name, sourced or not."""
-    found, todo = list(paths), [path for path in paths if not path.endswith("/")]
+    named_files, todo = list(paths), [path for path in paths if not path.endswith("/")]
     for path in todo:
         for name, is_sourced in named(read_text(path)):
-            if len(found) >= MAX_SOURCED:
+            if len(named_files) >= MAX_SOURCED:
                 break
-            if name not in found:
-                found.append(name)
+            if name not in named_files:
+                named_files.append(name)
             if is_sourced and name not in todo and not name.endswith("/"):
                 todo.append(name)
-    return found
+    return named_files
 
 
 def named(text):
     # type: (str) -> List[Tuple[str, bool]]
     """Return the paths in the text of a start-up file, each with True if it is sourced."""
     text, values = WRITTEN.sub(r"\1", COMMENT.sub("", text)), dict(os.environ, HOME=home_directory(), PATH="$")
-    found = []  # type: List[Tuple[str, bool]]
+    paths = []  # type: List[Tuple[str, bool]]
     value_of = lambda match: values.get(match.group(1) or match.group(2), "$")  # type: Callable[[Any], str]  # noqa: E731
     expand = lambda text: VARIABLE.sub(value_of, text)  # type: Callable[[str], str]  # noqa: E731
     for name, value in ASSIGNED.findall(text):
@@ -331,8 +331,8 @@ def named(text):
             word = home_directory() + "/" + word
         path = watchable(word, () if sources_it else RESTLESS)
         if path:
-            found.append((path, bool(sources_it)))
-    return found
+            paths.append((path, bool(sources_it)))
+    return paths
 
 
 def watchable(path, without=RESTLESS):

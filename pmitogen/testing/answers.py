@@ -57,9 +57,9 @@ def login(line: str) -> Answer | None:
 
 def marked(line: str, answer: Answer) -> Answer:
     """Return *answer* with the markers that a command of ``Host.run`` writes first, if *line* is one."""
-    if not (found := simple_commands.parse(line)):
+    if not (parsed := simple_commands.parse(line)):
         return answer
-    mark = found[0].encode()
+    mark = parsed[0].encode()
     return replace(answer, stdout=mark + b"\n" + answer.stdout, stderr=mark + b" 0\n" + answer.stderr)
 
 

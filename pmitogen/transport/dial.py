@@ -62,7 +62,7 @@ def resolve(settings: Settings, advice: Advice = TARGET_ADVICE) -> list[Address]
     family = FAMILIES[settings.addressfamily]
     try:
         with odd_names_unknown():
-            found = socket.getaddrinfo(settings.hostname, settings.port, family, socket.SOCK_STREAM)
+            answers = socket.getaddrinfo(settings.hostname, settings.port, family, socket.SOCK_STREAM)
     except OSError as error:
         if limits.is_exhaustion(error):
             raise ConnectError(limits.EXHAUSTED_MESSAGE, "local") from None
@@ -73,16 +73,16 @@ def resolve(settings: Settings, advice: Advice = TARGET_ADVICE) -> list[Address]
             f"{_name_advice(settings.hostname, advice)}",
             "resolve",
         ) from error
-    addresses = list(dict.fromkeys((socket.AddressFamily(family), target) for family, _, _, _, target in found))
+    addresses = list(dict.fromkeys((socket.AddressFamily(family), target) for family, _, _, _, target in answers))
     return _alternate(addresses)
 
 
 def _name_advice(hostname: str, advice: Advice) -> str:
     """Return the advice for a name that does not resolve, such as ``host:port``: ssh has no such form."""
-    found = _HOST_AND_PORT.fullmatch(hostname)
-    if found is None:
+    match = _HOST_AND_PORT.fullmatch(hostname)
+    if match is None:
         return f"check the spelling, or {advice.address}"
-    return f"to use port {found['port']}, {advice.port.format(port=found['port'], host=found['host'].strip('[]'))}"
+    return f"to use port {match['port']}, {advice.port.format(port=match['port'], host=match['host'].strip('[]'))}"
 
 
 def _alternate(addresses: list[Address]) -> list[Address]:

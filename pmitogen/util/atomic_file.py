@@ -72,11 +72,11 @@ def atomic_write(target: str | os.PathLike[str], mode: Callable[[], int] = lambd
 
 def _is_replaceable(path: str) -> bool:
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError:
         return True
-    trusted_path.check_file(path, found, os.stat(os.path.dirname(path)))
-    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and os.geteuid() in (0, found.st_uid)
+    trusted_path.check_file(path, status, os.stat(os.path.dirname(path)))
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and os.geteuid() in (0, status.st_uid)
 
 
 def _open_in_place(path: str) -> IO[bytes]:

@@ -16,9 +16,9 @@ def require_methods(base: type, *signatures: str) -> None:
     for signature in signatures:
         name, _, rest = signature.rstrip(")").partition("(")
         wanted = [parameter.strip() for parameter in rest.split(",")]
-        found = parameters(getattr(base, name, None))
-        if found != wanted:
-            now = f"has {name}({', '.join(found)})" if found is not None else f"has no method {name}"
+        actual = parameters(getattr(base, name, None))
+        if actual != wanted:
+            now = f"has {name}({', '.join(actual)})" if actual is not None else f"has no method {name}"
             raise ImportError(
                 f"pmitogen overrides {base.__module__}.{base.__qualname__}.{signature}, but this release of "
                 f"{base.__module__.partition('.')[0]} {now}: install a release that pmitogen supports"

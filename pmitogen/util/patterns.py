@@ -54,7 +54,7 @@ def _match_slowly(text: str, pattern: str) -> bool:
 
 def match_list(text: str, patterns: str, lower: bool = False) -> int:
     """Return 1 for a match, -1 if a negated pattern matches, 0 for none. *lower* applies to the patterns only."""
-    found = 0
+    result = 0
     if not patterns:
         return 0
     for entry in patterns.split(","):
@@ -65,8 +65,8 @@ def match_list(text: str, patterns: str, lower: bool = False) -> int:
         if match_pattern(text, ascii_lower(one) if lower else one):
             if negated:
                 return -1
-            found = 1
-    return found
+            result = 1
+    return result
 
 
 def match_hostname(host: str, patterns: str) -> int:

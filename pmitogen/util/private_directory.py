@@ -11,14 +11,14 @@ import stat
 from pmitogen.util.trusted_path import UntrustedPath, trusted_owners
 
 
-def check(path: str, found: os.stat_result) -> None:
+def check(path: str, status: os.stat_result) -> None:
     """Check the result of lstat for *path*: a directory of this account, mode 0700. Raises UntrustedPath."""
-    if not stat.S_ISDIR(found.st_mode):
-        raise UntrustedPath(path, "is a symbolic link" if stat.S_ISLNK(found.st_mode) else "is not a directory")
-    if found.st_uid != os.geteuid():
-        raise UntrustedPath(path, f"belongs to uid {found.st_uid}")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        raise UntrustedPath(path, f"is open to others (mode {stat.S_IMODE(found.st_mode):04o})")
+    if not stat.S_ISDIR(status.st_mode):
+        raise UntrustedPath(path, "is a symbolic link" if stat.S_ISLNK(status.st_mode) else "is not a directory")
+    if status.st_uid != os.geteuid():
+        raise UntrustedPath(path, f"belongs to uid {status.st_uid}")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise UntrustedPath(path, f"is open to others (mode {stat.S_IMODE(status.st_mode):04o})")
 
 
 def is_private(path: str) -> bool:
@@ -47,13 +47,13 @@ def check_above(path: str) -> None:
     """
     path = os.path.realpath(os.path.dirname(path))
     while True:
-        found = os.lstat(path)
-        if found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077:
+        status = os.lstat(path)
+        if status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077:
             return
-        if found.st_uid not in trusted_owners():
-            raise UntrustedPath(path, f"belongs to uid {found.st_uid}")
-        if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
-            raise UntrustedPath(path, f"can be written by others (mode {stat.S_IMODE(found.st_mode):04o})")
+        if status.st_uid not in trusted_owners():
+            raise UntrustedPath(path, f"belongs to uid {status.st_uid}")
+        if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+            raise UntrustedPath(path, f"can be written by others (mode {stat.S_IMODE(status.st_mode):04o})")
         if path == "/":
             return
         path = os.path.dirname(path)

@@ -14,5 +14,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     names = {name.lower(): name for name in known}
     cutoff = CUTOFF if len(word) > SHORT else CUTOFF_SHORT
-    found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=cutoff)
-    return f" (did you mean {names[found[0]]}?)" if found else ""
+    matches = difflib.get_close_matches(word.lower(), names, n=1, cutoff=cutoff)
+    return f" (did you mean {names[matches[0]]}?)" if matches else ""

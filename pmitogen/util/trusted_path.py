@@ -51,46 +51,46 @@ def resolve(path: str | os.PathLike[str]) -> str:
     target of ``/dev/stderr``) is not followed.
     """
     pending = os.path.join(os.getcwd(), path).split("/")[::-1]  # the next component is last
-    found = "/"
+    resolved = "/"
     links = 0
     while pending:
         name = pending.pop()
         if name in ("", "."):
             continue
         if name == "..":
-            found = os.path.dirname(found)
+            resolved = os.path.dirname(resolved)
             continue
-        here = os.path.join(found, name)
+        here = os.path.join(resolved, name)
         try:
             target = os.readlink(here)
         except OSError:  # not a link, or it does not exist
             target = ""
         if not target or is_open_file(here):
-            found = here
+            resolved = here
             continue
         links += 1
         if links > MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
         owner = os.lstat(here).st_uid
-        if owner not in trusted_owners() and may_hold_plants(os.stat(found)):
+        if owner not in trusted_owners() and may_hold_plants(os.stat(resolved)):
             raise UntrustedPath(here, "is a symbolic link of another user")
         if target.startswith("/"):
-            found = "/"
+            resolved = "/"
         pending += target.split("/")[::-1]
-    return found
+    return resolved
 
 
 def is_open_file(path: str) -> bool:
     return re.fullmatch(r"/proc/\d+(/task/\d+)?/fd/\d+", path) is not None
 
 
-def check_file(path: str, found: os.stat_result, directory: os.stat_result) -> None:
-    """Check an open file, *found*, that is about to be written, in its *directory*. Raises UntrustedPath."""
+def check_file(path: str, status: os.stat_result, directory: os.stat_result) -> None:
+    """Check an open file, *status*, that is about to be written, in its *directory*. Raises UntrustedPath."""
     if not may_hold_plants(directory):
         return
-    if found.st_uid not in trusted_owners() and (found.st_uid != directory.st_uid or is_shared(directory)):
+    if status.st_uid not in trusted_owners() and (status.st_uid != directory.st_uid or is_shared(directory)):
         raise UntrustedPath(path, "belongs to another user, in a directory that others can write to")
-    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise UntrustedPath(path, "has several names (hard links), in a directory that others can write to")
 
 
@@ -127,11 +127,11 @@ def open_to_write(real: str, flags: int, mode: int) -> int:
 def _waits_for_a_reader(path: str, directory: os.stat_result) -> bool:
     """Return True if *path* is a pipe of a trusted user. Raises UntrustedPath for another user's: it may block forever."""
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError:
         return False
-    check_file(path, found, directory)
-    return stat.S_ISFIFO(found.st_mode)
+    check_file(path, status, directory)
+    return stat.S_ISFIFO(status.st_mode)
 
 
 def open_own(path: str | os.PathLike[str], *, dir_fd: int | None = None, owners: tuple[int, ...] = ()) -> int:
@@ -141,15 +141,15 @@ def open_own(path: str | os.PathLike[str], *, dir_fd: int | None = None, owners:
     of this is checked on the open descriptor. Raises OSError, UntrustedPath.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=dir_fd)
-    found = os.fstat(descriptor)
+    status = os.fstat(descriptor)
     reason = None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         reason = "is not a regular file"
-    elif found.st_uid not in (os.geteuid(), *owners):
+    elif status.st_uid not in (os.geteuid(), *owners):
         reason = "belongs to another user"
-    elif found.st_mode & 0o022:
+    elif status.st_mode & 0o022:
         reason = "can be written by others"
-    elif found.st_nlink != 1:
+    elif status.st_nlink != 1:
         reason = "has several names (hard links)"
     if reason is not None:
         os.close(descriptor)

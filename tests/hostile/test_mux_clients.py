@@ -18,16 +18,16 @@ import pytest
 
 from pmitogen.cli.ssh.mux.client import MasterUnreachable, MuxClient
 from pmitogen.transport.connection import Connection
-from pmitogen.transport.keys.wire import encode_string
+from pmitogen.transport.keys.wire import encode_string, encode_u32
 from pmitogen.transport.mux import listener as listener_module
 from pmitogen.transport.mux import messages
 from pmitogen.transport.mux.listener import Listener
-from pmitogen.transport.mux.messages import MuxError, number
+from pmitogen.transport.mux.messages import MuxError
 from tests.support.accounts import Account
 from tests.support.processes import wait_until
 
 DIGEST = "0" * 64
-HELLO = number(messages.HELLO) + number(messages.VERSION)
+HELLO = encode_u32(messages.HELLO) + encode_u32(messages.VERSION)
 
 
 class Owner:
@@ -61,37 +61,38 @@ def path(short_path: Path) -> Iterator[str]:
 
 def message(*fields: bytes) -> bytes:
     payload = b"".join(fields)
-    return number(len(payload)) + payload
+    return encode_u32(len(payload)) + payload
 
 
 def session(*fields: bytes) -> bytes:
-    return message(number(messages.NEW_SESSION), number(1), *fields)
+    return message(encode_u32(messages.NEW_SESSION), encode_u32(1), *fields)
 
 
 STRINGS = [encode_string("dumb"), encode_string("true")]
-SESSION = session(encode_string(""), *[number(0)] * 5, *STRINGS)
+SESSION = session(encode_string(""), *[encode_u32(0)] * 5, *STRINGS)
 BAD = [
     b"\0\0\0\0",
     b"\0\0\0\3abc",
-    number(messages.MAX_MESSAGE + 1),
+    encode_u32(messages.MAX_MESSAGE + 1),
     b"\xff\xff\xff\xff",
     b"GET / HTTP/1.1\r\n\r\n",
-    message(number(messages.HELLO)),
-    message(number(messages.HELLO), number(3)),
-    message(number(messages.ALIVE_CHECK), number(1)),
-    message(HELLO, number(1 << 31)),
+    message(encode_u32(messages.HELLO)),
+    message(encode_u32(messages.HELLO), encode_u32(3)),
+    message(encode_u32(messages.ALIVE_CHECK), encode_u32(1)),
+    message(HELLO, encode_u32(1 << 31)),
     message(HELLO, encode_string("name")),
-    message(HELLO, encode_string("name"), number(50) + b"short"),
+    message(HELLO, encode_string("name"), encode_u32(50) + b"short"),
     message(HELLO) + b"\0\0\0\0",
-    message(HELLO) + message(number(messages.ALIVE_CHECK)),
+    message(HELLO) + message(encode_u32(messages.ALIVE_CHECK)),
     message(HELLO) + session(),
-    message(HELLO) + session(encode_string(""), *[number(0)] * 5, number(1 << 30)),
+    message(HELLO) + session(encode_string(""), *[encode_u32(0)] * 5, encode_u32(1 << 30)),
     message(HELLO) + SESSION + b"no descriptors",
     message(HELLO) + SESSION,
-    message(HELLO) + message(number(messages.NEW_STDIO_FORWARD), number(1), *[encode_string("h")] * 2, number(1 << 31)),
-    message(HELLO) + message(number(messages.TERMINATE), number(1)),
-    message(HELLO) + message(number(messages.STOP_LISTENING), number(1)),
-    message(HELLO) + message(number(0x10000006), number(1)),
+    message(HELLO)
+    + message(encode_u32(messages.NEW_STDIO_FORWARD), encode_u32(1), *[encode_string("h")] * 2, encode_u32(1 << 31)),
+    message(HELLO) + message(encode_u32(messages.TERMINATE), encode_u32(1)),
+    message(HELLO) + message(encode_u32(messages.STOP_LISTENING), encode_u32(1)),
+    message(HELLO) + message(encode_u32(0x10000006), encode_u32(1)),
 ]  # fmt: skip
 
 
@@ -140,7 +141,7 @@ def test_descriptors_of_clients(path: str) -> None:
 def test_random_messages(path: str, seed: int) -> None:
     chosen = random.Random(seed)
     for _ in range(60):
-        data = bytearray(message(HELLO) + chosen.choice([SESSION, message(number(messages.ALIVE_CHECK), number(1))]))
+        data = bytearray(message(HELLO) + chosen.choice([SESSION, message(encode_u32(messages.ALIVE_CHECK), encode_u32(1))]))
         for _ in range(chosen.randint(1, 6)):
             data[chosen.randrange(len(data))] = chosen.randrange(256)
         exchange(path, bytes(data[: chosen.randint(1, len(data))]))
@@ -206,8 +207,8 @@ while True:
         (message(HELLO), "another user"),
         (b"", "the connection ended"),
         (b"SSH-2.0-x\r\n", "invalid length"),
-        (message(number(messages.HELLO), number(99)), "another version"),
-        (message(HELLO, number(1 << 31)), "."),
+        (message(encode_u32(messages.HELLO), encode_u32(99)), "another version"),
+        (message(HELLO, encode_u32(1 << 31)), "."),
     ],
 )
 def test_masters_that_are_none(data: bytes, problem: str, short_path: Path, account: Account) -> None:
@@ -229,7 +230,7 @@ def test_masters_that_are_none(data: bytes, problem: str, short_path: Path, acco
 def test_a_master_that_dies_before_it_says_that_the_command_has_started(short_path: Path) -> None:
     """The command may run already, so it is not run again."""
     path = str(short_path / "mux")
-    alive = message(number(messages.ALIVE), number(0), number(os.getpid()))
+    alive = message(encode_u32(messages.ALIVE), encode_u32(0), encode_u32(os.getpid()))
 
     def serve() -> None:
         client, _ = server.accept()

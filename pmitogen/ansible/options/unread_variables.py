@@ -30,13 +30,13 @@ def find(variables: Mapping[str, Any]) -> dict[str, Any]:
     return {name: variables[name] for name in NOT_READ if name in variables}
 
 
-def warnings(found: Mapping[str, Any], option: Callable[[str], Any]) -> list[str]:
+def warnings(unread: Mapping[str, Any], option: Callable[[str], Any]) -> list[str]:
     """Return a line for each variable in a result of :func:`find` that differs from the option in use.
 
     :param option: returns the value of an option by its name.
     """
     lines = []
-    for name, value in found.items():
+    for name, value in unread.items():
         sets, advice = NOT_READ[name]
         used = option(sets)
         if str(value).lower() != str(22 if sets == "port" and used is None else used).lower():

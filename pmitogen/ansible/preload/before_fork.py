@@ -152,8 +152,8 @@ def _inventory_files(source: str) -> Iterator[str]:
     elif os.path.isdir(source):
         yield from (entry.path for entry in os.scandir(directory) if entry.is_file())
     for variables in ("group_vars", "host_vars"):
-        for found, _, names in os.walk(os.path.join(directory, variables)):
-            yield from (os.path.join(found, name) for name in names)
+        for root, _, names in os.walk(os.path.join(directory, variables)):
+            yield from (os.path.join(root, name) for name in names)
 
 
 def _mentions_pmitogen(path: str) -> bool:

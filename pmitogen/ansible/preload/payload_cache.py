@@ -137,8 +137,8 @@ def _cache_name(name: str) -> str | None:
 
 def _collection(name: str) -> str:
     """Return the Python name of the module's collection; "" for ansible-core."""
-    found = _COLLECTION.match(name)
-    return found.group() if found else ""
+    match = _COLLECTION.match(name)
+    return match.group() if match else ""
 
 
 def _collection_path(collection: str) -> str | None:
@@ -212,12 +212,12 @@ def _to_text(payload: Any) -> dict[str, Any]:
 def _file_signature(path: str) -> tuple[int, ...]:
     """Return values that change whenever a file changes, or a file is added to or removed from a directory."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return ()
-    if stat.S_ISDIR(found.st_mode):
-        return (found.st_mtime_ns,)
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    if stat.S_ISDIR(status.st_mode):
+        return (status.st_mtime_ns,)
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def _only_core_module_utils() -> bool:

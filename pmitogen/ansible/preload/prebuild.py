@@ -119,8 +119,8 @@ def playbook_paths() -> list[str]:
 def _detach_fds() -> None:
     """Replace all open descriptors by /dev/null. Closing them would free their numbers, to which a worker's code may write."""
     null = os.open(os.devnull, os.O_RDWR)
-    for number in os.listdir("/proc/self/fd"):
-        os.dup2(null, int(number))
+    for pid in os.listdir("/proc/self/fd"):
+        os.dup2(null, int(pid))
 
 
 def _path(name: str) -> str:
@@ -139,21 +139,21 @@ def _is_module(name: str) -> bool:
 
 def predicted_modules(playbooks: list[str]) -> list[str]:
     """Return the ansible-core modules that the tasks of *playbooks* use, in order."""
-    found: dict[str, None] = {}
+    modules: dict[str, None] = {}
     if has_module_utils(playbooks):
         return []
     roles = _role_dirs(playbooks)
     files = [os.path.abspath(path) for path in playbooks]
-    for number, path in enumerate(files):
-        if number == MAX_FILES or len(found) >= MAX_MODULES:
+    for index, path in enumerate(files):
+        if index == MAX_FILES or len(modules) >= MAX_MODULES:
             break
         for key, value in _task_entries(path):
             name = key.removeprefix("ansible.builtin.").removeprefix("ansible.legacy.")
             if name.startswith(("include_", "import_")) or name == "roles":
                 files += [more for more in _included_files(name, value, os.path.dirname(path), roles) if more not in files]
             elif name.isidentifier():
-                found.update((module, None) for module in MODULES_OF_ACTION.get(name, (name,)) if _is_module(module))
-    return list(found)[:MAX_MODULES]
+                modules.update((module, None) for module in MODULES_OF_ACTION.get(name, (name,)) if _is_module(module))
+    return list(modules)[:MAX_MODULES]
 
 
 def has_module_utils(playbooks: list[str]) -> bool:

@@ -14,7 +14,7 @@ def parse(text: str, flag: str) -> int:
     """Return a lifetime in seconds. *flag*: names it in the message. Raises UsageError."""
     total = 0
     if text.isascii() and re.fullmatch(r"(?:[0-9]{1,10}[smhdwSMHDW]?)+", text):
-        total = sum(int(number) * _UNITS[unit.lower()] for number, unit in re.findall(r"([0-9]+)([a-zA-Z]?)", text))
+        total = sum(int(amount) * _UNITS[unit.lower()] for amount, unit in re.findall(r"([0-9]+)([a-zA-Z]?)", text))
     if not 0 < total <= MAX_SECONDS:
         raise UsageError(f"{flag}: invalid lifetime {text!r}; use seconds, or a time such as 1h30m")
     return total

@@ -47,8 +47,8 @@ class Server:
 
     def run(self) -> None:
         """Serve. Main thread."""
-        for number in STOP_SIGNALS:
-            signal.signal(number, _stop)
+        for signum in STOP_SIGNALS:
+            signal.signal(signum, _stop)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)

@@ -136,10 +136,10 @@ class _Copies:
     def _matches(self, files: Files, path: str) -> list[str]:
         if not isinstance(files, RemoteFiles):
             return [path]
-        found = patterns.expand(files, files.expand(path, patterns.escaped))
-        for each in found:
+        matches = patterns.expand(files, files.expand(path, patterns.escaped))
+        for each in matches:
             files.stat(each)
-        return found
+        return matches
 
     def _progress(self) -> type[Progress]:
         return Progress if self._arguments.quiet or not sys.stdout.isatty() else TerminalProgress

@@ -72,8 +72,8 @@ class FileServer(SFTPServerInterface):
     def list_folder(self, path: str) -> list[SFTPAttributes] | int:
         entries = []
         try:
-            with os.scandir(self.canonicalize(path)) as found:
-                for entry in found:
+            with os.scandir(self.canonicalize(path)) as listing:
+                for entry in listing:
                     with contextlib.suppress(FileNotFoundError):  # gone meanwhile
                         entries.append(SFTPAttributes.from_stat(entry.stat(follow_symlinks=False), entry.name))
         except OSError as error:

@@ -49,8 +49,8 @@ class _Line:
 def find(options: Options) -> int:
     """Print a host's entries (``-F``). Returns 0 if it has any, else 1. Raises UsageError."""
     name, path = options["F"] or "", _path(options)
-    found = [line for line in _lines(path) if line.matches(name)]
-    for line in found:
+    matching = [line for line in _lines(path) if line.matches(name)]
+    for line in matching:
         if line.entry is None:
             continue
         if not options.quiet:
@@ -66,7 +66,7 @@ def find(options: Options) -> int:
                 print(show.picture(blob, show.hash_of(options)))
         elif "l" not in options:
             print(line.text)
-    return 0 if found else 1
+    return 0 if matching else 1
 
 
 def remove(options: Options) -> int:
@@ -120,13 +120,13 @@ def _lines(path: str) -> Iterator[_Line]:
         text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
         raise UsageError(f"Cannot stat {path}: {error.strerror}") from None
-    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
+    for index, line in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
         bare = line.strip()
-        entry = known_hosts.parse_line(bare, path, number)
+        entry = known_hosts.parse_line(bare, path, index)
         comment = not bare or bare.startswith("#")
         if entry is not None and not _is_valid(entry):
             entry = None
-        yield _Line(number, line, entry, invalid=entry is None and not comment)
+        yield _Line(index, line, entry, invalid=entry is None and not comment)
 
 
 def _is_valid(entry: KnownHostsLine) -> bool:

@@ -47,12 +47,12 @@ def fingerprints(options: Options) -> int:
     """Print the fingerprint of each key in a file (``-l``). Raises UsageError."""
     path = options["f"] or ask_path()
     chosen = hash_of(options)
-    found = list(_keys_of(path))
-    for blob, comment in found:
+    keys = list(_keys_of(path))
+    for blob, comment in keys:
         print(f"{bits(blob)} {digest_text(blob, chosen)} {escape(comment) or 'no comment'} ({kind(blob)})")
         if "v" in options:
             print(picture(blob, chosen))
-    if not found:
+    if not keys:
         raise UsageError(f"{path} is not a public key file.")
     return 0
 
@@ -61,8 +61,8 @@ def certificates(options: Options) -> int:
     """Print the contents of the certificates in a file (``-L``). Raises UsageError."""
     path = options["f"] or ask_path()
     shown = "(stdin)" if path == "-" else path
-    found = False
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    has_certificate = False
+    for index, line in enumerate(_read(path).splitlines(), 1):
         key = _key_in(line)
         if key is None:
             continue
@@ -70,12 +70,12 @@ def certificates(options: Options) -> int:
             cert = certificate.parse(key[0])
         except DecodeError:
             sys.stdout.flush()
-            print(f"{shown}:{number} is not a certificate", file=sys.stderr, flush=True)
+            print(f"{shown}:{index} is not a certificate", file=sys.stderr, flush=True)
             continue
-        found = True
-        print(f"{shown}:" if number == 1 and path != "-" else f"{shown}:{number}:")
+        has_certificate = True
+        print(f"{shown}:" if index == 1 and path != "-" else f"{shown}:{index}:")
         print("\n".join(_describe(cert)))
-    return 0 if found else 1
+    return 0 if has_certificate else 1
 
 
 class UnknownHash(UsageError):
@@ -134,9 +134,9 @@ def _keys_of(path: str) -> Iterator[tuple[bytes, str]]:
         yield _public_of_private(path), _comment_beside(path)
         return
     for line in text.splitlines():
-        found = _key_in(line)
-        if found is not None:
-            yield found
+        key = _key_in(line)
+        if key is not None:
+            yield key
 
 
 def _read(path: str) -> str:

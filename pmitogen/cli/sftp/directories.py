@@ -17,12 +17,12 @@ def cd(session: Session, flags: str, path: str = "") -> None:
     wanted = session.path(path) if path else "."
     try:
         with session.files.translated():
-            found = session.sftp.realpath(wanted)
-        if not session.files.stat(found).is_directory:
-            raise CommandError(f'Can\'t change directory: "{found}" is not a directory')
+            directory = session.sftp.realpath(wanted)
+        if not session.files.stat(directory).is_directory:
+            raise CommandError(f'Can\'t change directory: "{directory}" is not a directory')
     except FileError as error:
         raise CommandError(f"realpath {wanted}: {error}") from None
-    session.cwd = found
+    session.cwd = directory
 
 
 def pwd(session: Session, flags: str) -> None:
@@ -34,14 +34,14 @@ def ls(session: Session, flags: str, path: str = "") -> None:
     """List a directory, or the files that match."""
     pattern = session.pattern(path) if path else patterns.escaped(session.cwd)
     try:
-        found = patterns.expand(session.files, pattern)
-        entries = [Entry(_shown(session, each, path), session.files.stat(each)) for each in found]
+        matches = patterns.expand(session.files, pattern)
+        entries = [Entry(_shown(session, each, path), session.files.stat(each)) for each in matches]
         if patterns.is_pattern(path):
             entries = [each._replace(name=each.name + "/") if each.attributes.is_directory else each for each in entries]
     except FileError:
         raise CommandError(f'Can\'t ls: "{session.path(path)}" not found') from None
-    if len(found) == 1 and entries[0].attributes.is_directory:
-        entries = _directory(session, found[0], flags, path)
+    if len(matches) == 1 and entries[0].attributes.is_directory:
+        entries = _directory(session, matches[0], flags, path)
     width = os.get_terminal_size(1).columns if sys.stdout.isatty() else 80
     for line in listing.lines(listing.sort(entries, flags), flags, width):
         session.print(line)
@@ -60,7 +60,7 @@ def _directory(session: Session, directory: str, flags: str, path: str) -> list[
     return [entry._replace(name=join(_shown(session, directory, path), entry.name)) for entry in entries]
 
 
-def _shown(session: Session, found: str, typed: str) -> str:
-    """Return *found* as the user would type it: relative, if the argument was."""
+def _shown(session: Session, path: str, typed: str) -> str:
+    """Return *path* as the user would type it: relative, if the argument was."""
     prefix = session.cwd.rstrip("/") + "/"
-    return found[len(prefix) :] or "." if not typed.startswith("/") and found.startswith(prefix) else found
+    return path[len(prefix) :] or "." if not typed.startswith("/") and path.startswith(prefix) else path

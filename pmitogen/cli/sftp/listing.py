@@ -41,14 +41,14 @@ def lines(entries: list[Entry], flags: str, width: int, now: float | None = None
 
 
 def _long(entry: Entry, name: str, flags: str, now: float) -> str:
-    found = entry.attributes
-    owner, group = str(found.uid), str(found.gid)
+    attributes = entry.attributes
+    owner, group = str(attributes.uid), str(attributes.gid)
     columns = entry.description.split()
     if "n" not in flags and len(columns) >= 9:  # the server's line for ls -l: the only place where SFTP has the owner's name
         owner, group = columns[2], columns[3]
-    size = str(found.size or 0) if "h" not in flags else _human(found.size or 0)
-    mode = stat.filemode(found.mode or 0)
-    return f"{mode}    ? {owner:<8} {group:<8} {size:>8} {_date(found.mtime or 0, now)} {name}"
+    size = str(attributes.size or 0) if "h" not in flags else _human(attributes.size or 0)
+    mode = stat.filemode(attributes.mode or 0)
+    return f"{mode}    ? {owner:<8} {group:<8} {size:>8} {_date(attributes.mtime or 0, now)} {name}"
 
 
 def _date(seconds: int, now: float) -> str:

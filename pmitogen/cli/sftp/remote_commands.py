@@ -45,8 +45,8 @@ def chgrp(session: Session, flags: str, group: str, pattern: str) -> None:
 
 
 def _own(session: Session, path: str, uid: int | None, gid: int | None) -> None:
-    found = session.sftp.stat(path)
-    owner, group = (found.uid if uid is None else uid), (found.gid if gid is None else gid)
+    attributes = session.sftp.stat(path)
+    owner, group = (attributes.uid if uid is None else uid), (attributes.gid if gid is None else gid)
     session.sftp.set_attributes(path, Attributes(uid=owner, gid=group))
 
 

@@ -62,11 +62,11 @@ class Session:
     def change_each(self, word: str, label: str, action: Callable[[str], None], verb: str) -> None:
         """Run *action* for each remote file that matches *word*. Raises CommandError if it fails for one."""
         try:
-            found = patterns.expand(self.files, self.pattern(word))
+            matches = patterns.expand(self.files, self.pattern(word))
         except FileError as error:
             raise CommandError(f"{label} {self.path(word)}: {error}") from None
         failed = False
-        for path in found:
+        for path in matches:
             self.say(f"{verb} {path}")
             try:
                 self.change(f"{label} {path}", lambda path=path: action(path))  # type: ignore[misc]

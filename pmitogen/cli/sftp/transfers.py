@@ -30,24 +30,24 @@ class Transfers:
     def get(self, source: str, target: str | None, options: CopyOptions) -> bool:
         """Copy the remote files that match *source* to this machine. Returns False if any of them failed."""
         try:
-            found = patterns.expand(self._remote, source)
-            for each in found:
+            paths = patterns.expand(self._remote, source)
+            for each in paths:
                 self._remote.stat(each)
         except FileError:
             self._report(f'File "{source}" not found.')
             return False
-        return self._copy(self._remote, found, self._local, target, options, "Fetching")
+        return self._copy(self._remote, paths, self._local, target, options, "Fetching")
 
     def put(self, source: str, target: str | None, options: CopyOptions) -> bool:
         """Copy the local files that match *source* to the server. Returns False if any of them failed."""
-        found = [patterns.unescaped(source)]
-        if patterns.is_pattern(source) and not os.path.lexists(found[0]):
+        paths = [patterns.unescaped(source)]
+        if patterns.is_pattern(source) and not os.path.lexists(paths[0]):
             # glob has no backslashes: a literal character is written in brackets.
-            found = sorted(glob.glob(_for_glob(source)))
-        if not found or not os.path.lexists(found[0]):
+            paths = sorted(glob.glob(_for_glob(source)))
+        if not paths or not os.path.lexists(paths[0]):
             self._report(f"stat {patterns.unescaped(source)}: No such file or directory")
             return False
-        return self._copy(self._local, found, self._remote, target, options, "Uploading")
+        return self._copy(self._local, paths, self._remote, target, options, "Uploading")
 
     def _copy(self, source: Files, paths: list[str], target: Files, path: str | None, options: CopyOptions, verb: str) -> bool:
         directory = path or ""
@@ -71,7 +71,7 @@ class Transfers:
 
 
 def _for_glob(pattern: str) -> str:
-    found, characters = "", iter(pattern)
+    quoted, characters = "", iter(pattern)
     for character in characters:
-        found += glob.escape(next(characters, "")) if character == "\\" else character
-    return found
+        quoted += glob.escape(next(characters, "")) if character == "\\" else character
+    return quoted

@@ -50,14 +50,14 @@ def option_lines(error: OptionError) -> list[str]:
         return [f"Can't open user config file {error.value}: {_why_unreadable(error.value)}"]
     if error.value is not None and error.option in _FLAG_VALUES:
         return [_FLAG_VALUES[error.option].format(error.value)]
-    path, _, number = error.origin.rpartition(" line ")
-    place, number = (path, number) if path else ("command-line", "0")
+    path, _, line_number = error.origin.rpartition(" line ")
+    place, line_number = (path, line_number) if path else ("command-line", "0")
     if error.is_unknown:
-        lines = [f"{place}: line {number}: Bad configuration option: {error.option.lower()}"]
+        lines = [f"{place}: line {line_number}: Bad configuration option: {error.option.lower()}"]
     elif error.option:
         return [f"ssh: {error.message}"]
     else:
-        lines = [f"{place} line {number}: {error.problem}"]
+        lines = [f"{place} line {line_number}: {error.problem}"]
     return [*lines, f"{path}: terminating, 1 bad configuration options"] if path else lines
 
 

@@ -25,8 +25,8 @@ _SLOW_STEPS = {
 
 def advise(timeline: Timeline) -> list[str]:
     """Return the advice as sentences, the most important first; NOTHING if no rule applies."""
-    found = [text for rule in _RULES for text in rule(timeline)] if timeline.works else []
-    return found or [NOTHING]
+    sentences = [text for rule in _RULES for text in rule(timeline)] if timeline.works else []
+    return sentences or [NOTHING]
 
 
 def _between(timeline: Timeline) -> Iterator[str]:
@@ -102,10 +102,12 @@ _RULES: tuple[Callable[[Timeline], Iterator[str]], ...] = (_between, _modules, _
 
 
 def _slowest(timeline: Timeline, measure: Callable[[Work], float]) -> str:
-    found = [(max(works, key=measure), works) for works in timeline.tasks()]
-    found.sort(key=lambda pair: -measure(pair[0]))
+    slowest = [(max(works, key=measure), works) for works in timeline.tasks()]
+    slowest.sort(key=lambda pair: -measure(pair[0]))
     return ", ".join(
-        f"{_name(works)} ({measure(worst):.1f} s on {worst.host})" for worst, works in found[:MOST_NAMED] if measure(worst) > 0.1
+        f"{_name(works)} ({measure(worst):.1f} s on {worst.host})"
+        for worst, works in slowest[:MOST_NAMED]
+        if measure(worst) > 0.1
     )
 
 

@@ -77,8 +77,8 @@ class Work:
         wire = max(0.0, inside["wire"] - (waited - sum(overlap(span, logins) for span in whole)))
         prepare = sum(span.seconds for span in self.spans if span.name in _PREPARING)
         result = sum(span.seconds for span in self.spans if span.name == "result")
-        found = {"connect": waited, "prepare": prepare, "wire": wire, "other": other, "result": result}
-        self.seconds = {**found, "start": inside["start"], "module": inside["module"]}
+        stages = {"connect": waited, "prepare": prepare, "wire": wire, "other": other, "result": result}
+        self.seconds = {**stages, "start": inside["start"], "module": inside["module"]}
 
 
 def read_file(events: list[dict[str, Any]], logins: dict[str, list[Span]]) -> list[Work]:

@@ -27,8 +27,8 @@ def run(options: argparse.Namespace) -> int:
         _write(options.html, page.render(Timeline.read(files), options.files))
     elif options.json:
         timeline = Timeline.read(files)
-        found = {"stages": stages.summary(every), **timeline.describe(), "advice": advice.advise(timeline)}
-        print_json(found)
+        result = {"stages": stages.summary(every), **timeline.describe(), "advice": advice.advise(timeline)}
+        print_json(result)
     else:
         print(stages.table(every))
         print(Timeline.read(files).summary())

@@ -81,7 +81,7 @@ def _tasks(timeline: Timeline) -> Iterator[str]:
     yield '<div class="wide"><table><tr><th>#<th class="name">task' + "".join(f"<th>{head}" for head in heads) + "</tr>"
     tasks = timeline.tasks()
     longest = max((_lasted(works) for works in tasks), default=0.0) or 1.0
-    for number, works in enumerate(tasks, 1):
+    for index, works in enumerate(tasks, 1):
         worst = max(works, key=lambda work: work.end - work.start)
         lasted = _lasted(works)
         bar = f'<i class="bar module" style="width:{4 * lasted / longest:.2f}rem"></i> {shown_time(lasted)}'
@@ -94,7 +94,7 @@ def _tasks(timeline: Timeline) -> Iterator[str]:
             shown_bytes(sum(work.received for work in works)),
             *(shown_time(sum(work.seconds[stage] for work in works)) for stage in STAGES),
         ]
-        yield _row(f'<td>{number}<td class="name">{_shown(works[0].task)}', cells)
+        yield _row(f'<td>{index}<td class="name">{_shown(works[0].task)}', cells)
     yield "</table></div>"
 
 

@@ -42,9 +42,9 @@ def rows(timeline: Timeline) -> Iterator[str]:
     yield from (f'<i style="left:{25 * quarter}%">{shown_time(whole * quarter / 4)}</i>' for quarter in range(4))
     yield f'<i style="right:0">{shown_time(whole)}</i>'
     yield '</div></div><div class="row"><b title="number of the task">task</b><div class="track">'
-    for number, works in enumerate(timeline.tasks(), 1):
+    for index, works in enumerate(timeline.tasks(), 1):
         start, end = min(work.start for work in works), max(work.end for work in works)
-        yield _bar("odd" if number % 2 else "even", start, end, whole, f"{number}: {works[0].task}", str(number))
+        yield _bar("odd" if index % 2 else "even", start, end, whole, f"{index}: {works[0].task}", str(index))
     yield "</div></div>"
     for host in list(hosts)[:MAX_ROWS]:
         yield f'<div class="row"><b title="{html.escape(host)}">{html.escape(host)}</b><div class="track">'

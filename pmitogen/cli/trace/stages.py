@@ -46,9 +46,9 @@ def table(events: Sequence[dict[str, Any]]) -> str:
 
     Requests wait for the connection, so its time is in ``wire`` and ``other`` already and not added to the total.
     """
-    found = summary(events)
-    connecting = [stage for stage in found if stage["title"].startswith(_CONNECTING)]
-    work = [stage for stage in found if stage not in connecting]
+    stages = summary(events)
+    connecting = [stage for stage in stages if stage["title"].startswith(_CONNECTING)]
+    work = [stage for stage in stages if stage not in connecting]
     total = sum(stage["total_seconds"] for stage in work)
     return "\n".join(
         [

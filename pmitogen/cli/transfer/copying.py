@@ -51,31 +51,31 @@ class Copier:
     def copy(self, source: str, target: str) -> bool:
         """Copy the file or tree *source* to the path *target*. False: something failed. Raises ConnectionLost."""
         try:
-            found = self.source.stat(source)
+            attributes = self.source.stat(source)
         except FileError as error:
             self.report(f'stat {self._side(self.source)} "{source}": {error}')
             return False
-        if found.is_directory and self.options.recursive:
-            return self._tree(source, found, target, 1)
-        if not found.is_file:
-            return self._refuse(source, found, target)
-        return self._file(source, found, target)
+        if attributes.is_directory and self.options.recursive:
+            return self._tree(source, attributes, target, 1)
+        if not attributes.is_file:
+            return self._refuse(source, attributes, target)
+        return self._file(source, attributes, target)
 
-    def _refuse(self, source: str, found: Attributes, target: str) -> bool:
+    def _refuse(self, source: str, attributes: Attributes, target: str) -> bool:
         if self.source.is_remote:
-            self.report(f"download {source}{'/' if found.is_directory else ''}: not a regular file")
+            self.report(f"download {source}{'/' if attributes.is_directory else ''}: not a regular file")
         else:
             self.report(f'local "{source}" is not a regular file')
         if self.target.is_remote:
             self.report(f"failed to upload file {source} to {target}")
         return False
 
-    def _tree(self, source: str, found: Attributes, target: str, depth: int) -> bool:
+    def _tree(self, source: str, attributes: Attributes, target: str, depth: int) -> bool:
         if depth > MAX_DEPTH:
             self.report(f"Maximum directory depth exceeded: {depth} levels")
             return False
         self.enter(source)
-        mode = MODE_BITS & (0o777 if found.mode is None else found.mode)
+        mode = MODE_BITS & (0o777 if attributes.mode is None else attributes.mode)
         try:
             entries = self.source.entries(source)
         except FileError as error:
@@ -87,20 +87,20 @@ class Copier:
         for entry in sorted(entries):
             ok &= self._member(join(source, entry.name), entry.attributes, join(target, entry.name), depth)
         if self.options.preserve:
-            ok &= self._set_attributes(target, found, mode)
+            ok &= self._set_attributes(target, attributes, mode)
         return ok
 
-    def _member(self, source: str, found: Attributes, target: str, depth: int) -> bool:
-        if found.is_link:
+    def _member(self, source: str, attributes: Attributes, target: str, depth: int) -> bool:
+        if attributes.is_link:
             try:
-                found = self.source.stat(source)
+                attributes = self.source.stat(source)
             except FileError as error:
                 self.report(f'stat {self._side(self.source)} "{source}": {error}')
                 return False
-        if found.is_directory:
-            return self._tree(source, found, target, depth + 1)
-        if found.is_file:
-            return self._file(source, found, target)
+        if attributes.is_directory:
+            return self._tree(source, attributes, target, depth + 1)
+        if attributes.is_file:
+            return self._file(source, attributes, target)
         self.report(f"{source}: not a regular file")  # no failure, as with scp
         return True
 
@@ -117,9 +117,9 @@ class Copier:
             return False
         return True
 
-    def _file(self, source: str, found: Attributes, target: str) -> bool:
-        mode = MODE_BITS & (0o666 if found.mode is None else found.mode)
-        key = part_key(source, found) if self.options.resume else None
+    def _file(self, source: str, attributes: Attributes, target: str) -> bool:
+        mode = MODE_BITS & (0o666 if attributes.mode is None else attributes.mode)
+        key = part_key(source, attributes) if self.options.resume else None
         stage = f'{"remote open" if self.source.is_remote else "open local"} "{source}"'
         try:
             with self.source.reading(source) as reader:
@@ -134,11 +134,11 @@ class Copier:
             if self.target.is_remote:
                 self.report(f"failed to upload file {source} to {target}")
             return False
-        return not self.options.preserve or self._set_attributes(target, found, mode)
+        return not self.options.preserve or self._set_attributes(target, attributes, mode)
 
-    def _set_attributes(self, path: str, found: Attributes, mode: int) -> bool:
+    def _set_attributes(self, path: str, attributes: Attributes, mode: int) -> bool:
         try:
-            self.target.set_attributes(path, Attributes(mode=mode, atime=found.atime, mtime=found.mtime))
+            self.target.set_attributes(path, Attributes(mode=mode, atime=attributes.atime, mtime=attributes.mtime))
         except FileError as error:
             self.report(f'set attributes of "{path}": {error}')
             return False

@@ -27,8 +27,8 @@ class LocalFiles:
             return _attributes(os.stat(path))
 
     def entries(self, path: str) -> list[Entry]:
-        with _translated(), os.scandir(path) as found:
-            return [Entry(each.name, _attributes(each.stat(follow_symlinks=False))) for each in found]
+        with _translated(), os.scandir(path) as listing:
+            return [Entry(each.name, _attributes(each.stat(follow_symlinks=False))) for each in listing]
 
     def make_directory(self, path: str, mode: int) -> None:
         with _translated():
@@ -112,20 +112,20 @@ def _part(real: str, key: str, options: WriteOptions) -> Iterator[_Writer]:
     part = os.path.join(directory, part_name(name, key))
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+b") as stream:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink != 1:
             raise FileError(f"{part}: is not a file of this user; remove it")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FileError(f"{part}: another copy is writing it") from None
-        if found.st_size > options.size:
+        if status.st_size > options.size:
             stream.truncate(0)
         yield _Writer(stream, stream.seek(0, os.SEEK_END))
         _flush(stream, options)
         with contextlib.suppress(FileNotFoundError):
             old = os.stat(real)
-            if old.st_uid == found.st_uid:
+            if old.st_uid == status.st_uid:
                 os.fchmod(descriptor, old.st_mode & atomic_file.PRESERVED_MODE_BITS)
                 os.rename(part, real)
                 return
@@ -139,9 +139,9 @@ def _flush(stream: IO[bytes], options: WriteOptions) -> None:
         os.fsync(stream.fileno())
 
 
-def _attributes(found: os.stat_result) -> Attributes:
-    times = int(found.st_atime), int(found.st_mtime)
-    return Attributes(found.st_size, found.st_uid, found.st_gid, found.st_mode, *times)
+def _attributes(status: os.stat_result) -> Attributes:
+    times = int(status.st_atime), int(status.st_mtime)
+    return Attributes(status.st_size, status.st_uid, status.st_gid, status.st_mode, *times)
 
 
 @contextlib.contextmanager

@@ -22,9 +22,9 @@ def expand(files: RemoteFiles, pattern: str) -> list[str]:
     if not is_pattern(pattern):
         return [unescaped(pattern)]
     first = "/" if pattern.startswith("/") else ""
-    found = _matches(files, first, [each for each in pattern.split("/") if each])
-    if found:
-        return found
+    matches = _matches(files, first, [each for each in pattern.split("/") if each])
+    if matches:
+        return matches
     files.stat(pattern)
     return [pattern]
 
@@ -95,10 +95,10 @@ class _Matcher:
             return False
         *middle, (last, length) = self._others
         for regex, size in middle:
-            found = regex.search(name, at)
-            if found is None:
+            match = regex.search(name, at)
+            if match is None:
                 return False
-            at = found.start() + size
+            at = match.start() + size
         return len(name) - length >= at and last.match(name, len(name) - length) is not None
 
 
@@ -109,27 +109,27 @@ def _length(piece: str) -> int:
 
 def _pieces(component: str) -> list[str]:
     """Translate the parts between the ``*`` of one component into regular expressions."""
-    found = [""]
+    expressions = [""]
     at = 0
     while at < len(component):
         character = component[at]
         at += 1
         if character == "*":
-            found.append("")
+            expressions.append("")
         elif character == "?":
-            found[-1] += "."
+            expressions[-1] += "."
         elif character == "\\" and at < len(component):
-            found[-1] += re.escape(component[at])
+            expressions[-1] += re.escape(component[at])
             at += 1
         elif character == "[" and (end := component.find("]", at + 1 + (component[at : at + 1] in ("!", "^")))) > 0:
             members = component[at:end]
             negated = members[0] in "!^"
             members = re.sub(r"([\\\[\]^&|~])", r"\\\1", members[negated:])
-            found[-1] += f"[{'^' * negated}{re.sub('-(?=-)', chr(92) + '-', members)}]"
+            expressions[-1] += f"[{'^' * negated}{re.sub('-(?=-)', chr(92) + '-', members)}]"
             at = end + 1
         else:
-            found[-1] += re.escape(character)
-    return found
+            expressions[-1] += re.escape(character)
+    return expressions
 
 
 def escaped(text: str) -> str:

@@ -154,21 +154,21 @@ class RemoteFiles:
 
     def _is_shared(self, directory: str) -> bool:
         """Return whether other users may make files in *directory*."""
-        found = self._existing(directory or ".")
-        return found is None or found.mode is None or bool(found.mode & 0o022)
+        attributes = self._existing(directory or ".")
+        return attributes is None or attributes.mode is None or bool(attributes.mode & 0o022)
 
     def _open_part(self, part: str, options: WriteOptions) -> tuple[RemoteFile, int]:
         """Open the part, and return where to continue. Raises FileError."""
         with self.translated():
             if options.part_key is not None:
                 try:
-                    found = self.sftp.lstat(part)
+                    attributes = self.sftp.lstat(part)
                 except SFTPError as error:
                     if error.code is None:
                         raise
                 else:
-                    if found.is_file and found.size is not None and found.size <= options.size:
-                        return self.sftp.open(part, UPDATE), found.size
+                    if attributes.is_file and attributes.size is not None and attributes.size <= options.size:
+                        return self.sftp.open(part, UPDATE), attributes.size
                     self.sftp.remove(part)
             return self.sftp.open(part, CREATE, options.mode), 0
 

@@ -50,13 +50,13 @@ class Servers:
 
     def files(self, destination: str) -> RemoteFiles:
         """Return the files of *destination*, ``[user@]host`` or ``ssh://[user@]host[:port]``. Raises pmitogen's errors."""
-        found = self._open.get(destination)
-        if found is None:
+        remote = self._open.get(destination)
+        if remote is None:
             self.invocation = None
             self.invocation = invocation_module.read([*self._options, "-s", "--", destination, self._subsystem])
             connection = self._connections.enter_context(log_in(self.invocation))
-            found = self._open[destination] = RemoteFiles(self._start(connection), connection.peer)
-        return found
+            remote = self._open[destination] = RemoteFiles(self._start(connection), connection.peer)
+        return remote
 
     def _start(self, connection: Connection) -> SFTP:
         channel = connection.open_session(START_TIMEOUT, WINDOW)

@@ -135,16 +135,16 @@ def _long(arg: str, left: list[str], table: Sequence[Option]) -> list[ParsedOpti
 
 
 def _cluster(arg: str, left: list[str], table: Sequence[Option]) -> list[ParsedOption]:
-    found: list[ParsedOption] = []
+    parsed: list[ParsedOption] = []
     for at, letter in enumerate(arg[1:], 1):
         option = next((s for s in table if s.short == letter), None)
         if option is None:
             raise UsageError(f"-{letter}: unknown option" + (f" (in {arg})" if len(arg) > 2 else ""))
         if option.value == "required":
-            found.append(ParsedOption(option, arg[at + 1 :] or _next(left, f"-{letter}"), "-" + letter))
+            parsed.append(ParsedOption(option, arg[at + 1 :] or _next(left, f"-{letter}"), "-" + letter))
             break
-        found.append(ParsedOption(option, None, "-" + letter))
-    return found
+        parsed.append(ParsedOption(option, None, "-" + letter))
+    return parsed
 
 
 def _next(left: list[str], option: str) -> str:

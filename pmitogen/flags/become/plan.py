@@ -94,10 +94,10 @@ def plan(
     if after_su and steps[0].kind == "doas" and password:
         raise UsageError("become: doas asks on the terminal, and su gives its command none: use sudo after su, or doas alone")
     argv = list(prefix)
-    for number, (step, interpretation) in enumerate(zip(steps, interpretations, strict=True)):
-        target = user if number == len(steps) - 1 else interpretation.user
+    for index, (step, interpretation) in enumerate(zip(steps, interpretations, strict=True)):
+        target = user if index == len(steps) - 1 else interpretation.user
         argv += _argv(step, interpretation, target, noninteractive=interpretation.noninteractive and not password)
-        if after_su and not number and step.kind == "sudo":
+        if after_su and not index and step.kind == "sudo":
             argv.insert(len(prefix) + 1, "-S")  # su's command has no controlling terminal, but its stdin is a terminal
     last, asking = interpretations[-1], _asking(steps, interpretations, via)
     return {
@@ -180,14 +180,14 @@ def _interpret_all(
     method: str, steps: Sequence[_Program], flags: Sequence[str], user: str, password: bool
 ) -> list[Interpretation]:
     """Parse each program's options; the flags go to the last program of the method's kind."""
-    owner = max(number for number, step in enumerate(steps) if step.kind == method)
+    owner = max(index for index, step in enumerate(steps) if step.kind == method)
     interpretations = []
-    for number, step in enumerate(steps):
-        arguments = [arg for arg in step.arguments if arg != "--"] if number == owner else list(step.arguments)
+    for index, step in enumerate(steps):
+        arguments = [arg for arg in step.arguments if arg != "--"] if index == owner else list(step.arguments)
         origin = "become_exe"
-        if number == owner:
+        if index == owner:
             arguments, origin = [*arguments, *flags], "become_flags" if not arguments else "become_exe and become_flags"
-        account = user if number == len(steps) - 1 else None
+        account = user if index == len(steps) - 1 else None
         interpretations.append(_METHODS[step.kind].interpret(arguments, user=account, password=password, origin=origin))
     return interpretations
 

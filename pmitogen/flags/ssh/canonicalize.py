@@ -95,20 +95,24 @@ class Canonicalizer:
 
     def _numeric(self, name: str) -> str | None:
         try:
-            found = socket.getaddrinfo(
+            addresses = socket.getaddrinfo(
                 name, 22, self._family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
             )
-            return socket.getnameinfo(found[0][4], socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0] if len(found) == 1 else None
+            return (
+                socket.getnameinfo(addresses[0][4], socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+                if len(addresses) == 1
+                else None
+            )
         except (OSError, UnicodeError, ValueError):
             return None
 
     def _lookup(self, name: str) -> str | None:
         """Return the resolver's canonical name for *name* (empty: none that is usable); None: no such host."""
         try:
-            found = socket.getaddrinfo(name, 22, self._family, socket.SOCK_STREAM, 0, socket.AI_CANONNAME)
+            addresses = socket.getaddrinfo(name, 22, self._family, socket.SOCK_STREAM, 0, socket.AI_CANONNAME)
         except (OSError, UnicodeError, ValueError):
             return None
         try:
-            return numbers.valid_domain(found[0][3]) if found[0][3] else ""
+            return numbers.valid_domain(addresses[0][3]) if addresses[0][3] else ""
         except ConfigValueError:
             return ""

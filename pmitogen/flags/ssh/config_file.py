@@ -161,9 +161,9 @@ class Reader:
                 path = f"{'~/.ssh' if mode.user else SYSTEM_DIR}/{path}"
             inner = mode._replace(check=True, check_only=mode.check_only or not active, depth=mode.depth + 1)
             local = self.context.local
-            for found in _glob(path, local.caller.absolute(local.environ.get("HOME") or local.home)):
-                if not self.read_file(found, inner, active) and os.path.exists(found):
-                    raise ConfigValueError(f"Include: cannot read {found}")
+            for file in _glob(path, local.caller.absolute(local.environ.get("HOME") or local.home)):
+                if not self.read_file(file, inner, active) and os.path.exists(file):
+                    raise ConfigValueError(f"Include: cannot read {file}")
 
 
 def _origin(path: str, line: Line, mode: Mode) -> Origin:
@@ -195,7 +195,7 @@ def _glob(pattern: str, home: str) -> list[str]:
         pattern = glob.escape(home) + pattern[1:]
     elif pattern.startswith("~"):
         pattern = os.path.expanduser(pattern)  # a named account's
-    pattern = re.sub(r"\\(.)", lambda found: f"[{found[1]}]", pattern)
+    pattern = re.sub(r"\\(.)", lambda match: f"[{match[1]}]", pattern)
     try:
         return sorted(glob.glob(pattern), key=os.fsencode)
     except (OSError, ValueError, re.error, RecursionError):

@@ -69,7 +69,7 @@ def parse_lines(text: bytes) -> list[Line]:
     """Split a file into lines without blank ones and comments. Thread-safe."""
     lines = _texts.get(text)
     if lines is None:
-        lines = [line for number, raw in enumerate(text.split(b"\n"), 1) if (line := _parse_line(number, os.fsdecode(raw)))]
+        lines = [line for index, raw in enumerate(text.split(b"\n"), 1) if (line := _parse_line(index, os.fsdecode(raw)))]
         with _changing:
             while len(_texts) >= _MAX_TEXTS:
                 del _texts[next(iter(_texts))]
@@ -77,13 +77,13 @@ def parse_lines(text: bytes) -> list[Line]:
     return lines
 
 
-def _parse_line(number: int, text: str) -> Line | None:
+def _parse_line(line_number: int, text: str) -> Line | None:
     seen: list[str] = []
     try:
         arguments = read_line(text, seen.append)
     except ConfigValueError as problem:
-        return Line(number, ascii_lower(seen[0]) if seen else "", "", [], str(problem), None, seen[0] if seen else "")
+        return Line(line_number, ascii_lower(seen[0]) if seen else "", "", [], str(problem), None, seen[0] if seen else "")
     if arguments is None:
         return None
     row = TABLE.get(ALIASES.get(arguments.keyword, arguments.keyword))
-    return Line(number, arguments.keyword, arguments.rest, arguments.args, None, row, seen[0])
+    return Line(line_number, arguments.keyword, arguments.rest, arguments.args, None, row, seen[0])

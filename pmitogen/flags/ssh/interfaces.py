@@ -41,15 +41,15 @@ def local_addresses() -> list[Address]:
             return []
     except (OSError, AttributeError):
         return []
-    found: list[Address] = []
+    addresses: list[Address] = []
     entry = head
     while entry:
         one = entry.contents
         if one.address and one.flags & _IFF_UP:
-            found.extend(_address(one.address))
+            addresses.extend(_address(one.address))
         entry = one.next
     libc.freeifaddrs(head)
-    return found
+    return addresses
 
 
 def _address(pointer: int) -> list[Address]:

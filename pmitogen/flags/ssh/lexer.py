@@ -36,10 +36,10 @@ class OptionConflict(ConfigValueError):
 
 def split_keyword(text: str) -> tuple[str | None, str | None]:
     """Split a line into (keyword, rest). The keyword is None if a quote is not closed; the rest is None if nothing follows."""
-    found = _SEPARATOR.search(text)
-    if found is None:
+    match = _SEPARATOR.search(text)
+    if match is None:
         return text, None
-    at = found.start()
+    at = match.start()
     if text[at] == '"':
         text = text[:at] + text[at + 1 :]
         end = text.find('"', at)

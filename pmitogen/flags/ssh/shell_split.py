@@ -140,30 +140,30 @@ class _Splitter:
         self._at += 2
 
     def _variable(self, *, quoted: bool) -> None:
-        found = _NAME.match(self._text, self._at)
-        if found is None:
+        match = _NAME.match(self._text, self._at)
+        if match is None:
             following = self._text[self._at + 1 : self._at + 2]
             if following and not (following in _BLANK or (following == '"' and quoted) or following in "/:.,=%+^"):
                 raise _NotSimple
             self._add("$")
             self._at += 1
             return
-        name = found[1] or found[2]
+        name = match[1] or match[2]
         value = self._local.environ.get(name)
         if value is None or _OWN.fullmatch(name) or (not quoted and _SPLITS & set(value)):
             raise _NotSimple
         if value:
             self._is_word = True
         self._add_value(value)
-        self._at = found.end()
+        self._at = match.end()
 
     def _tilde(self) -> None:
-        found = _TILDE.match(self._text, self._at)
-        if found is None:
+        match = _TILDE.match(self._text, self._at)
+        if match is None:
             raise _NotSimple
-        home = self._local.home_of(found[1]) if found[1] else self._local.environ.get("HOME")
+        home = self._local.home_of(match[1]) if match[1] else self._local.environ.get("HOME")
         if not home:
             raise _NotSimple  # shells differ
         self._is_word = True
         self._add_value(home)
-        self._at = found.end()
+        self._at = match.end()

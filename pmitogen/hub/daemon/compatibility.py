@@ -43,11 +43,11 @@ def process_environment(caller: CallerEnvironment) -> dict[str, str]:
     environ = caller.environ
     if any(environ.get(name) for name in _INJECTED):
         return dict(environ)
-    found = {name: value for name, value in environ.items() if _counts(name) or name == "PATH"}
-    for name in found:
+    variables = {name: value for name, value in environ.items() if _counts(name) or name == "PATH"}
+    for name in variables:
         if "PYTHONPATH" in name:  # the hub's directory is another
-            found[name] = os.pathsep.join(map(caller.absolute, found[name].split(os.pathsep)))
-    return found
+            variables[name] = os.pathsep.join(map(caller.absolute, variables[name].split(os.pathsep)))
+    return variables
 
 
 def _counts(name: str) -> bool:
@@ -87,5 +87,5 @@ def _files() -> Iterator[tuple[str, int, int]]:
             paths += [spec.origin] if spec is not None and spec.origin else []
     for path in sorted(paths):
         with contextlib.suppress(OSError):
-            found = os.stat(path)
-            yield path, found.st_mtime_ns, found.st_size
+            status = os.stat(path)
+            yield path, status.st_mtime_ns, status.st_size

@@ -42,9 +42,9 @@ class RunSettings:
     def from_message(cls, message: object) -> RunSettings:
         """Return the settings in a result of :meth:`message`. Raises UsageError if they are invalid."""
         if isinstance(message, dict) and all(isinstance(message.get(field.name), str) for field in dataclasses.fields(cls)):
-            found = cls(**{field.name: message[field.name] for field in dataclasses.fields(cls)})
-            if all(not path or os.path.isabs(path) for path in (found.log_file, found.trace)):
-                return found
+            settings = cls(**{field.name: message[field.name] for field in dataclasses.fields(cls)})
+            if all(not path or os.path.isabs(path) for path in (settings.log_file, settings.trace)):
+                return settings
         raise UsageError("the settings of a run are malformed")
 
     def message(self) -> dict[str, str]:

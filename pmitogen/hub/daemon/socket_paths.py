@@ -137,11 +137,11 @@ def ssh_socket(path: str) -> str:
 
 def ssh_sockets() -> list[str]:
     """Return the sockets for ``pmitogen ssh`` of all hubs of this account."""
-    found = []
+    paths = []
     for directory in existing_dirs():
         with contextlib.suppress(OSError):
-            found += [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if is_ssh_socket(name)]
-    return found
+            paths += [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if is_ssh_socket(name)]
+    return paths
 
 
 def is_ssh_socket(name: str) -> bool:

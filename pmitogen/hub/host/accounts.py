@@ -104,9 +104,9 @@ class Accounts:
     def __len__(self) -> int:
         return len(self._by_number)
 
-    def get(self, number: int) -> Account | None:
+    def get(self, account_number: int) -> Account | None:
         """Return the account with this number, or None."""
-        return self._by_number.get(number)
+        return self._by_number.get(account_number)
 
     def account_for(self, header: RequestHeader) -> Account:
         """Return the account that a request is for, and start it if necessary. Raises UsageError."""
@@ -116,9 +116,9 @@ class Accounts:
         raw_become = json.dumps(become, sort_keys=True) if become else None
         account = self._find_matching(raw_become, python, env)
         if account is None:
-            number = next(self._numbers)
+            account_number = next(self._numbers)
             likely = tuple(header.get("likely_python") or ())
-            account = self._by_number[number] = Account(number, raw_become, python or likely, env)
+            account = self._by_number[account_number] = Account(account_number, raw_become, python or likely, env)
             try:
                 self._start(account, become)
             except Error:
@@ -235,9 +235,9 @@ class Accounts:
                 self._evicting.add(account.number)
         return bool(users)
 
-    def on_evicted(self, number: int) -> bool:
+    def on_evicted(self, account_number: int) -> bool:
         """Note that an evicted account has no process any more. Returns whether no request has to wait any longer."""
-        self._evicting.discard(number)
+        self._evicting.discard(account_number)
         return not self._evicting
 
 

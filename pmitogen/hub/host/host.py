@@ -141,8 +141,8 @@ class Host:
 
     def transfers(self) -> list[Transfer]:
         """The transfers of files under way."""
-        found = (request.describe_transfer() for request in self._pending.under_way)
-        return [{"host": self.name, **transfer} for transfer in found if transfer]
+        descriptions = (request.describe_transfer() for request in self._pending.under_way)
+        return [{"host": self.name, **transfer} for transfer in descriptions if transfer]
 
     def _on(self, event: Event) -> None:
         """Change the state. No other method does. Raises IllegalTransition."""

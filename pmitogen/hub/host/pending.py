@@ -55,9 +55,9 @@ class PendingRequests:
         """Note that *request* is under way."""
         self._open[request.request_id] = request
 
-    def get(self, number: int) -> Request | None:
+    def get(self, request_id: int) -> Request | None:
         """Return the request under way with this number, or None."""
-        return self._open.get(number)
+        return self._open.get(request_id)
 
     def close(self, request: Request) -> bool:
         """Remove *request* from those under way. Returns whether it was among them."""

@@ -67,10 +67,10 @@ class SSHClients:
         return None
 
     def _on_io_thread(self, find: Callable[[], Login | None]) -> Login | None:
-        found: queue.SimpleQueue[Login | None] = queue.SimpleQueue()
-        if not self._registry.defer(lambda: found.put(find())):
+        results: queue.SimpleQueue[Login | None] = queue.SimpleQueue()
+        if not self._registry.defer(lambda: results.put(find())):
             return None
         try:
-            return found.get(timeout=LOOKUP_LIMIT)
+            return results.get(timeout=LOOKUP_LIMIT)
         except queue.Empty:
             return None

@@ -26,8 +26,8 @@ class Chains(object):
     def refusal(self, header):
         # type: (Header) -> Optional[Header]
         """Return the answer to a request that follows one that was refused, or None."""
-        found = self._refusals.get((header["chain"], header.get("account", 0)))
-        return None if found is None else dict(found, id=header["id"])
+        stored = self._refusals.get((header["chain"], header.get("account", 0)))
+        return None if stored is None else dict(stored, id=header["id"])
 
     def hold(self, header, body):
         # type: (Header, bytes) -> bool

@@ -153,12 +153,12 @@ class Loop(object):
                 owners[fd] = peer
                 poller.register(fd, events)
         try:
-            found = poller.poll(0 if ready else self._poll_timeout())
+            ready_fds = poller.poll(0 if ready else self._poll_timeout())
         except (OSError, select.error) as exc:
             if exc.args[0] != errno.EINTR:
                 raise
             return
-        for fd, events in found:
+        for fd, events in ready_fds:
             peer = owners[fd]
             try:
                 if fd == peer.out_fd and not peer.ended and peer.has_pending():

@@ -139,9 +139,9 @@ class Agent(object):
                 runner = self._runners[header["account"]] = RunnerProxy(self, header["account"])
                 self.starter.start(runner, header)
         elif op == "secret":
-            found = self._runners.get(header["account"])
-            if found is not None and found.on_secret:
-                found.on_secret(header, body)
+            proxy = self._runners.get(header["account"])
+            if proxy is not None and proxy.on_secret:
+                proxy.on_secret(header, body)
         elif op in ("end-account", "account-timeout"):
             self._end_account(header["account"], header.get("notify", False))
         elif op == "kill" and self._chains.cancel(header["id"]):

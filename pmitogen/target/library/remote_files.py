@@ -46,19 +46,19 @@ def perform(name, arguments):
     try:
         return {"value": OPERATIONS[name](*arguments)}
     except (IOError, OSError, shutil.Error) as exc:
-        number = getattr(exc, "errno", None) or errno.EIO
+        code = getattr(exc, "errno", None) or errno.EIO
         path = getattr(exc, "filename", None)
-        failure = {"errno": errno.errorcode.get(number, "EIO"), "text": getattr(exc, "strerror", None) or str(exc)}
+        failure = {"errno": errno.errorcode.get(code, "EIO"), "text": getattr(exc, "strerror", None) or str(exc)}
         if path is not None and not isinstance(path, int):
             failure["path"] = decode(path)
         return failure
 
 
-def fields(found):
+def fields(status):
     # type: (os.stat_result) -> List[float]
     """Return the fields of a stat result as a list."""
     names = ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size", "st_atime", "st_mtime", "st_ctime")
-    return [getattr(found, name) for name in names]
+    return [getattr(status, name) for name in names]
 
 
 def stat(path, follow):
@@ -74,14 +74,14 @@ def listdir(path):
 def scandir(path):
     # type: (str) -> List[Json]
     """Return [name, fields] of each entry."""
-    top, found = encode(path), []
+    top, entries = encode(path), []
     for name in sorted(os.listdir(top)):
         try:
-            found.append([decode(name), fields(os.lstat(os.path.join(top, name)))])
+            entries.append([decode(name), fields(os.lstat(os.path.join(top, name)))])
         except OSError as exc:
             if exc.errno != errno.ENOENT:  # removed meanwhile
                 raise
-    return found
+    return entries
 
 
 def walk(path):
@@ -92,11 +92,11 @@ def walk(path):
         # type: (OSError) -> None
         raise exc
 
-    found = []
+    entries = []
     for top, directories, names in os.walk(encode(path), onerror=fail):
         directories.sort()
-        found.append([decode(top), [decode(name) for name in directories], sorted(decode(name) for name in names)])
-    return found
+        entries.append([decode(top), [decode(name) for name in directories], sorted(decode(name) for name in names)])
+    return entries
 
 
 def glob(pattern, recursive):
@@ -185,7 +185,7 @@ def is_excluded(relative, patterns):
 def tree(path, patterns):
     # type: (str, Sequence[str]) -> Optional[List[Json]]
     """Return the fields of ``api.trees.Entry`` of each entry below a directory; None if there is no directory."""
-    root, found = encode(path), []
+    root, entries = encode(path), []
     if not os.path.isdir(root):
         return None
     waiting = [b""]
@@ -207,22 +207,22 @@ def tree(path, patterns):
                 kind, target = "f", None
             else:
                 kind, target = "?", None
-            found.append([shown, kind, stats.S_IMODE(state.st_mode), state.st_size, state.st_mtime, target])
-            if len(found) > MAX_ENTRIES:
+            entries.append([shown, kind, stats.S_IMODE(state.st_mode), state.st_size, state.st_mtime, target])
+            if len(entries) > MAX_ENTRIES:
                 raise OSError(errno.E2BIG, "more than %d files" % MAX_ENTRIES, root)
-    return found
+    return entries
 
 
 def digests(path, names):
     # type: (str, Sequence[str]) -> List[Optional[str]]
     """Return the SHA-256 of files below a directory; None for each that cannot be read."""
-    root, found = encode(path), []  # type: bytes, List[Optional[str]]
+    root, digests_found = encode(path), []  # type: bytes, List[Optional[str]]
     for name in names:
         try:
-            found.append(digest(os.path.join(root, name.encode("latin-1"))))
+            digests_found.append(digest(os.path.join(root, name.encode("latin-1"))))
         except (IOError, OSError):
-            found.append(None)
-    return found
+            digests_found.append(None)
+    return digests_found
 
 
 def digest(path):

@@ -92,23 +92,23 @@ class Importer(object):
 
     def _find(self, fullname):
         # type: (str) -> Module
-        found = self._seek(fullname)
-        if found is None:
+        module = self._seek(fullname)
+        if module is None:
             raise zipimport.ZipImportError("can't find module %r" % (fullname,))
-        return found
+        return module
 
     # PEP 451, as in zipimport since Python 3.10
     if sys.version_info >= (3, 10):
 
         def find_spec(self, fullname, path=None, target=None):
             # type: (str, object, object) -> Optional[ModuleSpec]
-            found = self._seek(fullname)
-            if found is None:
+            module = self._seek(fullname)
+            if module is None:
                 return None
-            origin = self.archive + "/" + found[0]
-            spec = ModuleSpec(fullname, self, origin=origin, is_package=found[1])  # type: ignore[arg-type] # of both protocols
+            origin = self.archive + "/" + module[0]
+            spec = ModuleSpec(fullname, self, origin=origin, is_package=module[1])  # type: ignore[arg-type] # of both protocols
             spec.has_location = True
-            if found[1]:
+            if module[1]:
                 spec.submodule_search_locations = [origin.rpartition("/")[0]]
             return spec
 
@@ -203,15 +203,15 @@ class Importer(object):
             from importlib.resources import _zipimport_get_resource_reader as get
         else:
             get = zipimport.zipimporter.get_resource_reader  # type: Json
-        found = get(self, fullname)  # type: Json
-        if found is not None and sys.version_info >= (3, 10):
+        reader = get(self, fullname)  # type: Json
+        if reader is not None and sys.version_info >= (3, 10):
             import io
             import zipfile
 
             files = self._source
-            found.archive = zipfile.ZipFile(io.BytesIO(archive.build_zip((name, files.read(name)) for name in files.manifest)))
-            found.archive.filename = files.root
-        return found
+            reader.archive = zipfile.ZipFile(io.BytesIO(archive.build_zip((name, files.read(name)) for name in files.manifest)))
+            reader.archive.filename = files.root
+        return reader
 
     @property
     def _files(self):

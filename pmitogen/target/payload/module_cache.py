@@ -53,10 +53,10 @@ class ModuleStore(object):
     def manifest(self, digest):
         # type: (str) -> Manifest
         """Return a manifest. Raises KeyError if it was not sent."""
-        found = self._manifests.get(digest)
-        if found is None:
-            found = self._manifests[digest] = json.loads(self.blobs[digest].decode("utf-8"))
-        return found
+        parsed = self._manifests.get(digest)
+        if parsed is None:
+            parsed = self._manifests[digest] = json.loads(self.blobs[digest].decode("utf-8"))
+        return parsed
 
     def code(self, digest, path, root=None):
         # type: (str, str, Optional[str]) -> CodeType
@@ -65,21 +65,21 @@ class ModuleStore(object):
         *root*: the archive in which it appears to be; None: that of the store.
         """
         filename = (root or self.root) + "/" + path
-        found = self.bytecode.get((digest, path))
-        if isinstance(found, bytes):
-            found = self.bytecode[digest, path] = marshal.loads(found)
-        if found is None:
+        compiled = self.bytecode.get((digest, path))
+        if isinstance(compiled, bytes):
+            compiled = self.bytecode[digest, path] = marshal.loads(compiled)
+        if compiled is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 try:
-                    found = self.bytecode[digest, path] = compile(self.blobs[digest], filename, "exec", 0, True)
+                    compiled = self.bytecode[digest, path] = compile(self.blobs[digest], filename, "exec", 0, True)
                 except Exception:
                     pass
-        if found is None:
+        if compiled is None:
             return compile(self.blobs[digest], filename, "exec", 0, True)
-        if found.co_filename != filename:  # from another interpreter's archive
-            set_filename(found, filename)
-        return found
+        if compiled.co_filename != filename:  # from another interpreter's archive
+            set_filename(compiled, filename)
+        return compiled
 
     def dump_bytecode(self):
         # type: () -> List[Bytecode]
@@ -259,14 +259,14 @@ class PreloadedModules(object):
         before = len(self.files)
         wanted = {}
         for name in sorted(names):
-            found = find(manifest, name)
-            if found is None:
+            module = find(manifest, name)
+            if module is None:
                 continue
-            digest = manifest[found[0]]
-            if may_preload(name) and self.files.get(found[0], digest) == digest:
-                wanted[name] = found[0]
+            digest = manifest[module[0]]
+            if may_preload(name) and self.files.get(module[0], digest) == digest:
+                wanted[name] = module[0]
             else:
-                self.store.precompile(found[0], digest)
+                self.store.precompile(module[0], digest)
         if not wanted or any(self.files.get(path, digest) != digest for path, digest in manifest.items() if path in self.files):
             return 0
         self._source.mount(manifest)
@@ -280,9 +280,9 @@ class PreloadedModules(object):
             sys.path.remove(self._source.root)
         for name in list(sys.modules):
             if name.split(".")[0] == "ansible":
-                found = find(manifest, name)
-                if found is not None:
-                    self.files[found[0]] = manifest[found[0]]
+                module = find(manifest, name)
+                if module is not None:
+                    self.files[module[0]] = manifest[module[0]]
         return len(self.files) - before
 
     def conflicts(self, digest):
@@ -294,10 +294,10 @@ class PreloadedModules(object):
         key = digest, len(self.files)
         if key not in self._conflicts:
             manifest = self.store.manifest(digest)
-            found = [module_name(path) for path in self.files if path not in manifest]  # type: Optional[List[str]]
+            conflicting = [module_name(path) for path in self.files if path not in manifest]  # type: Optional[List[str]]
             if any(manifest.get(path, own_digest) != own_digest for path, own_digest in self.files.items()):
-                found = None
-            self._conflicts[key] = found
+                conflicting = None
+            self._conflicts[key] = conflicting
         return self._conflicts[key]
 
 

@@ -68,8 +68,8 @@ class StatusReport(object):
         # type: (int) -> None
         """Report *status*. Nothing may be written to stdout and stderr after that."""
         try:
-            found = os.fstat(self._fd)
-            if os.getpid() != self._pid or (found.st_dev, found.st_ino) != (self._pipe.st_dev, self._pipe.st_ino):
+            status_now = os.fstat(self._fd)
+            if os.getpid() != self._pid or (status_now.st_dev, status_now.st_ino) != (self._pipe.st_dev, self._pipe.st_ino):
                 return
             os.write(self._fd, json.dumps(dict(self.names, status=status & 255)).encode("ascii") + b"\n")
             os.close(2)

@@ -107,8 +107,8 @@ class Identities:
                 yield candidate
 
     def _all(self) -> Iterator[Candidate]:
-        for number, secret in enumerate(self._credentials.private_keys, 1):
-            source = "key given" if len(self._credentials.private_keys) == 1 else f"key {number} given"
+        for index, secret in enumerate(self._credentials.private_keys, 1):
+            source = "key given" if len(self._credentials.private_keys) == 1 else f"key {index} given"
             yield from self._file(KeyFile(source, secret.reveal()))
         if self._settings.pkcs11provider:
             yield from self._token_candidates(self._settings.pkcs11provider)

@@ -63,11 +63,11 @@ def listen(address: Address, *, bind_mask: int = 0o177, unlink: bool = False) ->
         return [_listen_unix(address.path, bind_mask, unlink)]
     host = None if address.host in ("", "*") else address.host
     with odd_names_unknown():
-        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     failure: OSError | None = None
     port = address.port
-    for family, kind, protocol, _, socket_address in dict.fromkeys(found):
+    for family, kind, protocol, _, socket_address in dict.fromkeys(addresses):
         try:
             sockets.append(_listen_tcp(family, kind, protocol, (socket_address[0], port, *socket_address[2:])))
             port = sockets[0].getsockname()[1]  # the same on every address, where the system chose it

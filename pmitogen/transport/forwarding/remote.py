@@ -60,11 +60,11 @@ class RemoteForwardings:
     def find(self, listen: Address) -> RemoteForwarding | None:
         """Return the forwarding of *listen*. OpenSSH may name another address than the request; then the port alone decides."""
         with self._lock:
-            found = self._by_address.get(listen)
-            if found is None and isinstance(listen, TCPAddress):
+            forwarding = self._by_address.get(listen)
+            if forwarding is None and isinstance(listen, TCPAddress):
                 same = [each for each in self._by_address if isinstance(each, TCPAddress) and each.port == listen.port]
-                found = self._by_address[same[0]] if len(same) == 1 else None
-            return found
+                forwarding = self._by_address[same[0]] if len(same) == 1 else None
+            return forwarding
 
 
 def _read_tcp(reader: PacketReader) -> Address:

@@ -78,7 +78,7 @@ class KnownHosts:
     @classmethod
     def parse(cls, text: str, path: str) -> KnownHosts:
         """Read the *text* of a known_hosts file called *path*."""
-        return cls(line for number, raw in enumerate(text.split("\n"), 1) if (line := parse_line(raw, path, number)))
+        return cls(line for index, raw in enumerate(text.split("\n"), 1) if (line := parse_line(raw, path, index)))
 
     def _add(self, line: KnownHostsLine) -> None:
         if line.names.startswith("|"):
@@ -92,18 +92,18 @@ class KnownHosts:
 
     def lookup(self, name: str) -> tuple[KnownHostsLine, ...]:
         """Return all lines whose names match *name* (lower case, ``[host]:port`` if the port is not 22), in file order."""
-        found = self._found.get(name)
-        if found is None:
+        matching = self._found.get(name)
+        if matching is None:
             lines = list(self._by_name.get(name, ()))
             lines += [line for line in self._by_pattern if match_hostname(name, line.names) == 1]
             raw = name.encode()
             lines += [line for salt, digest, line in self._hashed if hmac.digest(salt, raw, "sha1") == digest]
-            found = tuple({line.number: line for line in sorted(lines, key=lambda line: line.number)}.values())
-            self._found[name] = found
-        return found
+            matching = tuple({line.number: line for line in sorted(lines, key=lambda line: line.number)}.values())
+            self._found[name] = matching
+        return matching
 
 
-def parse_line(raw: str, path: str, number: int) -> KnownHostsLine | None:
+def parse_line(raw: str, path: str, line_number: int) -> KnownHostsLine | None:
     """Parse one line of the file; None for a comment, an empty line, and a line that ssh would skip."""
     fields = raw.split(None, 4)
     if len(fields) < 3 or fields[0].startswith("#"):
@@ -113,7 +113,7 @@ def parse_line(raw: str, path: str, number: int) -> KnownHostsLine | None:
         marker = fields.pop(0)
         if marker not in (AUTHORITY, REVOKED) or len(fields) < 3:
             return None
-    return KnownHostsLine(path, number, marker, fields[0], fields[1], fields[2])
+    return KnownHostsLine(path, line_number, marker, fields[0], fields[1], fields[2])
 
 
 def _hash_parts(names: str) -> tuple[bytes, bytes] | None:

@@ -69,11 +69,11 @@ class KnownHostsSources:
 
     def lines(self, name: str, blob: bytes | None) -> list[KnownHostsLine]:
         """Return all valid lines that match *name*. *blob*: the server's key; None before it is known."""
-        found = [line for known in self._read() for line in known.lookup(name)]
+        matching = [line for known in self._read() for line in known.lookup(name)]
         if self.settings.knownhostscommand:
             reason = "ORDER" if blob is None else "ADDRESS" if name == self.address_name else "HOSTNAME"
-            found += self._command(name, reason, blob).lookup(name)
-        return [line for line in found if line.blob is not None]
+            matching += self._command(name, reason, blob).lookup(name)
+        return [line for line in matching if line.blob is not None]
 
     def lines_without_port(self) -> list[KnownHostsLine]:
         """Return the lines of the host without a port, which apply to its other ports too; [] with an alias or on port 22.
@@ -193,15 +193,15 @@ def revoked_by(
 
     Raises *refuse*'s error if a list cannot be read, because then no host key is safe.
     """
-    found = None
+    location = None
     for path in paths:
         try:
-            found = _revoked_in(path, plain, certificate) or found
+            location = _revoked_in(path, plain, certificate) or location
         except OSError as error:
             raise refuse(f"RevokedHostKeys {path}: cannot read: {error.strerror}; no host key is accepted without it") from error
         except DecodeError as error:
             raise refuse(f"RevokedHostKeys {path}: invalid KRL: {error}; no host key is accepted without it") from error
-    return found
+    return location
 
 
 def _revoked_in(path: str, plain: bytes, certificate: Certificate | None) -> str | None:
@@ -213,9 +213,9 @@ def _revoked_in(path: str, plain: bytes, certificate: Certificate | None) -> str
             reason = revocation.read(path, content, os.fstat(file.fileno())).revocation_reason(plain, certificate)
             return f"{path} (a KRL, which lists {reason})" if reason else None
     blobs = [plain, *([certificate.authority_blob] if certificate else [])]
-    for number, raw in enumerate(content.decode("utf-8", "surrogateescape").split("\n"), 1):
+    for index, raw in enumerate(content.decode("utf-8", "surrogateescape").split("\n"), 1):
         if raw.strip() and not raw.lstrip().startswith("#") and _line_blob(raw) in blobs:
-            return f"{path}:{number}"
+            return f"{path}:{index}"
     return None
 
 

@@ -72,16 +72,16 @@ class RevocationList:
 
     def revocation_reason(self, blob: bytes, certificate: Certificate | None = None) -> str | None:
         """Describe the entry that revokes the plain key *blob*, its *certificate* or its authority; None: not revoked."""
-        if found := self._key_reason(blob):
-            return found
+        if reason := self._key_reason(blob):
+            return reason
         if certificate is None:
             return None
         for authority in (certificate.authority_blob, b""):
             revoked = self._by_authority.get(authority)
-            if revoked and (found := revoked.revocation_reason(certificate)):
-                return f"the certificate by {found}"
-        found = self._key_reason(certificate.authority_blob)
-        return f"{found} of the certificate's authority" if found else None
+            if revoked and (reason := revoked.revocation_reason(certificate)):
+                return f"the certificate by {reason}"
+        reason = self._key_reason(certificate.authority_blob)
+        return f"{reason} of the certificate's authority" if reason else None
 
     def _key_reason(self, blob: bytes) -> str | None:
         if hashlib.sha1(blob, usedforsecurity=False).digest() in self._hashes[SHA1]:
@@ -131,10 +131,10 @@ def _header(reader: PacketReader) -> None:
 
 
 def _hashes(body: PacketReader, size: int) -> list[bytes]:
-    found = decode_strings(body.rest())
-    if any(len(one) != size for one in found):
+    hashes = decode_strings(body.rest())
+    if any(len(one) != size for one in hashes):
         raise DecodeError(f"invalid fingerprint: not {size} bytes")
-    return found
+    return hashes
 
 
 def _extension(body: PacketReader) -> None:
@@ -149,10 +149,10 @@ def _serials(part: PacketReader, revoked: _Revoked) -> None:
     raw = part.take(part.left)
     if len(raw) % 8:
         raise DecodeError("truncated list of serial numbers")
-    found = {serial for (serial,) in struct.iter_unpack(">Q", raw)}
-    if 0 in found:
+    serials = {serial for (serial,) in struct.iter_unpack(">Q", raw)}
+    if 0 in serials:
         raise DecodeError("invalid serial number 0")
-    revoked.serials |= found
+    revoked.serials |= serials
 
 
 def _range(part: PacketReader, revoked: _Revoked) -> None:

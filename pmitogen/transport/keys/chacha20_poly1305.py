@@ -26,24 +26,24 @@ class ChaCha20Poly1305:
         self._body = _Stream(key[:32])
         self._head = _Stream(key[32:] or key[:32])
 
-    def crypt_head(self, number: int, head: bytes | memoryview) -> bytes:
-        """Encrypt or decrypt the length field of packet *number*."""
-        return self._head.crypt(_COUNTER_0, number, head)
+    def crypt_head(self, sequence: int, head: bytes | memoryview) -> bytes:
+        """Encrypt or decrypt the length field of packet *sequence*."""
+        return self._head.crypt(_COUNTER_0, sequence, head)
 
-    def seal(self, number: int, head: bytes, body: bytes) -> bytes:
-        """Encrypt packet *number*; returns the length field, the body and the tag."""
-        tag_key = self._body.crypt(_COUNTER_0, number, bytes(32))
-        sealed = self.crypt_head(number, head) + self._body.crypt(_COUNTER_1, number, body)
+    def seal(self, sequence: int, head: bytes, body: bytes) -> bytes:
+        """Encrypt packet *sequence*; returns the length field, the body and the tag."""
+        tag_key = self._body.crypt(_COUNTER_0, sequence, bytes(32))
+        sealed = self.crypt_head(sequence, head) + self._body.crypt(_COUNTER_1, sequence, body)
         return sealed + Poly1305.generate_tag(tag_key, sealed)
 
-    def open(self, number: int, head: bytes | memoryview, body: bytes | memoryview, tag: bytes | memoryview) -> bytes | None:
-        """Decrypt the body of packet *number*, whose *head* is authenticated with it; None if *tag* does not fit."""
-        authenticator = Poly1305(self._body.crypt(_COUNTER_0, number, bytes(32)))
+    def open(self, sequence: int, head: bytes | memoryview, body: bytes | memoryview, tag: bytes | memoryview) -> bytes | None:
+        """Decrypt the body of packet *sequence*, whose *head* is authenticated with it; None if *tag* does not fit."""
+        authenticator = Poly1305(self._body.crypt(_COUNTER_0, sequence, bytes(32)))
         authenticator.update(head)
         authenticator.update(body)
         if not hmac.compare_digest(authenticator.finalize(), tag):
             return None
-        return self._body.crypt(_COUNTER_1, number, body)
+        return self._body.crypt(_COUNTER_1, sequence, body)
 
 
 class _Stream:
@@ -54,8 +54,8 @@ class _Stream:
         self._context = Cipher(algorithms.ChaCha20(key, bytes(16)), None).encryptor()
         self._can_reset = hasattr(self._context, "reset_nonce")
 
-    def crypt(self, counter: bytes, number: int, data: bytes | memoryview) -> bytes:
-        nonce = counter + number.to_bytes(8, "big")
+    def crypt(self, counter: bytes, sequence: int, data: bytes | memoryview) -> bytes:
+        nonce = counter + sequence.to_bytes(8, "big")
         if self._can_reset:
             self._context.reset_nonce(nonce)
             return self._context.update(data)

@@ -133,11 +133,11 @@ def read(path: str) -> KeyFile:
         text = file.read(MAX_SIZE + 1)
     if len(text) > MAX_SIZE:
         raise UnusableKey(f"too large for a key file; the limit is {MAX_SIZE >> 20} MiB")
-    found = KeyFile(path, text, (path, stat.st_ino, stat.st_mtime_ns, stat.st_size), (path + "-cert.pub",))
+    key_file = KeyFile(path, text, (path, stat.st_ino, stat.st_mtime_ns, stat.st_size), (path + "-cert.pub",))
     # As ssh: a key that others may read is not used. The mode of another user's file is not checked.
-    if stat.st_mode & 0o077 and stat.st_uid == os.getuid() and not found.is_public:
+    if stat.st_mode & 0o077 and stat.st_uid == os.getuid() and not key_file.is_public:
         raise UnusableKey(f"bad permissions {stat.st_mode & 0o777:04o}: accessible by others; run chmod 600")
-    return found
+    return key_file
 
 
 def public_blob_for(path: str) -> bytes | None:

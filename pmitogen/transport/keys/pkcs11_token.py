@@ -166,29 +166,29 @@ class _Token:
     def keys(self, pin: Secret | None, ask: Ask | None) -> list[TokenKey]:
         if self.session is None:
             self.session = self.token.open()
-        found = list(self._keys())
-        if not found and self._needs_login() and (pin or ask):
+        token_keys = list(self._keys())
+        if not token_keys and self._needs_login() and (pin or ask):
             self.log_in(pin, ask)
-            found = list(self._keys())
-        return found
+            token_keys = list(self._keys())
+        return token_keys
 
     def _keys(self) -> Iterator[TokenKey]:
         """Yield each key once: first the public key objects, then the certificates."""
         attribute, classes = self.pkcs11.Attribute, self.pkcs11.ObjectClass
         seen: set[bytes] = set()
         for kind, read in ((classes.PUBLIC_KEY, self._public_key), (classes.CERTIFICATE, self._certified_key)):
-            for found in self.session.get_objects({attribute.CLASS: kind}):
+            for token_object in self.session.get_objects({attribute.CLASS: kind}):
                 try:
-                    blob, identifier = public_blob(read(found)), bytes(found[attribute.ID])
+                    blob, identifier = public_blob(read(token_object)), bytes(token_object[attribute.ID])
                 except (self.pkcs11.PKCS11Error, ValueError, TypeError, KeyError):
                     continue  # of a type that SSH does not know, or damaged
                 if blob not in seen and identifier:
                     seen.add(blob)
-                    yield TokenKey(self, blob, self._key_type(blob), identifier, self._label(found))
+                    yield TokenKey(self, blob, self._key_type(blob), identifier, self._label(token_object))
 
-    def _label(self, found: Any) -> str:
+    def _label(self, token_object: Any) -> str:
         try:
-            return escape(str(found[self.pkcs11.Attribute.LABEL]), 80)
+            return escape(str(token_object[self.pkcs11.Attribute.LABEL]), 80)
         except self.pkcs11.PKCS11Error:
             return ""
 
@@ -197,20 +197,22 @@ class _Token:
         name = public_key.blob_type(blob)
         return types.RSA if name == "ssh-rsa" else types.EC_EDWARDS if name == "ssh-ed25519" else types.EC
 
-    def _public_key(self, found: Any) -> Any:
+    def _public_key(self, token_object: Any) -> Any:
         attribute, types = self.pkcs11.Attribute, self.pkcs11.KeyType
-        if found.key_type == types.RSA:
-            exponent, modulus = (int.from_bytes(found[name], "big") for name in (attribute.PUBLIC_EXPONENT, attribute.MODULUS))
+        if token_object.key_type == types.RSA:
+            exponent, modulus = (
+                int.from_bytes(token_object[name], "big") for name in (attribute.PUBLIC_EXPONENT, attribute.MODULUS)
+            )
             return rsa.RSAPublicNumbers(exponent, modulus).public_key()
-        parameters, point = bytes(found[attribute.EC_PARAMS]), _octets(bytes(found[attribute.EC_POINT]))
+        parameters, point = bytes(token_object[attribute.EC_PARAMS]), _octets(bytes(token_object[attribute.EC_POINT]))
         if parameters in _ED25519_PARAMETERS:
             return ed25519.Ed25519PublicKey.from_public_bytes(point)
         return ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[parameters], point)
 
-    def _certified_key(self, found: Any) -> Any:
+    def _certified_key(self, token_object: Any) -> Any:
         from cryptography import x509  # slow to import, and rarely needed
 
-        return x509.load_der_x509_certificate(bytes(found[self.pkcs11.Attribute.VALUE])).public_key()
+        return x509.load_der_x509_certificate(bytes(token_object[self.pkcs11.Attribute.VALUE])).public_key()
 
     # -- the PIN
 
@@ -273,8 +275,8 @@ class _Token:
         """Return the raw signature of *data*. Raises TokenError, PKCS11Error."""
         attribute = self.pkcs11.Attribute
         wanted = {attribute.CLASS: self.pkcs11.ObjectClass.PRIVATE_KEY, attribute.KEY_TYPE: key_type, attribute.ID: identifier}
-        found = list(self.session.get_objects(wanted))
-        key = next((one for one in found if self._label(one) == label), found[0] if found else None)
+        private_keys = list(self.session.get_objects(wanted))
+        key = next((one for one in private_keys if self._label(one) == label), private_keys[0] if private_keys else None)
         if key is None:
             raise TokenError(f"token {self.name}: has no private key {label}".rstrip())
         try:

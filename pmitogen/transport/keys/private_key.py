@@ -86,10 +86,10 @@ def read_header(text: str) -> KeyFileHeader:
     """Look at a private key's *text* without decrypting it. Raises :class:`UnusableKey` if it is not a supported key."""
     if text.startswith("PuTTY-User-Key-File"):
         raise UnusableKey("a PuTTY key; convert it: puttygen KEY -O private-openssh-new -o NEW")
-    found = _BLOCK.search(text.replace("\r\n", "\n"))
-    if found is None:
+    match = _BLOCK.search(text.replace("\r\n", "\n"))
+    if match is None:
         raise UnusableKey("not a private key")
-    label, body = found[1], found[2]
+    label, body = match[1], match[2]
     normal = f"-----BEGIN {label}-----\n{body.strip()}\n-----END {label}-----\n"
     if label == "OPENSSH PRIVATE KEY":
         return _read_openssh_header(normal, body)

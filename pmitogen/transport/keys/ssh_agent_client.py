@@ -138,14 +138,14 @@ class SSHAgentClient:
         kind, reader = self._ask(bytes([REQUEST_IDENTITIES]), self._timeout)
         if kind != IDENTITIES_ANSWER:
             raise AgentError(f"agent {self.path}: cannot list the keys (answer {kind})")
-        found = []
+        agent_keys = []
         try:
             for _ in range(reader.u32()):
                 blob, comment = reader.string(), reader.string().decode("utf-8", "replace")
-                found.append(AgentKey(blob, comment))
+                agent_keys.append(AgentKey(blob, comment))
         except DecodeError as error:
             raise AgentError(f"agent {self.path}: invalid list of keys: {error}") from error
-        return [key for key in found if _has_type(key.blob)]
+        return [key for key in agent_keys if _has_type(key.blob)]
 
     def sign(self, blob: bytes, data: bytes, algorithm: str, timeout: float) -> bytes:
         """Return a signature blob over *data* by the key *blob*. Raises AgentError.

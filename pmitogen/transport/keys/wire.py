@@ -75,15 +75,20 @@ def encode_string(value: bytes | str) -> bytes:
     return struct.pack(">I", len(raw)) + raw
 
 
+def encode_u32(value: int) -> bytes:
+    """Encode a uint32."""
+    return value.to_bytes(4, "big")
+
+
 def encode_mpint(value: int) -> bytes:
-    """A non-negative integer as an RFC 4251 mpint."""
+    """Encode a non-negative integer as an mpint (RFC 4251 section 5)."""
     return encode_string(value.to_bytes(value.bit_length() // 8 + 1, "big") if value else b"")
 
 
 def decode_strings(data: bytes) -> list[bytes]:
     """Decode a message that consists of strings only."""
     reader = PacketReader(data)
-    found = []
+    strings = []
     while reader.offset < len(data):
-        found.append(reader.string())
-    return found
+        strings.append(reader.string())
+    return strings

@@ -22,9 +22,9 @@ from typing import Protocol
 from pmitogen.errors import Error
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.forwarding.address import TCPAddress
-from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string, encode_u32
 from pmitogen.transport.mux import messages
-from pmitogen.transport.mux.messages import MuxError, MuxSocket, number
+from pmitogen.transport.mux.messages import MuxError, MuxSocket
 from pmitogen.transport.mux.streams import READ_SIZE, copy_input, copy_output
 from pmitogen.transport.mux.terminal import terminal_for, window_size
 from pmitogen.transport.sessions.exec_command import ChannelStream, Command
@@ -159,9 +159,9 @@ class Listener:
             self._client_ended()
 
     def _answer(self, connection: Connection, client: MuxSocket, kind: int, fields: PacketReader) -> None:
-        request = number(fields.u32())
+        request = encode_u32(fields.u32())
         if kind == messages.ALIVE_CHECK:
-            client.send(messages.ALIVE, request, number(os.getpid()))
+            client.send(messages.ALIVE, request, encode_u32(os.getpid()))
         elif kind in (messages.STOP_LISTENING, messages.TERMINATE):
             if self._owner.accepts_control:
                 client.send(messages.OK, request)
@@ -195,7 +195,7 @@ class Listener:
                 client.send(messages.FAILURE, request, encode_string(error.message))
                 return
             with command:
-                session = number(next(self._numbers))
+                session = encode_u32(next(self._numbers))
                 client.send(messages.SESSION_OPENED, request, session)
                 if wants_tty:
                     self._terminals[command] = stdin
@@ -203,7 +203,7 @@ class Listener:
                     status = self._exchange(client, command, stdin, stdout, stderr)
                 finally:
                     self._terminals.pop(command, None)
-                client.send(messages.EXIT, session, number(status))
+                client.send(messages.EXIT, session, encode_u32(status))
         raise MuxError("the session ended")  # OpenSSH's client waits for the end of the connection
 
     def _exchange(self, client: MuxSocket, command: Command, stdin: int, stdout: int, stderr: int) -> int:
@@ -226,7 +226,7 @@ class Listener:
                 client.send(messages.FAILURE, request, encode_string(error.message))
                 return
             with ChannelStream(connection, channel) as stream:
-                client.send(messages.SESSION_OPENED, request, number(next(self._numbers)))
+                client.send(messages.SESSION_OPENED, request, encode_u32(next(self._numbers)))
                 with _copying_input(client, stream, stdin), contextlib.suppress(Error):
                     copy_output(stream, stdout, stdout, stream.close)
         raise MuxError("the forwarding ended")  # the end of the connection tells the client
@@ -289,7 +289,7 @@ def _wait(descriptor: int, end: int) -> int:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     poll.register(end, select.POLLIN)
-    ready = [number for number, _ in poll.poll()]
+    ready = [fd for fd, _ in poll.poll()]
     return end if end in ready else descriptor
 
 

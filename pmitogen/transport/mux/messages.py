@@ -13,7 +13,7 @@ from types import TracebackType
 
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.connection_identity import fingerprint
-from pmitogen.transport.keys.wire import PacketReader, encode_string
+from pmitogen.transport.keys.wire import PacketReader, encode_string, encode_u32
 from pmitogen.util import processes
 
 VERSION = 4
@@ -61,9 +61,9 @@ class MuxSocket:
 
     def send(self, kind: int, *fields: bytes) -> None:
         """Send a message. Raises MuxError."""
-        payload = number(kind) + b"".join(fields)
+        payload = encode_u32(kind) + b"".join(fields)
         try:
-            self._sock.sendall(number(len(payload)) + payload)
+            self._sock.sendall(encode_u32(len(payload)) + payload)
         except OSError as error:
             raise MuxError(error.strerror or str(error)) from None
 
@@ -101,7 +101,7 @@ class MuxSocket:
 
     def send_hello(self, digest: str) -> None:
         """Send the hello message. *digest*: of the connection's options. Raises MuxError."""
-        self.send(HELLO, number(VERSION), encode_string(OPTIONS_EXTENSION), encode_string(digest))
+        self.send(HELLO, encode_u32(VERSION), encode_string(OPTIONS_EXTENSION), encode_string(digest))
 
     def receive_hello(self) -> str | None:
         """Return the other end's digest of its options, None if it sends none. Raises MuxError, DecodeError."""
@@ -139,8 +139,3 @@ def digest_for_hubs(settings: Settings) -> str:
     """
     text = repr([fingerprint(settings, of_hubs=True), processes.groups_and_namespaces()])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def number(value: int) -> bytes:
-    """Encode a uint32."""
-    return value.to_bytes(4, "big")

@@ -98,8 +98,8 @@ class Channel(paramiko.Channel):
     _handle_eof: Callable[[Message], None]
     _handle_close: Callable[[Message], None]
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def __init__(self, channel_id: int) -> None:
+        super().__init__(channel_id)
         self.in_buffer = InputBuffer()
         self.in_stderr_buffer = InputBuffer()
 
@@ -108,9 +108,9 @@ class Channel(paramiko.Channel):
         super()._set_window(window_size, max_packet_size)  # type: ignore[misc]
         self.window = window_size
 
-    def _set_remote_channel(self, number: int, window_size: int, max_packet_size: int) -> None:
+    def _set_remote_channel(self, channel_id: int, window_size: int, max_packet_size: int) -> None:
         """Set the server's channel number and limits (overrides Paramiko's)."""
-        super()._set_remote_channel(number, window_size, min(max_packet_size, MAX_SENT))  # type: ignore[misc]
+        super()._set_remote_channel(channel_id, window_size, min(max_packet_size, MAX_SENT))  # type: ignore[misc]
 
     def receive(self, data: bytes, buffer: InputBuffer | None) -> None:
         """Add *data* from the server to *buffer*; None: discard it. Transport thread.

@@ -120,18 +120,18 @@ class FastPacketizer(PacketKeys):
         """Return the next message of a known type: its number and its fields."""
         while True:
             sequence = self._sequence_in
-            number, fields = self._read_packet()
-            if number in (MSG_IGNORE, MSG_UNIMPLEMENTED):
-                self.useless.count(MSG_NAMES[number], time.monotonic(), len(fields))
-            elif number not in MSG_NAMES and number not in KEX_METHOD_MESSAGES:
-                if not number or self.in_kex():
-                    raise SSHException(f"the server sent an unexpected message (number {number})")
-                self.useless.count(f"number {number}", time.monotonic(), len(fields))
+            message_type, fields = self._read_packet()
+            if message_type in (MSG_IGNORE, MSG_UNIMPLEMENTED):
+                self.useless.count(MSG_NAMES[message_type], time.monotonic(), len(fields))
+            elif message_type not in MSG_NAMES and message_type not in KEX_METHOD_MESSAGES:
+                if not message_type or self.in_kex():
+                    raise SSHException(f"the server sent an unexpected message (number {message_type})")
+                self.useless.count(f"number {message_type}", time.monotonic(), len(fields))
                 self.on_unknown(sequence)
                 continue
             message = Message(fields)
             message.seqno = sequence
-            return number, message
+            return message_type, message
 
     def _read_packet(self) -> tuple[int, bytes]:
         """Read one packet, decrypt and decompress it, and return its message's number and fields.

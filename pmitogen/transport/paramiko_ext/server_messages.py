@@ -106,11 +106,11 @@ class IssuedChannels:
     def __init__(self, transport: ServerMessages) -> None:
         self._transport = transport
 
-    def __setitem__(self, number: int, value: bool) -> None:
+    def __setitem__(self, channel_id: int, value: bool) -> None:
         pass
 
-    def __contains__(self, number: int) -> bool:
-        if number >= self._transport._channel_counter:  # type: ignore[attr-defined]
-            raise paramiko.SSHException(f"the server sent a message for a channel that does not exist (number {number})")
+    def __contains__(self, channel_id: int) -> bool:
+        if channel_id >= self._transport._channel_counter:  # type: ignore[attr-defined]
+            raise paramiko.SSHException(f"the server sent a message for a channel that does not exist (number {channel_id})")
         self._transport.count_useless("messages for closed channels")
         return True

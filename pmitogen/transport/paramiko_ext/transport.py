@@ -128,12 +128,12 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
 
     def _new_channel(self, kind: str, window: int) -> Channel:
         """Called with our lock held."""
-        number = self._next_channel()  # type: ignore[attr-defined]
-        channel = Channel(number)
+        channel_id = self._next_channel()  # type: ignore[attr-defined]
+        channel = Channel(channel_id)
         channel.kind = kind
         channel.last_used = time.monotonic()
-        self._channels_by_id[number] = channel
-        self._channels.put(number, channel)  # type: ignore[attr-defined]
+        self._channels_by_id[channel_id] = channel
+        self._channels.put(channel_id, channel)  # type: ignore[attr-defined]
         channel._set_transport(self)
         channel.logger = self.logger
         channel._set_window(window, MAX_PACKET_SIZE)
@@ -141,10 +141,10 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
 
     def _channel_being_opened(self, reader: PacketReader) -> Channel:
         """Return the channel whose opening the server answers. Raises SSHException if it is not being opened."""
-        number = reader.u32()
-        channel = self._channels_by_id.get(number)
-        if channel is None or channel.active or number not in self.channel_events:
-            raise paramiko.SSHException(f"unexpected answer from the server for channel {number}")
+        channel_id = reader.u32()
+        channel = self._channels_by_id.get(channel_id)
+        if channel is None or channel.active or channel_id not in self.channel_events:
+            raise paramiko.SSHException(f"unexpected answer from the server for channel {channel_id}")
         return channel
 
     def _parse_channel_open_success(self, m: Message) -> None:

@@ -113,10 +113,10 @@ class VersionExchange:
 
 def _checked(line: str) -> str:
     """Return *line* if it is a supported version. Raises NotSSH."""
-    found = _VERSION.fullmatch(line)
-    if found is None:
+    match = _VERSION.fullmatch(line)
+    if match is None:
         raise NotSSH(f"invalid version line {peer_text.escape(line, MAX_QUOTED)!r}")
-    major, minor = int(found[1]), int(found[2])
+    major, minor = int(match[1]), int(match[2])
     if major != 2 and (major, minor) != (1, 99):
         raise NotSSH(f"unsupported protocol version {major}.{minor} ({peer_text.escape(line, MAX_QUOTED)})")
     return line

@@ -149,6 +149,6 @@ class RemoteFile:
             while pending:
                 check_status(self._session.wait(pending.popleft()))
         finally:
-            for number in pending:
-                self._session.abandon(number)
+            for request_id in pending:
+                self._session.abandon(request_id)
         return offset

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import NamedTuple
 
-from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string, encode_u32
 from pmitogen.util import peer_text
 
 VERSION = 3
@@ -124,14 +124,14 @@ def encode_attributes(attributes: Attributes) -> bytes:
         parts += size.to_bytes(8, "big")
     if uid is not None and gid is not None:
         flags |= ATTR_OWNER
-        parts += _u32(uid) + _u32(gid)
+        parts += encode_u32(uid) + encode_u32(gid)
     if mode is not None:
         flags |= ATTR_PERMISSIONS
-        parts += _u32(stat.S_IMODE(mode))
+        parts += encode_u32(stat.S_IMODE(mode))
     if atime is not None and mtime is not None:
         flags |= ATTR_TIMES
-        parts += _u32(_clamp(atime)) + _u32(_clamp(mtime))
-    return _u32(flags) + parts
+        parts += encode_u32(_clamp(atime)) + encode_u32(_clamp(mtime))
+    return encode_u32(flags) + parts
 
 
 def encode_path(path: str) -> bytes:
@@ -146,7 +146,7 @@ def encode_path(path: str) -> bytes:
 
 def encode_packet(kind: int, *fields: bytes) -> bytes:
     """Encode a packet with its length."""
-    return _u32(1 + sum(map(len, fields))) + bytes((kind,)) + b"".join(fields)
+    return encode_u32(1 + sum(map(len, fields))) + bytes((kind,)) + b"".join(fields)
 
 
 def check_name(name: str) -> None:
@@ -156,10 +156,6 @@ def check_name(name: str) -> None:
     """
     if not name or "/" in name or "\0" in name:
         raise SFTPError(f"the server listed {peer_text.escape(name) or 'an empty name'}, which is not a valid file name")
-
-
-def _u32(value: int) -> bytes:
-    return value.to_bytes(4, "big")
 
 
 def _clamp(seconds: int) -> int:

@@ -62,21 +62,21 @@ class Session:
 
         *most*: bytes of data that are asked for, in a read.
         """
-        number = next(self._numbers) & 0xFFFFFFFF
-        self._waiting[number] = most
-        self._channel.sendall(packets.encode_packet(kind, number.to_bytes(4, "big"), *fields))
-        return number
+        request_id = next(self._numbers) & 0xFFFFFFFF
+        self._waiting[request_id] = most
+        self._channel.sendall(packets.encode_packet(kind, request_id.to_bytes(4, "big"), *fields))
+        return request_id
 
-    def wait(self, number: int) -> Answer:
+    def wait(self, request_id: int) -> Answer:
         """Wait for the answer to a request. Raises SFTPError also if the server answers a request that was not made."""
-        while number not in self._answers:
+        while request_id not in self._answers:
             self._read_answer()
-        return self._answers.pop(number)
+        return self._answers.pop(request_id)
 
-    def abandon(self, number: int) -> None:
+    def abandon(self, request_id: int) -> None:
         """Drop the answer to a request when it arrives."""
-        if self._answers.pop(number, None) is None and self._waiting.pop(number, None) is not None:
-            self._abandoned.add(number)
+        if self._answers.pop(request_id, None) is None and self._waiting.pop(request_id, None) is not None:
+            self._abandoned.add(request_id)
 
     def ask(self, expected: int, kind: int, *fields: bytes) -> Fields:
         """Send a request and wait for an answer of the kind *expected*. Raises SFTPError if the server refuses the request."""
@@ -84,21 +84,21 @@ class Session:
 
     def _read_answer(self) -> None:
         kind, fields = self._read_packet()
-        number = fields.u32()
-        if number in self._abandoned:
-            self._abandoned.remove(number)
+        request_id = fields.u32()
+        if request_id in self._abandoned:
+            self._abandoned.remove(request_id)
             return
-        most = self._waiting.pop(number, None)
+        most = self._waiting.pop(request_id, None)
         if most is None:
-            raise SFTPError(f"the server answered an SFTP request that was not made (number {number})")
+            raise SFTPError(f"the server answered an SFTP request that was not made (number {request_id})")
         if len(self._abandoned) > MAX_ABANDONED:
             raise SFTPError(f"the server left more than {MAX_ABANDONED} SFTP requests unanswered")
         if kind == packets.STATUS:
-            self._answers[number] = _status(fields)
+            self._answers[request_id] = _status(fields)
         elif len(fields.data) > most + DATA_OVERHEAD:
             raise SFTPError("the server gave an invalid answer to a read")
         else:
-            self._answers[number] = Answer(kind, fields)
+            self._answers[request_id] = Answer(kind, fields)
 
     def _read_packet(self) -> tuple[int, Fields]:
         length = int.from_bytes(self._take(4), "big")

@@ -10,9 +10,9 @@ import socket
 
 from pmitogen.cli.ssh.invocation import Invocation, SessionKind, TTYRequest
 from pmitogen.errors import Error
-from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string, encode_u32
 from pmitogen.transport.mux import messages
-from pmitogen.transport.mux.messages import MuxError, MuxSocket, number
+from pmitogen.transport.mux.messages import MuxError, MuxSocket
 from pmitogen.transport.mux.terminal import RawTerminal
 from pmitogen.util.peer_text import one_line
 
@@ -81,7 +81,7 @@ class MuxClient:
         self._ask(kind, messages.OK)
 
     def _ask(self, kind: int, expected: int, *fields: bytes) -> PacketReader:
-        self.socket.send(kind, number(0), *fields)
+        self.socket.send(kind, encode_u32(0), *fields)
         return self._answer(expected)
 
     def _answer(self, expected: int) -> PacketReader:
@@ -105,10 +105,10 @@ class MuxClient:
         master = self.check()
         forward = invocation.stdio_forward
         if forward is not None:
-            target = encode_string(forward.listen_host or ""), number(forward.listen_port)
-            self.socket.send(messages.NEW_STDIO_FORWARD, number(0), encode_string(""), *target)
+            target = encode_string(forward.listen_host or ""), encode_u32(forward.listen_port)
+            self.socket.send(messages.NEW_STDIO_FORWARD, encode_u32(0), encode_string(""), *target)
         else:
-            self.socket.send(messages.NEW_SESSION, number(0), *_session_fields(invocation))
+            self.socket.send(messages.NEW_SESSION, encode_u32(0), *_session_fields(invocation))
         null = os.open(os.devnull, os.O_RDONLY)
         for descriptor in (0, 1) if forward is not None else (0, 1, 2):
             self.socket.send_descriptor(null if descriptor == 0 and invocation.stdin_null else descriptor)
@@ -153,7 +153,7 @@ def _session_fields(invocation: Invocation) -> list[bytes]:
     flags = (wants_tty(invocation), False, invocation.settings.forwardagent, subsystem)
     term = os.environ.get("TERM", "")
     texts = (term, invocation.argument)
-    return [encode_string(""), *(number(int(flag)) for flag in flags), number(character), *map(encode_string, texts)]
+    return [encode_string(""), *(encode_u32(int(flag)) for flag in flags), encode_u32(character), *map(encode_string, texts)]
 
 
 def wants_tty(invocation: Invocation) -> bool:

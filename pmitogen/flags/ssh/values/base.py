@@ -116,7 +116,7 @@ class Int(ValueType):
     syntax = "NUMBER"
 
     def parse(self, arguments: Arguments, context: ValueContext) -> int:
-        return numbers.number(arguments.next())
+        return numbers.integer(arguments.next())
 
 
 class Time(ValueType):

@@ -66,7 +66,7 @@ class TunnelDevice(ValueType):
     def _side(self, text: str) -> str:
         if ascii_lower(text) == "any":
             return "any"
-        return str(numbers.number(text, 0, 2**31 - 4))
+        return str(numbers.integer(text, 0, 2**31 - 4))
 
 
 class Mask(ValueType):
@@ -76,10 +76,10 @@ class Mask(ValueType):
 
     def parse(self, arguments: Arguments, context: ValueContext) -> int:
         arg = arguments.next_required()
-        found = re.match(r"[ \t\n\v\f\r]*\+?([0-7]+)", arg)
-        if not found or int(found.group(1), 8) > 0o777:
+        match = re.match(r"[ \t\n\v\f\r]*\+?([0-7]+)", arg)
+        if not match or int(match.group(1), 8) > 0o777:
             raise ConfigValueError(f"invalid mask {arg!r}; use an octal mode, as in 0177")
-        return int(found.group(1), 8)
+        return int(match.group(1), 8)
 
     def arguments(self, value: int) -> list[str]:
         return [f"0{value:o}"]
@@ -113,7 +113,7 @@ class Qos(ValueType):
         try:
             if known is None and re.fullmatch(r"0[xX][0-9a-fA-F]{1,2}", arg or ""):  # accepted by OpenSSH 9
                 return int(arg or "", 16)
-            return numbers.number(arg, 0, 255) if known is None else known
+            return numbers.integer(arg, 0, 255) if known is None else known
         except ConfigValueError:
             raise ConfigValueError(f"invalid IPQoS value {arg!r}; use a DSCP name, as in cs1, or 0 to 255") from None
 
@@ -164,7 +164,7 @@ class Keystrokes(ValueType):
             return 0
         if not arg.startswith("interval:"):
             raise ConfigValueError(f"unsupported value {arg!r}; use yes, no or interval:MILLISECONDS")
-        return numbers.number(arg[9:], 1, 1000)
+        return numbers.integer(arg[9:], 1, 1000)
 
     def arguments(self, value: int) -> list[str]:
         return [{0: "no", 20: "yes"}.get(value, f"interval:{value}")]

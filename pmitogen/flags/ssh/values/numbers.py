@@ -18,7 +18,7 @@ _SCALED = re.compile(r"[ \t\n\v\f\r]*([+-]?)([0-9]{0,20})(?:\.([0-9]*))?([bkmgtp
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-def number(text: str | None, low: int = 0, high: int = INT_MAX) -> int:
+def integer(text: str | None, low: int = 0, high: int = INT_MAX) -> int:
     """Parse a decimal integer within bounds."""
     if not text:
         raise ConfigValueError("missing argument; use an integer")
@@ -49,11 +49,11 @@ def seconds(text: str) -> int:
 
 def scaled(text: str) -> int:
     """Parse a size such as ``1G`` or ``512K`` into bytes."""
-    found = _SCALED.fullmatch(text)
-    if not found or not text.strip():
+    match = _SCALED.fullmatch(text)
+    if not match or not text.strip():
         raise ConfigValueError(f"invalid size {text!r}; use bytes or units, as in 512M or 1G")
-    sign, whole, fraction, unit = found.groups()
-    if not unit and found.end(2) != len(text) and found.end(3) != len(text):
+    sign, whole, fraction, unit = match.groups()
+    if not unit and match.end(2) != len(text) and match.end(3) != len(text):
         raise ConfigValueError(f"invalid size {text!r}; use bytes or units, as in 512M or 1G")
     scale = 1024 ** _SCALES[unit.lower()] if unit else 1
     value = int(whole or "0") * scale
@@ -67,7 +67,7 @@ def scaled(text: str) -> int:
 def port(text: str, low: int = 1) -> int:
     """Parse a TCP port, by number or by service name."""
     try:
-        return number(text, low, 65535)
+        return integer(text, low, 65535)
     except ConfigValueError:
         if re.fullmatch(r"[ \t\n\v\f\r]*[+-]?[0-9]+", text) or not text:
             raise ConfigValueError(f"invalid port {text!r}; use 1 to 65535") from None
