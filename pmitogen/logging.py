@@ -175,23 +175,23 @@ def setup(
     Call it before threads start; a second call replaces the first. Raises UsageError for an unknown level or an unwritable file.
     """
     path = environ.get("PMITOGEN_LOG_FILE", "")
-    word = (level or environ.get("PMITOGEN_LOG", "")).lower() or ("info" if path else "")
-    if word and word not in LEVELS:
-        raise UsageError(f"PMITOGEN_LOG: {word}: invalid level; use one of {', '.join(LEVELS)}")
+    level_name = (level or environ.get("PMITOGEN_LOG", "")).lower() or ("info" if path else "")
+    if level_name and level_name not in LEVELS:
+        raise UsageError(f"PMITOGEN_LOG: {level_name}: invalid level; use one of {', '.join(LEVELS)}")
     stream = None
-    if word:
+    if level_name:
         stream = _open(path) if path else None if stderr_from_pid is None else _stderr_of(stderr_from_pid)
-    limit = LEVELS.get(word, logging.CRITICAL + 1)
+    limit = LEVELS.get(level_name, logging.CRITICAL + 1)
     for name in ("pmitogen", *_FOREIGN):
         logger = logging.getLogger(name)
         _detach(logger)
-        lowest = limit if name == "pmitogen" or word == "trace" else max(limit, logging.WARNING)
+        lowest = limit if name == "pmitogen" or level_name == "trace" else max(limit, logging.WARNING)
         handler = _Handler(role, stream)
         handler.setLevel(lowest)  # a logger below this one has a level of its own, if a connection has a log file (-E)
         logger.addHandler(handler)
         logger.setLevel(lowest)
         logger.propagate = False
-    return bool(word)
+    return bool(level_name)
 
 
 class _Handler(_StreamHandler):

@@ -128,7 +128,7 @@ def _parse_call(script: bytes, start: int) -> Payload | None:
     return Payload("loader", module_name, encoded, memoryview(script)[first:last], profile, rlimit_nofile, keywords)
 
 
-def _unknown_parameters(wrapper: bytes, given: Collection[bytes]) -> dict[bytes, bytes] | None:
+def _unknown_parameters(wrapper: bytes, parameters: Collection[bytes]) -> dict[bytes, bytes] | None:
     """Return {keyword of ``run_module``: parameter of the wrapper} for the parameters that are unknown here.
 
     None: the wrapper is of another kind, or does more with one of them than pass it on.
@@ -138,7 +138,7 @@ def _unknown_parameters(wrapper: bytes, given: Collection[bytes]) -> dict[bytes,
     if signature is None or not calls or _LOADER_IMPORT not in wrapper or any(call != calls[0] for call in calls):
         return None
     literals = [line.strip().partition(b":")[0] for line in signature[1].splitlines()]
-    if set(literals) != set(given) or any(calls[0].get(name) != value for name, value in _ENTRY_KEYWORDS.items()):
+    if set(literals) != set(parameters) or any(calls[0].get(name) != value for name, value in _ENTRY_KEYWORDS.items()):
         return None
     further = {name: value for name, value in calls[0].items() if name not in _ENTRY_KEYWORDS}
     if set(literals) != _REQUIRED.union(further.values(), _OPTIONAL.intersection(literals)):

@@ -293,7 +293,7 @@ class Connection(ConnectionBase):
             "generation": payload.generation,
             "profile": payload.profile,
             "nofile": payload.rlimit_nofile,
-            "python": [to_wire(word) for word in python],
+            "python": [to_wire(argument) for argument in python],
             "env": wire_env(dict(module.env)),
         }
         if payload.keywords:

@@ -272,9 +272,9 @@ class _Item:
             return
         label = self._label()
         host = action._task.delegate_to or self._variables.get("inventory_hostname")
-        word = "unreachable" if result.get("unreachable") else "failed" if failed else "changed" if result["changed"] else "ok"
+        outcome = "unreachable" if result.get("unreachable") else "failed" if failed else "changed" if result["changed"] else "ok"
         message = f": {result.get('msg')}" if failed and result.get("msg") else ""
-        line = one_line(f"{word}: [{host}] (item={label}){message}")
+        line = one_line(f"{outcome}: [{host}] (item={label}){message}")
         display.display(line, color="red" if failed else None, stderr=bool(failed))
 
     def _label(self) -> str:

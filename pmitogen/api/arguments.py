@@ -43,16 +43,16 @@ def wire_argument(value: Argument, label: str) -> str:
     if not isinstance(value, (str, bytes)):
         wrong(label, "str, bytes or os.PathLike", value)
     try:
-        word = to_wire(value)
+        text = to_wire(value)
     except UnicodeEncodeError:
         raise UsageError(f"{label}: cannot be encoded as UTF-8") from None
-    if "\0" in word:
+    if "\0" in text:
         raise UsageError(f"{label}: a NUL character")
-    return word
+    return text
 
 
-def shown(value: object) -> str:
-    """A path, for messages."""
+def display_text(value: object) -> str:
+    """Return a path or name as text, for messages."""
     return os.fsdecode(value) if isinstance(value, (str, bytes, os.PathLike)) else str(value)
 
 
@@ -62,7 +62,7 @@ def wire_command(command: Command, label: str) -> list[str]:
         return ["/bin/sh", "-c", wire_argument(command, f"{label}: command")]
     if isinstance(command, os.PathLike) or not isinstance(command, Iterable) or isinstance(command, Mapping):
         wrong(f"{label}: command", "str, bytes or a sequence of arguments", command)
-    argv = [wire_argument(word, f"{label}: argument {index}") for index, word in enumerate(command)]
+    argv = [wire_argument(argument, f"{label}: argument {index}") for index, argument in enumerate(command)]
     if not argv or not argv[0]:
         raise UsageError(f"{label}: an empty command")
     return argv
@@ -78,8 +78,8 @@ def wire_env(env: Mapping[str, str] | Mapping[bytes, bytes] | None, label: str) 
     for name, value in cast(Mapping[Any, Any], env).items():
         wire_name = wire_argument(name, f"{label}: env: a name")
         if not wire_name or "=" in wire_name:
-            raise UsageError(f"{label}: env: {shown(name)!r}: invalid name of a variable")
-        variables[wire_name] = wire_argument(value, f"{label}: env: {shown(name)}")
+            raise UsageError(f"{label}: env: {display_text(name)!r}: invalid name of a variable")
+        variables[wire_name] = wire_argument(value, f"{label}: env: {display_text(name)}")
     return variables
 
 
@@ -148,10 +148,10 @@ def strings(value: Sequence[Argument], label: str) -> list[str]:
     if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
         wrong(label, "a sequence of arguments (shlex.split makes one of a text)", value)
     texts = []
-    for place, word in enumerate(value):
-        if not isinstance(word, (str, bytes, os.PathLike)):
-            wrong(f"{label}: argument {place}", "str, bytes or os.PathLike", word)
-        texts.append(os.fsdecode(word))
+    for place, argument in enumerate(value):
+        if not isinstance(argument, (str, bytes, os.PathLike)):
+            wrong(f"{label}: argument {place}", "str, bytes or os.PathLike", argument)
+        texts.append(os.fsdecode(argument))
     return texts
 
 

@@ -139,12 +139,12 @@ class ConnectOptions:
         rows: list[tuple[str, Any]] = [
             ("User", self.user),
             ("Port", self.port),
-            *(("IdentityFile", _quoted(path)) for path in self.keys),
-            *(("CertificateFile", _quoted(path)) for path in self.certificates),
+            *(("IdentityFile", _quote(path)) for path in self.keys),
+            *(("CertificateFile", _quote(path)) for path in self.certificates),
             ("IdentitiesOnly", self.only_keys),
-            ("IdentityAgent", agent if agent in (None, "none") else _quoted(_path(agent, "ConnectOptions: agent"))),
+            ("IdentityAgent", agent if agent in (None, "none") else _quote(_path(agent, "ConnectOptions: agent"))),
             ("ForwardAgent", self.forward_agent),
-            ("UserKnownHostsFile", " ".join(map(_quoted, self.known_hosts)) or None),
+            ("UserKnownHostsFile", " ".join(map(_quote, self.known_hosts)) or None),
             ("StrictHostKeyChecking", self.host_keys),
             ("ConnectTimeout", self.connect_timeout),
             ("ServerAliveInterval", self.keepalive),
@@ -176,7 +176,7 @@ def _path(value: Any, label: str) -> str:
     return arguments.text(os.fsdecode(value), label)
 
 
-def _quoted(path: Any) -> str:
+def _quote(path: Any) -> str:
     """A path, as a configuration file has it: quoted where it has spaces."""
     text = str(path)
     if '"' in text or "\n" in text:

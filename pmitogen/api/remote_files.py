@@ -14,7 +14,7 @@ from typing import Any
 
 from pmitogen.api import arguments, sftp_files
 from pmitogen.api.account import Account
-from pmitogen.api.arguments import AnyPath, shown, wire_path
+from pmitogen.api.arguments import AnyPath, display_text, wire_path
 from pmitogen.api.waiting import Runtime
 from pmitogen.errors import ConnectError, ConnectionLost, RemoteError
 from pmitogen.hub import bootstrap
@@ -145,7 +145,7 @@ async def scandir(account: Account, runtime: Runtime, path: AnyPath) -> list[Dir
         entries = [(from_wire_text(name), stat_result(state)) for name, state in answer]
     except (ValueError, TypeError):
         raise malformed(account, "scandir") from None
-    return [DirEntry(name, os.path.join(shown(path), name), state) for name, state in entries]
+    return [DirEntry(name, os.path.join(display_text(path), name), state) for name, state in entries]
 
 
 async def walk(account: Account, runtime: Runtime, path: AnyPath) -> list[tuple[str, list[str], list[str]]]:

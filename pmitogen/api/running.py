@@ -74,7 +74,7 @@ class Running:
             return request.has_any_output() or bool(self._input) and request.has_room()
 
         def outputs() -> tuple[Any, Any]:
-            return decoded(b"".join(self._parts[0]), encoding), decoded(b"".join(self._parts[1]), encoding)
+            return decode(b"".join(self._parts[0]), encoding), decode(b"".join(self._parts[1]), encoding)
 
         try:
             ended = False
@@ -124,7 +124,7 @@ class Running:
                 pass
 
 
-def decoded(data: bytes, encoding: Encoding) -> bytes | str:
+def decode(data: bytes, encoding: Encoding) -> bytes | str:
     """Output as the call wants it; line ends of a text are ``\\n``."""
     if encoding is None:
         return data

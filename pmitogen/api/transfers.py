@@ -25,7 +25,7 @@ Source = str | bytes | os.PathLike[str] | IO[bytes]
 
 def put_header(path: arguments.AnyPath, mode: int, size: int | None = None) -> RequestHeader:
     """The request for a file to be written. Raises TypeError, UsageError."""
-    header: RequestHeader = {"op": "put", "path": arguments.wire_path(path, "put: path"), "label": arguments.shown(path)}
+    header: RequestHeader = {"op": "put", "path": arguments.wire_path(path, "put: path"), "label": arguments.display_text(path)}
     header["mode"] = arguments.integer(mode, "put: mode", 0, 0o7777)
     if size is not None:
         header["size"] = size
@@ -34,7 +34,7 @@ def put_header(path: arguments.AnyPath, mode: int, size: int | None = None) -> R
 
 def get_header(path: arguments.AnyPath) -> RequestHeader:
     """The request for a file to be read. Raises TypeError, UsageError."""
-    return {"op": "get", "path": arguments.wire_path(path, "get: path"), "label": arguments.shown(path)}
+    return {"op": "get", "path": arguments.wire_path(path, "get: path"), "label": arguments.display_text(path)}
 
 
 async def put(

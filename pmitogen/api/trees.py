@@ -173,11 +173,15 @@ async def _differing(
     if not doubtful:
         return []
     names = [entry.path for entry in doubtful]
-    theirs = await perform(account, runtime, "digests", wire_path(remote_root, "tree"), names, path=remote_root)
-    ours = await runtime.blocking(operations.digests, _wire(local_root), names)
-    if not isinstance(theirs, list) or len(theirs) != len(names):
+    remote_digests = await perform(account, runtime, "digests", wire_path(remote_root, "tree"), names, path=remote_root)
+    local_digests = await runtime.blocking(operations.digests, _wire(local_root), names)
+    if not isinstance(remote_digests, list) or len(remote_digests) != len(names):
         raise malformed(account, "digests")
-    return [entry for entry, one, other in zip(doubtful, ours, theirs, strict=True) if one is None or one != other]
+    return [
+        entry
+        for entry, local_digest, remote_digest in zip(doubtful, local_digests, remote_digests, strict=True)
+        if local_digest is None or local_digest != remote_digest
+    ]
 
 
 def _local_tree(path: str, options: TreeOptions) -> list[Entry]:
@@ -241,7 +245,7 @@ async def get_tree(
     wanted = await _listed(account, runtime, source, options)
     if wanted is None:
         await remote_stat(account, runtime, source, True)  # raises FileNotFoundError, or why it cannot be looked at
-        raise NotADirectoryError(20, "not a directory", arguments.shown(source))
+        raise NotADirectoryError(20, "not a directory", arguments.display_text(source))
     existing = await runtime.blocking(_local_tree, local_root, options)
     plan = compare(wanted, existing, options.delete)
     await runtime.blocking(_prepare_tree, local_root, plan)

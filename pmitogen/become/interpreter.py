@@ -65,19 +65,19 @@ def _is_root_controlled(step):
 def path_components(path):
     # type: (bytes) -> List[bytes]
     """Return every directory, link and file that the absolute *path* is resolved through. Raises OSError."""
-    components, here, links = [b"/"], b"/", 0
+    components, directory, links = [b"/"], b"/", 0
     left = path.split(b"/")
     while left:
         name = left.pop(0)
         if name in (b"", b"."):
             continue
         if name == b"..":
-            here = os.path.dirname(here)
+            directory = os.path.dirname(directory)
             continue
-        step = os.path.join(here, name)
+        step = os.path.join(directory, name)
         components.append(step)
         if not os.path.islink(step):
-            here = step
+            directory = step
             continue
         links += 1
         if links > MAX_LINKS:
@@ -85,5 +85,5 @@ def path_components(path):
         target = os.readlink(step)
         left = target.split(b"/") + left
         if target.startswith(b"/"):
-            here = b"/"
+            directory = b"/"
     return components

@@ -19,10 +19,10 @@ def uids_below(pid):
     # type: (int) -> Set[int]
     """Return the real and effective uids of a process and its descendants. Empty if the system does not show them."""
     uids = set()  # type: Set[int]
-    left, seen = [pid], 0
-    while left and seen < MAX_PROCESSES:
+    left, examined = [pid], 0
+    while left and examined < MAX_PROCESSES:
         pid = left.pop()
-        seen += 1
+        examined += 1
         try:
             with open("/proc/%d/status" % pid, "rb") as stream:
                 lines = [line for line in stream if line.startswith(b"Uid:")]

@@ -81,12 +81,12 @@ def run(options: argparse.Namespace) -> int:
 
 def bash(commands: list[Command]) -> str:
     """Return a script for ``eval "$(pmitogen completion bash)"`` or bash-completion's directory."""
-    cases = "".join(f"    {one.name}) words='{' '.join(one.arguments)}' ;;\n" for one in commands)
+    cases = "".join(f"    {command.name}) words='{' '.join(command.arguments)}' ;;\n" for command in commands)
     return f"""\
 _pmitogen() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} words=
   if [ "$COMP_CWORD" -eq 1 ]; then
-    words='{" ".join(one.name for one in commands)} --help --version'
+    words='{" ".join(command.name for command in commands)} --help --version'
   else case ${{COMP_WORDS[1]}} in
 {cases}  esac; fi
   COMPREPLY=($(compgen -W "$words" -- "$word"))
@@ -97,8 +97,10 @@ complete -o default -F _pmitogen pmitogen
 
 def zsh(commands: list[Command]) -> str:
     """Return a function for a file ``_pmitogen`` on zsh's fpath; it can also be evaluated."""
-    names = "".join(f"      {_quote(one.name + ':' + _escape_colons(one.help))}\n" for one in commands)
-    cases = "".join(f"    {one.name}) compadd -- {' '.join(one.arguments)}{_zsh_arguments(one.name)} ;;\n" for one in commands)
+    names = "".join(f"      {_quote(command.name + ':' + _escape_colons(command.help))}\n" for command in commands)
+    cases = "".join(
+        f"    {command.name}) compadd -- {' '.join(command.arguments)}{_zsh_arguments(command.name)} ;;\n" for command in commands
+    )
     return f"""\
 #compdef pmitogen
 _pmitogen() {{
@@ -121,15 +123,15 @@ def _zsh_arguments(name: str) -> str:
 def fish(commands: list[Command]) -> str:
     """Return lines for ``~/.config/fish/completions/pmitogen.fish``."""
     lines = []
-    for one in commands:
-        lines.append(f"complete -c pmitogen -n __fish_use_subcommand -f -a {one.name} -d {_fish_quote(one.help)}")
-        seen = f"-n '__fish_seen_subcommand_from {one.name}'"
-        if one.name in TAKES_NO_FILES:
+    for command in commands:
+        lines.append(f"complete -c pmitogen -n __fish_use_subcommand -f -a {command.name} -d {_fish_quote(command.help)}")
+        seen = f"-n '__fish_seen_subcommand_from {command.name}'"
+        if command.name in TAKES_NO_FILES:
             lines.append(f"complete -c pmitogen {seen} -f")
-        if one.name in TAKES_HOST:
+        if command.name in TAKES_HOST:
             lines.append(f"complete -c pmitogen {seen} -a '(__fish_print_hostnames)'")
-        for word in one.arguments:
-            kind = f"-l {word[2:]}" if word.startswith("--") else f"-s {word[1:]}" if word.startswith("-") else f"-a {word}"
+        for arg in command.arguments:
+            kind = f"-l {arg[2:]}" if arg.startswith("--") else f"-s {arg[1:]}" if arg.startswith("-") else f"-a {arg}"
             lines.append(f"complete -c pmitogen {seen} {kind}")
     return "\n".join(lines) + "\n"
 

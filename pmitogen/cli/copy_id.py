@@ -52,25 +52,25 @@ def run(argv: Sequence[str]) -> int:
         return 0 if "--help" in flags else 1
     if len(rest) != 1 or not rest[0] or rest[0].startswith("-"):
         return _fail("ERROR: use one hostname", usage=True)
-    options = [word for flag, value in pairs if flag in ("-F", "-J", "-p", "-o") for word in (flag, value)]
-    wanted: invocation.Invocation | None = None
+    options = [argument for flag, value in pairs if flag in ("-F", "-J", "-p", "-o") for argument in (flag, value)]
+    destination: invocation.Invocation | None = None
     try:
         lines = _public_lines(flags.get("-i"))
-        wanted = invocation.read([*options, "-T", "--", rest[0], "true"])
-        return _copy(wanted, lines, "dry" if "-n" in flags else "force" if "-f" in flags else "", rest[0])
+        destination = invocation.read([*options, "-T", "--", rest[0], "true"])
+        return _copy(destination, lines, "dry" if "-n" in flags else "force" if "-f" in flags else "", rest[0])
     except Error as error:
-        for line in messages.lines_for(error, wanted.settings if wanted else None):
+        for line in messages.lines_for(error, destination.settings if destination else None):
             _fail(line)
         return 1
     except TimeoutError:
         return _fail("ERROR: the host did not answer in time")
 
 
-def _copy(wanted: invocation.Invocation, lines: list[str], mode: str, host: str) -> int:
+def _copy(destination: invocation.Invocation, lines: list[str], mode: str, host: str) -> int:
     command = f"exec sh -c {shlex.quote(_SCRIPT)} copy-id {mode or 'new'}"
-    with log_in(wanted) as link:
+    with log_in(destination) as connection:
         ended, out, err = exec_command.run(
-            link, command, stdin="".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"), timeout=TIMEOUT
+            connection, command, stdin="".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"), timeout=TIMEOUT
         )
     count = out.split()[-1:] if ended.code == 0 else []
     if not count or not count[0].isdigit():

@@ -26,8 +26,8 @@ def exit_code(error: Error) -> int:
 
 def from_os_error(error: OSError) -> Error:
     """Return the error to print for *error*, with its file."""
-    where = f"{error.filename}: " if error.filename else ""
-    return Error(f"{where}{(error.strerror or str(error)).lower()}")
+    prefix = f"{error.filename}: " if error.filename else ""
+    return Error(f"{prefix}{(error.strerror or str(error)).lower()}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,13 +47,13 @@ class Parser(argparse.ArgumentParser):
         self.arguments.append(action)
         return action
 
-    def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse *words* as ``parse_args`` does, and suggest options for unknown ones."""
-        options, unknown = self.parse_known_args(words)
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse *arguments* as ``parse_args`` does, and suggest options for unknown ones."""
+        options, unknown = self.parse_known_args(arguments)
         if unknown:
             parsers = [self, *(made for name, _, made in self.commands if name == getattr(options, "command", None))]
             known = [text for parser in parsers for action in parser.arguments for text in action.option_strings]
-            hints = (did_you_mean(word.partition("=")[0], known) for word in unknown if word.startswith("-"))
+            hints = (did_you_mean(argument.partition("=")[0], known) for argument in unknown if argument.startswith("-"))
             self.error(f"unrecognized arguments: {' '.join(unknown)}{next(filter(None, hints), '')}")
         return options
 

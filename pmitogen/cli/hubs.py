@@ -10,7 +10,7 @@ from pmitogen.cli.errors import ORIGIN, CommandLineError
 from pmitogen.cli.json_output import print_json
 from pmitogen.errors import Error
 from pmitogen.util.peer_text import escape
-from pmitogen.util.sizes import counted, progress
+from pmitogen.util.sizes import format_count, progress
 
 FIELDS = ("pid", "run", "age", "hosts", "busy", "workers")
 
@@ -55,7 +55,7 @@ def _stop(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"stopped": count})
     else:
-        print(f"{counted(count, 'hub')} ended")
+        print(f"{format_count(count, 'hub')} ended")
     return 0
 
 
@@ -68,7 +68,7 @@ def _line(hub: Mapping[str, object]) -> str:
     """Return the line for one hub, such as ``hub 812 of run 790: 3 hosts, 1 busy, 12 s old``."""
     numbers = {name: _number(hub.get(name)) for name in FIELDS}
     owner = f"of run {numbers['run']}" if numbers["run"] else "kept for a later run"
-    hosts = counted(numbers["hosts"], "host")
+    hosts = format_count(numbers["hosts"], "host")
     return f"hub {numbers['pid']} {owner}: {hosts}, {numbers['busy']} busy, {numbers['age']} s old"
 
 

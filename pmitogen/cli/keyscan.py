@@ -139,10 +139,10 @@ def _checked(option: str, text: str, check: Callable[[str], int]) -> int:
 def _types(text: str) -> list[str]:
     """Return the key types, which can be given by their short or full names."""
     selected: dict[str, None] = {}
-    for word in (text or ",".join(TYPES)).split(","):
-        whole = TYPES.get(word, (word,))
+    for name in (text or ",".join(TYPES)).split(","):
+        whole = TYPES.get(name, (name,))
         if not any(set(whole) <= set(names) for names in TYPES.values()):
-            raise CommandLineError(f"-t {text}: unknown key type {word!r}; use {', '.join(TYPES)}")
+            raise CommandLineError(f"-t {text}: unknown key type {name!r}; use {', '.join(TYPES)}")
         selected.update(dict.fromkeys(whole))
     return list(selected)
 
@@ -156,22 +156,22 @@ def _from_files(names: Sequence[str]) -> Iterator[str]:
                     yield names
 
 
-def target(word: str, port: int) -> Target:
+def target(text: str, port: int) -> Target:
     """Parse ``HOST``, ``HOST:PORT`` or ``[ADDRESS]:PORT``, or ``ADDRESS,... NAME,...``: addresses to try, names to print."""
-    addresses, *names = word.split(None, 1)
+    addresses, *names = text.split(None, 1)
     return Target(_parse_addresses(addresses, port), _parse_addresses(names[0].strip() if names else addresses, port))
 
 
 def _parse_addresses(text: str, port: int) -> tuple[tuple[str, int], ...]:
-    return tuple(_parse_address(word, port) for word in text.split(","))
+    return tuple(_parse_address(address, port) for address in text.split(","))
 
 
-def _parse_address(word: str, port: int) -> tuple[str, int]:
-    match = re.fullmatch(r"\[([^][]+)\](?::(.+))?|([^]:[]+):([^:]+)", word)
-    host, port_text = (match[1] or match[3], match[2] or match[4]) if match else (word, None)
+def _parse_address(text: str, port: int) -> tuple[str, int]:
+    match = re.fullmatch(r"\[([^][]+)\](?::(.+))?|([^]:[]+):([^:]+)", text)
+    host, port_text = (match[1] or match[3], match[2] or match[4]) if match else (text, None)
     if not host or set(host) & set("[]/ ") or host.startswith("-"):
-        raise CommandLineError(f"invalid host {word!r}; use HOST, HOST:PORT or [ADDRESS]:PORT")
-    return host, _checked(word, port_text, numbers.port) if port_text else port
+        raise CommandLineError(f"invalid host {text!r}; use HOST, HOST:PORT or [ADDRESS]:PORT")
+    return host, _checked(text, port_text, numbers.port) if port_text else port
 
 
 # Queries

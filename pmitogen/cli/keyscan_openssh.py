@@ -50,7 +50,7 @@ def _arguments(argv: Sequence[str]) -> list[str]:
         _check(flag, value)
     if not hosts and not any(flag == "-f" for flag, _ in pairs):
         raise _WrongUsage("", with_usage=True)
-    options = [word for flag, value in pairs if flag != "-v" for word in ((flag, value) if value else (flag,))]
+    options = [argument for flag, value in pairs if flag != "-v" for argument in ((flag, value) if value else (flag,))]
     return [*options, "--", *hosts]
 
 

@@ -53,25 +53,25 @@ def run(argv: list[str]) -> int:
         return 0 if argv else 2
     as_json, argv = take_flag(argv, "--json")
     ssh_args, target = split_destination(argv, "ping", ("--json", "--help"))
-    known: dict[str, Any] = as_object({"host": host_of(target)})
-    with errors_as_json(as_json, known):
+    result: dict[str, Any] = as_object({"host": host_of(target)})
+    with errors_as_json(as_json, result):
         logging.setup("ping", LEVELS[min(verbosity(ssh_args), len(LEVELS) - 1)])
         warn_of_inaccessible(identity_files(ssh_args))
-        _ping(target, ssh_args, None if as_json else functools.partial(print, flush=True), known)
+        _ping(target, ssh_args, None if as_json else functools.partial(print, flush=True), result)
     if as_json:
-        print_json(known)
+        print_json(result)
     return 0
 
 
-def _ping(target: str, ssh_args: Sequence[str], show: Callable[[str], None] | None, known: dict[str, Any]) -> None:
-    """Measure. *show*: prints a line. *known*: gets what ``--json`` prints, as it becomes known. Raises Error."""
+def _ping(target: str, ssh_args: Sequence[str], show: Callable[[str], None] | None, result: dict[str, Any]) -> None:
+    """Measure. *show*: prints a line. *result*: gets what ``--json`` prints, as it becomes known. Raises Error."""
     began = time.monotonic()
     load = _load_libraries()
     with _connect(target, ssh_args) as host:
         info = host.info()
         seconds = time.monotonic() - began
         info["stages"] = complete({"load": load, **info.get("stages", {})}, seconds)
-        known.update(as_object(info, seconds))
+        result.update(as_object(info, seconds))
         for line in (*info.get("missing_identities", ()), *(f"Warning: {each}" for each in info.get("warnings", ()))):
             print(one_line(line), file=sys.stderr)
         if show is not None:
@@ -80,7 +80,7 @@ def _ping(target: str, ssh_args: Sequence[str], show: Callable[[str], None] | No
         if not info.get("python"):
             raise ConnectError(f"{info.get('peer', target)}: logged in, but {info.get('no_python')}", "python")
         trips = [_round_trip(host) for _ in range(SAMPLES)]
-        known.update(as_object(info, seconds, trips))
+        result.update(as_object(info, seconds, trips))
         if show is not None:
             show(f"round trip: {_time(statistics.median(trips))} ({_time(min(trips))} to {_time(max(trips))}, {SAMPLES} times)")
             text = f"ok: {info.get('peer', target)}: Python {_version(info)} after {_time(seconds)}"

@@ -17,14 +17,14 @@ def take_flag(argv: Sequence[str], flag: str) -> tuple[bool, list[str]]:
     """
     rest: list[str] = []
     is_given = is_value = False
-    for at, word in enumerate(argv):
-        if word == "--" and not is_value:
+    for at, argument in enumerate(argv):
+        if argument == "--" and not is_value:
             return is_given, [*rest, *argv[at:]]
-        if word == flag and not is_value:
+        if argument == flag and not is_value:
             is_given = True
             continue
-        rest.append(word)
-        is_value = not is_value and word.startswith("-") and word not in ("-", "--") and _takes_next_argument(word)
+        rest.append(argument)
+        is_value = not is_value and argument.startswith("-") and argument not in ("-", "--") and _takes_next_argument(argument)
     return is_given, rest
 
 
@@ -40,13 +40,13 @@ def identity_files(ssh_args: Sequence[str]) -> list[str]:
 
 def _flags(ssh_args: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the letter and the value of each of ssh's options; "" for a flag without a value."""
-    words = iter(ssh_args)
-    for word in words:
-        letters = word[1:] if word.startswith("-") else ""
+    arguments = iter(ssh_args)
+    for argument in arguments:
+        letters = argument[1:] if argument.startswith("-") else ""
         for position, letter in enumerate(letters, 1):
             flag = FLAGS.get(letter)
             if flag is not None and flag.argument:
-                yield letter, letters[position:] or next(words, "")
+                yield letter, letters[position:] or next(arguments, "")
                 break
             yield letter, ""
 
@@ -83,11 +83,11 @@ def split_destination(argv: Sequence[str], command: str, own: Sequence[str] = ()
 
 def _refuse_long_options(options: Sequence[str], own: Sequence[str]) -> None:
     is_value = False
-    for word in options:
-        if not is_value and word.startswith("--"):
-            name = word.partition("=")[0]
+    for option in options:
+        if not is_value and option.startswith("--"):
+            name = option.partition("=")[0]
             raise CommandLineError(f"{name}: unknown option{did_you_mean(name, own)}; ssh has no long options")
-        is_value = not is_value and _takes_next_argument(word)
+        is_value = not is_value and _takes_next_argument(option)
 
 
 def _count_options(argv: Sequence[str]) -> int:

@@ -50,20 +50,20 @@ def run(argv: list[str]) -> int:
 
     from pmitogen.flags.ssh import resolve
 
-    known: dict[str, Any] = {"host": host_of(host), "hostname": None, "port": None}
-    known.update({"name": None, "server": None, "keys": [], "error": None})
-    with errors_as_json(as_json, known):
+    result: dict[str, Any] = {"host": host_of(host), "hostname": None, "port": None}
+    result.update({"name": None, "server": None, "keys": [], "error": None})
+    with errors_as_json(as_json, result):
         warn_of_inaccessible(identity_files(ssh_args))
         settings = resolve.resolve([*ssh_args, "--", host], default_session=resolve.PMITOGEN_SESSION)  # as plays log in
-        known.update({"host": settings.originalhost, "hostname": settings.hostname, "port": settings.port})
-        _trust(settings, expected, as_json, known)
+        result.update({"host": settings.originalhost, "hostname": settings.hostname, "port": settings.port})
+        _trust(settings, expected, as_json, result)
     if as_json:
-        print_json(known)
+        print_json(result)
     return 0
 
 
-def _trust(settings: Settings, expected: str, as_json: bool, known: dict[str, Any]) -> None:
-    """Show the keys and record them. *known*: gets what ``--json`` prints, as it becomes known. Raises Error."""
+def _trust(settings: Settings, expected: str, as_json: bool, result: dict[str, Any]) -> None:
+    """Show the keys and record them. *result*: gets what ``--json`` prints, as it becomes known. Raises Error."""
     from pmitogen.transport.hostkeys.trust import Trust
 
     prompt = TerminalPrompt() if sys.stdin.isatty() and not settings.batchmode and not expected else None
@@ -72,25 +72,25 @@ def _trust(settings: Settings, expected: str, as_json: bool, known: dict[str, An
     say = _say_nothing if as_json else print
     say(f"host keys of {trust.name} ({keys[0].server}):")
     judged = trust.check()
-    for one in judged:
-        kind, fingerprint = one.description.split(" ", 1)
-        say(f"{kind} key fingerprint is {fingerprint}" + (f", known: {one.location}" if one.location else "."), flush=True)
-    if as_json and prompt and any(one.location is None for one in judged):
-        print("\n".join(one.description for one in judged), file=sys.stderr)  # the prompt asks about these
-    objects = {one.blob: _as_object(one, None) for one in judged}
-    known.update({"name": trust.name, "server": keys[0].server, "keys": list(objects.values())})
-    for one in _keys_to_record(judged, trust, expected, prompt, say):
-        where = objects[one.blob]["recorded"] = trust.record(one.blob)
-        say(f"recorded {one.description}: {where}")
+    for status in judged:
+        kind, fingerprint = status.description.split(" ", 1)
+        say(f"{kind} key fingerprint is {fingerprint}" + (f", known: {status.location}" if status.location else "."), flush=True)
+    if as_json and prompt and any(status.location is None for status in judged):
+        print("\n".join(status.description for status in judged), file=sys.stderr)  # the prompt asks about these
+    objects = {status.blob: _as_object(status, None) for status in judged}
+    result.update({"name": trust.name, "server": keys[0].server, "keys": list(objects.values())})
+    for status in _keys_to_record(judged, trust, expected, prompt, say):
+        location = objects[status.blob]["recorded"] = trust.record(status.blob)
+        say(f"recorded {status.description}: {location}")
 
 
 def _say_nothing(*text: str, flush: bool = False) -> None:
     """Print nothing: replaces ``print`` with --json."""
 
 
-def _as_object(one: KeyStatus, recorded: str | None) -> dict[str, str | None]:
-    kind, fingerprint = one.description.split(" ", 1)
-    return {"type": kind, "fingerprint": fingerprint, "known": one.location, "recorded": recorded}
+def _as_object(status: KeyStatus, recorded: str | None) -> dict[str, str | None]:
+    kind, fingerprint = status.description.split(" ", 1)
+    return {"type": kind, "fingerprint": fingerprint, "known": status.location, "recorded": recorded}
 
 
 def _parse_fingerprint(argv: Sequence[str]) -> tuple[str, list[str]]:
@@ -98,12 +98,12 @@ def _parse_fingerprint(argv: Sequence[str]) -> tuple[str, list[str]]:
     rest: list[str] = []
     expected = ""
     waiting = iter(argv)
-    for word in waiting:
-        name, equals, value = word.partition("=")
-        if word == "--":
-            return expected, [*rest, word, *waiting]
+    for argument in waiting:
+        name, equals, value = argument.partition("=")
+        if argument == "--":
+            return expected, [*rest, argument, *waiting]
         if name != OPTION:
-            rest.append(word)
+            rest.append(argument)
             continue
         value = value if equals else next(waiting, "")
         expected = value.rstrip("=")
@@ -143,9 +143,9 @@ def _keys_to_record(
     judged: Sequence[KeyStatus], trust: Trust, expected: str, prompt: TerminalPrompt | None, say: Callable[..., None]
 ) -> list[KeyStatus]:
     """Return the new keys to record. Raises ConnectError if none was confirmed."""
-    new = [one for one in judged if one.location is None]
+    new = [status for status in judged if status.location is None]
     if expected:
-        return [one for one in _with_fingerprint(judged, trust, expected) if one.location is None]
+        return [status for status in _with_fingerprint(judged, trust, expected) if status.location is None]
     if not new:
         say("nothing to record: the keys are known" if len(judged) > 1 else "nothing to record: the key is known")
         return []
@@ -155,7 +155,7 @@ def _keys_to_record(
     if answer.lower() == "yes":
         return new
     if answer.startswith(("SHA256:", "MD5:")):
-        return [one for one in _with_fingerprint(judged, trust, answer.rstrip("=")) if one.location is None]
+        return [status for status in _with_fingerprint(judged, trust, answer.rstrip("=")) if status.location is None]
     raise ConnectError(f"{trust.name}: not confirmed; nothing was recorded", "hostkey")
 
 
@@ -163,9 +163,9 @@ def _with_fingerprint(judged: Sequence[KeyStatus], trust: Trust, expected: str) 
     from pmitogen.transport.keys import public_key
 
     algorithm = expected.partition(":")[0]
-    matching = [one for one in judged if public_key.fingerprint(one.blob, algorithm) == expected]
+    matching = [status for status in judged if public_key.fingerprint(status.blob, algorithm) == expected]
     if not matching:
-        actual = ", ".join(one.description for one in judged)
+        actual = ", ".join(status.description for status in judged)
         raise ConnectError(
             f"{trust.name}: no host key has the fingerprint {expected}; the server has {actual} (a man-in-the-middle attack?)",
             "hostkey",

@@ -50,9 +50,9 @@ class BlobStore:
         """Read a zip file; return its manifest's hash. Raises UsageError."""
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as opened:
-                if sum(info.file_size for info in opened.infolist()) > MAX_ARCHIVE_SIZE:
+                if sum(member.file_size for member in opened.infolist()) > MAX_ARCHIVE_SIZE:
                     raise UsageError(f"module archive: larger than {MAX_ARCHIVE_SIZE >> 20} MiB")
-                files = {info.filename: opened.read(info) for info in opened.infolist()}
+                files = {member.filename: opened.read(member) for member in opened.infolist()}
         except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as exc:
             raise UsageError(f"module archive: cannot be read: {exc}") from None
         manifest = self._archives[archive] = self.add_files(files)

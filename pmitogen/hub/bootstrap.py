@@ -154,7 +154,7 @@ def stage0() -> str:
     Its first statement removes the current directory from the path, which the interpreter has put there for ``-c``: a file of
     that directory could else stand in for the modules that are imported next.
     """
-    encoded = base64.b64encode(zlib.compress(minimized(module_source("pmitogen.target", "stage0")).encode(), 9)).decode()
+    encoded = base64.b64encode(zlib.compress(minimise(module_source("pmitogen.target", "stage0")).encode(), 9)).decode()
     safe = 'import sys;sys.path=[p for p in sys.path if p not in("",".")]'
     return f'{safe};import zlib,base64;exec(zlib.decompress(base64.b64decode("{encoded}")))'
 
@@ -164,7 +164,7 @@ def module_source(package: str, name: str) -> str:
     return importlib.resources.files(package).joinpath(f"{name}.py").read_text("utf-8")
 
 
-def minimized(text: str) -> str:
+def minimise(text: str) -> str:
     """Return the source without comments, docstrings and imports for the type checker. Line numbers stay the same."""
     text = re.sub(r"^MYPY = False\nif MYPY:\n(?:\n* .*\n)+", lambda block: "\n" * block[0].count("\n"), text, flags=re.M)
     short: str = minimize_source(text)
@@ -180,7 +180,7 @@ def target_files() -> dict[str, str]:
 def _bundled(module: str) -> tuple[str, str]:
     """Return (path in the bundle, minimized source) of a module of pmitogen."""
     package, _, name = module.rpartition(".")
-    return module.replace(".", "/") + ".py", minimized(module_source(package, name))
+    return module.replace(".", "/") + ".py", minimise(module_source(package, name))
 
 
 @functools.cache

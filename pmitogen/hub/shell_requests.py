@@ -224,7 +224,7 @@ class ShellRequest:
     def _exec(self, header: RequestHeader) -> None:
         from pmitogen.transport.sessions import exec_command
 
-        argv = [from_wire(word).decode("utf-8", "surrogateescape") for word in header["argv"]]
+        argv = [from_wire(argument).decode("utf-8", "surrogateescape") for argument in header["argv"]]
         interactive = bool(header.get("more"))
         line = shell_lines.command_line(argv, header) if argv[0] else argv[2]  # sshd itself calls the account's shell
         text = simple_commands.text_of(header) if header.get("simple") else None

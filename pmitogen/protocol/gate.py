@@ -17,7 +17,7 @@ from typing import Any
 from pmitogen.protocol.answers import REQUESTS, OpenRequest
 from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.protocol.limits import CREDIT_WINDOW
-from pmitogen.protocol.message_checks import shown
+from pmitogen.protocol.message_checks import describe_value
 from pmitogen.protocol.messages_from_agent import TABLE
 from pmitogen.protocol.operations import FINAL, Op
 
@@ -101,7 +101,7 @@ class Gate:
             return op != Op.ERROR or header["id"] not in self._given_up
         interpreter = self._interpreters.get(account)
         if interpreter is None or interpreter.has_ended:
-            raise ProtocolError(f"{op} of account {shown(account)}, which does not exist")
+            raise ProtocolError(f"{op} of account {describe_value(account)}, which does not exist")
         if interpreter.is_ending:
             interpreter.ignored += body_size + _FRAME_COST
             if interpreter.ignored > _IGNORED_LIMIT:
@@ -141,7 +141,7 @@ class Gate:
     def _check_account(self, op: str, account: int, header: Mapping[str, Any]) -> None:
         interpreter = self._interpreters.get(account)
         if interpreter is None:
-            raise ProtocolError(f"{op} of account {shown(account)}, which does not exist")
+            raise ProtocolError(f"{op} of account {describe_value(account)}, which does not exist")
         if op == Op.ACCOUNT_ENDED:
             if not interpreter.reports_end:
                 raise ProtocolError(f"{op} of account {account}, which the hub did not end")

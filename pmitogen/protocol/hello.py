@@ -42,13 +42,13 @@ def identity() -> Identity:
     }
 
 
-def difference(theirs: Mapping[str, object]) -> str | None:
+def difference(client: Mapping[str, object]) -> str | None:
     """Compare the ``hello`` of a client with our identity: None if they are equal, else why the client is refused."""
-    mine = identity()
-    if all(theirs.get(name) == value for name, value in mine.items()):
+    own = identity()
+    if all(client.get(name) == value for name, value in own.items()):
         return None
     pid = os.getpid()
-    return f"the hub with pid {pid} is {_text(mine)}, this is {_text(theirs)}: end that hub with 'pmitogen hubs --stop {pid}'"
+    return f"the hub with pid {pid} is {_text(own)}, this is {_text(client)}: end that hub with 'pmitogen hubs --stop {pid}'"
 
 
 def _text(peer: Mapping[str, object]) -> str:

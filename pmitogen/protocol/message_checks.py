@@ -57,7 +57,7 @@ class Table:
         self.rows: dict[str | tuple[str, str], MessageType] = {
             row.op if row.action is None else (row.op, row.action): row for row in rows
         }
-        self._shown: Callable[[object], str] = shown if shows_values else type_shown
+        self._describe: Callable[[object], str] = describe_value if shows_values else describe_type
 
     def check(self, header: dict[str, Any], body_size: int) -> None:
         """Check that a frame is one of these messages.
@@ -68,28 +68,30 @@ class Table:
         """
         op = header.get("op")
         row = self.rows.get(op) if type(op) is str else None
-        known = 1
+        name_fields = 1
         if row is None:
             action = header.get("action")
             row = self.rows.get((op, action)) if type(op) is str and type(action) is str else None
-            known = 2
+            name_fields = 2
         if row is None:
-            raise ProtocolError(f"unknown operation {shown(op)}{f' {shown(action)}' if 'action' in header else ''}")
+            raise ProtocolError(
+                f"unknown operation {describe_value(op)}{f' {describe_value(action)}' if 'action' in header else ''}"
+            )
         required, optional = row.required, row.optional
         for name, kind in required.items():
             if name not in header:
                 raise ProtocolError(f"{row.name} without {name}")
             if not kind.fits(header[name]):
                 raise self._misfit(row.name, name, header[name], kind)
-        if len(required) + known < len(header):
+        if len(required) + name_fields < len(header):
             for name, value in header.items():
-                if name in required or name == "op" or name == "action" and known == 2:
+                if name in required or name == "op" or name == "action" and name_fields == 2:
                     continue
                 if name in optional:
                     if not optional[name].fits(value):
                         raise self._misfit(row.name, name, value, optional[name])
                 elif not row.extensible:
-                    raise ProtocolError(f"{row.name} with unknown field {shown(name)}")
+                    raise ProtocolError(f"{row.name} with unknown field {describe_value(name)}")
         if not row.min_body <= body_size <= row.max_body:
             raise ProtocolError(f"{row.name} with a body of {body_size} bytes; expected {row.min_body} to {row.max_body}")
 
@@ -104,19 +106,19 @@ class Table:
                     return self._misfit(op, f"{name}.{inner}", item, expected)
             missing = next(inner for inner in kind.required if inner not in value)
             return ProtocolError(f"{op} without {name}.{missing}")
-        return ProtocolError(f"{op} with {name} {self._shown(value)}; expected {kind.text}")
+        return ProtocolError(f"{op} with {name} {self._describe(value)}; expected {kind.text}")
 
 
-def type_shown(value: object) -> str:
+def describe_type(value: object) -> str:
     """The JSON type of a value from a peer."""
     if isinstance(value, (dict, list)):
-        return shown(value)
+        return describe_value(value)
     if isinstance(value, str):
         return f"a text of {len(value)} characters"
     return "null" if value is None else "true or false" if isinstance(value, bool) else "a number"
 
 
-def shown(value: object) -> str:
+def describe_value(value: object) -> str:
     """A value from a peer, shortened and safe to show."""
     if isinstance(value, (dict, list)):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"

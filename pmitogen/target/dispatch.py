@@ -141,15 +141,15 @@ class Dispatcher(object):
         # type: (str, int, Header, bytes) -> None
         """Pass a frame to its job or transfer. If that has ended, drop the frame."""
         job = self.jobs.get(request_id)
-        item = job or self.transfers.get(request_id)  # type: Union[jobs.Job, files.Transfer, None]
-        if item is None:
+        job_or_transfer = job or self.transfers.get(request_id)  # type: Union[jobs.Job, files.Transfer, None]
+        if job_or_transfer is None:
             return
         if op == "credit":
-            item.on_credit(header["count"])
+            job_or_transfer.on_credit(header["count"])
         elif op == "data":
-            self._reply_with_os_error(request_id, item.label, lambda: item.on_data(body))
-        elif op == "eof" and not isinstance(item, files.Download):
-            self._reply_with_os_error(request_id, item.label, lambda: self._on_eof(request_id, item))
+            self._reply_with_os_error(request_id, job_or_transfer.label, lambda: job_or_transfer.on_data(body))
+        elif op == "eof" and not isinstance(job_or_transfer, files.Download):
+            self._reply_with_os_error(request_id, job_or_transfer.label, lambda: self._on_eof(request_id, job_or_transfer))
         elif op == "kill" and job is None:
             self._close_transfer(request_id)
             self._send_error(request_id, "cancelled")
@@ -160,9 +160,9 @@ class Dispatcher(object):
         elif op == "resize" and job is not None:
             job.resize(*header["terminal_size"])
 
-    def _on_eof(self, request_id, item):
+    def _on_eof(self, request_id, job_or_transfer):
         # type: (int, Union[jobs.Job, files.Transfer]) -> None
-        item.on_eof()
+        job_or_transfer.on_eof()
         self.transfers.pop(request_id, None)
 
     # Operations
@@ -174,11 +174,11 @@ class Dispatcher(object):
 
     def _put(self, request_id, header, body):
         # type: (int, Header, bytes) -> None
-        item = self.transfers[request_id] = files.Upload(request_id, self._send, header)
+        upload = self.transfers[request_id] = files.Upload(request_id, self._send, header)
         if body:
-            item.on_data(body)
+            upload.on_data(body)
         if not header.get("more"):
-            self._on_eof(request_id, item)
+            self._on_eof(request_id, upload)
 
     def _get(self, request_id, header, body):
         # type: (int, Header, bytes) -> None
@@ -244,18 +244,18 @@ class Dispatcher(object):
     def has_chunks(self):
         # type: () -> bool
         """True if a chunk of a file can be sent now."""
-        return any(item.is_ready() for item in self.transfers.values())
+        return any(transfer.is_ready() for transfer in self.transfers.values())
 
     def send_chunks(self):
         # type: () -> None
         """Send a chunk of each file that has credit."""
-        for request_id, item in list(self.transfers.items()):
-            if item.is_ready():
-                self._reply_with_os_error(request_id, item.label, functools.partial(self._send_chunk, request_id, item))
+        for request_id, transfer in list(self.transfers.items()):
+            if transfer.is_ready():
+                self._reply_with_os_error(request_id, transfer.label, functools.partial(self._send_chunk, request_id, transfer))
 
-    def _send_chunk(self, request_id, item):
+    def _send_chunk(self, request_id, transfer):
         # type: (int, files.Transfer) -> None
-        if item.send_chunk():
+        if transfer.send_chunk():
             self.transfers.pop(request_id, None)
 
     def finish_jobs(self):
@@ -274,8 +274,8 @@ class Dispatcher(object):
     def kill_all(self):
         # type: () -> List[int]
         """Close all transfers and ask all children to end. Return the pids of those that are not collected."""
-        for item in self.transfers.values():
-            item.close()
+        for transfer in self.transfers.values():
+            transfer.close()
         pids = [job.pid for job in self.jobs.values()]
         for pid in pids:
             self._reaper.add(pid)

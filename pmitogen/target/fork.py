@@ -39,10 +39,10 @@ def enter_session(stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep=()):
     fds = [os.dup(fd) for fd in (stdin_fd, stdout_fd, stderr_fd)]
     while min(fds) < 3:
         fds = [os.dup(fd) for fd in fds]
-    for wanted, fd in enumerate(fds):
-        os.dup2(fd, wanted)
+    for target_fd, fd in enumerate(fds):
+        os.dup2(fd, target_fd)
         if sys.version_info >= (3, 4):
-            os.set_inheritable(wanted, True)
+            os.set_inheritable(target_fd, True)
     low = 3
     for fd in sorted(keep):
         os.closerange(low, fd)

@@ -253,10 +253,10 @@ class _Connecting:
         path = (*self.path, connection_key(self.settings))
         if connection_key(hop) in path or len(path) > MAX_HOPS:
             raise ConnectError(f"{self.endpoint}: ProxyJump: {last.host}: the jump hosts form a loop", "proxy")
-        theirs = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
-        connecting = _Connecting(hop, theirs, self.jump_hosts, self.deadline, self.resolver, self.confirm, path)
+        hop_credentials = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
+        connecting = _Connecting(hop, hop_credentials, self.jump_hosts, self.deadline, self.resolver, self.confirm, path)
         try:
-            bastion = self.jump_hosts.connect(hop, theirs, self.deadline, connecting.connect_as_jump_host)
+            bastion = self.jump_hosts.connect(hop, hop_credentials, self.deadline, connecting.connect_as_jump_host)
             connecting.jump_count = bastion.jump_count
             self.jump_count = bastion.jump_count + 1
             began, limit = self._limits(time.monotonic())

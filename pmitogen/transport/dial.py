@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.util import limits
-from pmitogen.util.host_names import odd_names_unknown
+from pmitogen.util.host_names import invalid_names_as_unknown
 
 CONNECTION_ATTEMPT_DELAY = 0.25  # seconds between attempts; RFC 8305 section 8
 RETRY_PAUSE = 1.0  # seconds between rounds of ConnectionAttempts; as ssh does
@@ -61,7 +61,7 @@ def resolve(settings: Settings, advice: Advice = TARGET_ADVICE) -> list[Address]
     """
     family = FAMILIES[settings.addressfamily]
     try:
-        with odd_names_unknown():
+        with invalid_names_as_unknown():
             answers = socket.getaddrinfo(settings.hostname, settings.port, family, socket.SOCK_STREAM)
     except OSError as error:
         if limits.is_exhaustion(error):
@@ -210,7 +210,7 @@ def _explain(settings: Settings, failures: dict[str, str], advice: Advice) -> st
 def _bind(sock: socket.socket, family: socket.AddressFamily, settings: Settings) -> None:
     if settings.bindaddress:
         try:
-            with odd_names_unknown():
+            with invalid_names_as_unknown():
                 infos = socket.getaddrinfo(settings.bindaddress, 0, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
         except socket.gaierror as error:
             raise OSError(errno.EADDRNOTAVAIL, f"BindAddress {settings.bindaddress}: {error.strerror}") from None

@@ -36,13 +36,13 @@ class JumpHostFailed(Exception):
 
     def for_target(self, target: str) -> ConnectError:
         """Return the error of *target*, with the class and the attributes of the jump host's own."""
-        error = reworded(self.error, f"{target}: jump host {self.position} of {self.last}: {self.error.message}")
+        error = with_message(self.error, f"{target}: jump host {self.position} of {self.last}: {self.error.message}")
         if error.stage != "local":  # then this machine failed, not the jump host
             error.jump_host = self.endpoint
         return error
 
 
-def reworded(error: ConnectError, message: str) -> ConnectError:
+def with_message(error: ConnectError, message: str) -> ConnectError:
     """Return a copy of *error* with another message."""
     changed = copy.copy(error)
     changed.args = (one_line(message),)

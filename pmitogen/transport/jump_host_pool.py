@@ -46,11 +46,11 @@ class JumpHostPool:
             if self._closed:
                 raise ConnectError(f"{settings.endpoint}: the run is ending", "local")
             future = self._connections.get(key)
-            ours = future is None or _is_lost(future)
-            if ours:
+            makes_it = future is None or _is_lost(future)
+            if makes_it:
                 future = self._connections[key] = concurrent.futures.Future()
         assert future is not None
-        if ours:
+        if makes_it:
             return self._make(key, future, make)
         try:
             return future.result(max(0.0, deadline - time.monotonic()))

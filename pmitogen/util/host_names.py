@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def odd_names_unknown() -> Iterator[None]:
+def invalid_names_as_unknown() -> Iterator[None]:
     """Raise ``socket.gaierror`` (unknown name) for an invalid host name (an empty or overlong label, a NUL).
 
     Use it around each function of the ``socket`` module that takes a host name.

@@ -59,10 +59,10 @@ def match_list(text: str, patterns: str, lower: bool = False) -> int:
         return 0
     for entry in patterns.split(","):
         negated = entry.startswith("!")
-        one = entry[1:] if negated else entry
-        if len(one) >= 1023:  # OpenSSH's buffer: such a pattern ends the search without a match
+        pattern = entry[1:] if negated else entry
+        if len(pattern) >= 1023:  # OpenSSH's buffer: such a pattern ends the search without a match
             return 0
-        if match_pattern(text, ascii_lower(one) if lower else one):
+        if match_pattern(text, ascii_lower(pattern) if lower else pattern):
             if negated:
                 return -1
             result = 1

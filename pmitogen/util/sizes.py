@@ -5,7 +5,7 @@ from __future__ import annotations
 _LARGER_UNITS = ("kB", "MB", "GB", "TB")
 
 
-def shown_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Return *count* bytes as text with a decimal unit: ``950 B``, ``1.5 kB``, ``120 MB``."""
     unit = "B"
     for larger in _LARGER_UNITS:
@@ -21,12 +21,12 @@ def progress(moved: int, size: int | None, seconds: float | None = None) -> str:
     :param size: bytes of the whole; None: unknown.
     :param seconds: since the beginning; None: leave out the rate.
     """
-    text = shown_bytes(moved)
+    text = format_bytes(moved)
     if size:
-        text += f" of {shown_bytes(size)} ({min(100, 100 * moved // size)} %)"
-    return f"{text}, {shown_bytes(moved / seconds)}/s" if seconds else text
+        text += f" of {format_bytes(size)} ({min(100, 100 * moved // size)} %)"
+    return f"{text}, {format_bytes(moved / seconds)}/s" if seconds else text
 
 
-def counted(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """Return *count* with its noun: ``1 host``, ``2 hosts``."""
     return f"{count} {noun}" + ("" if count == 1 else "s")

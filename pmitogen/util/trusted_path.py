@@ -39,7 +39,7 @@ def is_shared(directory: os.stat_result) -> bool:
     return bool(mode & stat.S_IWOTH or (mode & stat.S_IWGRP and mode & stat.S_ISVTX))
 
 
-def may_hold_plants(directory: os.stat_result) -> bool:
+def others_can_create(directory: os.stat_result) -> bool:
     """Return True if another user than this one and root can create entries in a directory."""
     return is_shared(directory) or directory.st_uid not in trusted_owners()
 
@@ -60,20 +60,20 @@ def resolve(path: str | os.PathLike[str]) -> str:
         if name == "..":
             resolved = os.path.dirname(resolved)
             continue
-        here = os.path.join(resolved, name)
+        component_path = os.path.join(resolved, name)
         try:
-            target = os.readlink(here)
+            target = os.readlink(component_path)
         except OSError:  # not a link, or it does not exist
             target = ""
-        if not target or is_open_file(here):
-            resolved = here
+        if not target or is_open_file(component_path):
+            resolved = component_path
             continue
         links += 1
         if links > MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
-        owner = os.lstat(here).st_uid
-        if owner not in trusted_owners() and may_hold_plants(os.stat(resolved)):
-            raise UntrustedPath(here, "is a symbolic link of another user")
+        owner = os.lstat(component_path).st_uid
+        if owner not in trusted_owners() and others_can_create(os.stat(resolved)):
+            raise UntrustedPath(component_path, "is a symbolic link of another user")
         if target.startswith("/"):
             resolved = "/"
         pending += target.split("/")[::-1]
@@ -86,7 +86,7 @@ def is_open_file(path: str) -> bool:
 
 def check_file(path: str, status: os.stat_result, directory: os.stat_result) -> None:
     """Check an open file, *status*, that is about to be written, in its *directory*. Raises UntrustedPath."""
-    if not may_hold_plants(directory):
+    if not others_can_create(directory):
         return
     if status.st_uid not in trusted_owners() and (status.st_uid != directory.st_uid or is_shared(directory)):
         raise UntrustedPath(path, "belongs to another user, in a directory that others can write to")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible, installed_cores
-from tests.support.becoming import DOAS, FILES, SYSTEM_PYTHON, WHO, People, becoming, counted
+from tests.support.becoming import DOAS, FILES, SYSTEM_PYTHON, WHO, People, becoming, format_count
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
@@ -228,7 +228,7 @@ _SLOWLY = ("linear", "host_pinned")
 def _three_ways(people: People, login: Account, folder: Path) -> tuple[dict[str, dict[str, Any]], list[Callable[[], int]]]:
     """A task's keywords to become each of the three others, by sudo, su and doas, and counters of the sessions."""
     one, two, three = people.others
-    (su, su_uses), (doas, doas_uses) = counted(folder, "su"), counted(folder, "doas")
+    (su, su_uses), (doas, doas_uses) = format_count(folder, "su"), format_count(folder, "doas")
     ours, theirs = ({"vars": {"ansible_become_password": each.password}} for each in (login, two))
     sudo = {"become_user": one.name, **ours}
     by_su = {"become_user": two.name, "become_method": "su", "become_exe": str(su), **theirs}

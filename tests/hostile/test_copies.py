@@ -105,7 +105,7 @@ def test_the_home_of_an_account_is_not_a_pattern(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(sftp, "expand_path", lambda account: "/etc/*")
         files = RemoteFiles(sftp, "t")
         for typed in ("~bob/x", "~bob"):
-            assert patterns.expand(files, files.expand(typed, patterns.escaped)) == [typed.replace("~bob", "/etc/*")]
+            assert patterns.expand(files, files.expand(typed, patterns.escape_pattern)) == [typed.replace("~bob", "/etc/*")]
 
 
 def test_an_invalid_pattern() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from pmitogen.cli import hubs
+from pmitogen.util.sizes import format_bytes
 from pmitogen.util.sizes import progress as shown
-from pmitogen.util.sizes import shown_bytes
 
 progress = pytest.importorskip("pmitogen.ansible.progress", reason="no ansible-core")
 
@@ -28,7 +28,7 @@ progress = pytest.importorskip("pmitogen.ansible.progress", reason="no ansible-c
     ],
 )
 def test_sizes(count: float, text: str) -> None:
-    assert shown_bytes(count) == text
+    assert format_bytes(count) == text
 
 
 def test_text() -> None:

@@ -235,17 +235,17 @@ def _only_core_module_utils() -> bool:
 def _store_one(cache_dir: int, entry: str, name: str) -> None:
     payload = module_common._CachedModule.load(os.path.join(ansiballz_cache_dir(), name))
     with zipfile.ZipFile(io.BytesIO(base64.b64decode(payload.zip_data))) as archive:
-        members = [info for info in archive.infolist() if info.filename not in _GENERATED]
+        members = [member for member in archive.infolist() if member.filename not in _GENERATED]
     collection = _collection(name)
     root = _collection_path(collection) or ""
-    files = {_source_path(info.filename, collection, root): info for info in members}
+    files = {_source_path(member.filename, collection, root): member for member in members}
     more = [*_builder_files(), *([os.path.join(root, "meta", "runtime.yml")] if collection else [])]
     states = {source: _file_signature(source) for source in [*files, *map(os.path.dirname, files), *more]}
-    for source, info in files.items():
-        if not states[source] and not info.file_size and source.endswith("/__init__.py"):
+    for source, member in files.items():
+        if not states[source] and not member.file_size and source.endswith("/__init__.py"):
             continue  # a package without such a file: the builder adds one
         with open(source, "rb") as stream:
-            if zlib.crc32(stream.read()) != info.CRC:
+            if zlib.crc32(stream.read()) != member.CRC:
                 return  # not what Ansible would take, or no longer
     header = {**_to_text(payload), "sources": states}
     head = json.dumps({**header, "sha256": _digest(header, payload.zip_data)}).encode() + b"\n"

@@ -195,7 +195,7 @@ def _included_files(keyword: str, value: yaml.Node, directory: str, roles: list[
     for each in values:
         names = [each] if isinstance(each, yaml.ScalarNode) else []
         if isinstance(each, yaml.MappingNode):
-            names = [item for key, item in each.value if key.value in ("file", "name", "role")]
+            names = [entry for key, entry in each.value if key.value in ("file", "name", "role")]
         for name in names:
             if not isinstance(name, yaml.ScalarNode):
                 continue

@@ -124,9 +124,9 @@ def _lock(agent: SSHAgentClient, locking: bool) -> int:
     return _fail(f"Failed to {'' if locking else 'un'}lock agent", FAILED)
 
 
-def _add(agent: SSHAgentClient, path: str, flags: dict[str, str], known: list[Secret]) -> int:
+def _add(agent: SSHAgentClient, path: str, flags: dict[str, str], passphrases: list[Secret]) -> int:
     try:
-        key = _open(path, known, "c" in flags)
+        key = _open(path, passphrases, "c" in flags)
     except OSError as error:
         return _fail(f"{path}: {error.strerror}", FAILED)
     except UnusableKey as error:
@@ -175,12 +175,12 @@ def _remove(agent: SSHAgentClient, path: str, flags: dict[str, str]) -> int:
     return 0
 
 
-def _open(path: str, known: list[Secret], confirm: bool) -> PrivateKey:
-    """Read a key. *known*: passphrases given before, to try first; the one that opens it is added. *confirm*: -c was given."""
+def _open(path: str, passphrases: list[Secret], confirm: bool) -> PrivateKey:
+    """Read a key. *passphrases*: those given so far, to try first; gets the one that opens it. *confirm*: -c was given."""
     suffix = " (will confirm each use)" if confirm else ""
     file = key_file.KeyFile("(stdin)", sys.stdin.read(key_file.MAX_SIZE)) if path == "-" else key_file.read(path)
     try:
-        return file.open(known[-1] if known else None)
+        return file.open(passphrases[-1] if passphrases else None)
     except UnusableKey as error:
         ask = find_asker()
         if error.passphrase is None or ask is None:
@@ -195,7 +195,7 @@ def _open(path: str, known: list[Secret], confirm: bool) -> PrivateKey:
                 raise
             prompt = f"Bad passphrase, try again for {path}{suffix}: "
         else:
-            known.append(Secret(answer))
+            passphrases.append(Secret(answer))
             return key
     raise UnusableKey("no passphrase given")
 

@@ -143,33 +143,33 @@ def is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None and int(text) > 0
 
 
-def place(word: str, scheme: str = "scp") -> Place:
+def place(argument: str, scheme: str = "scp") -> Place:
     """Parse one source or target: ``[user@]host:path``, ``[user@][address]:path``, ``SCHEME://...`` or a local path."""
     prefix = f"{scheme}://"
-    if word.startswith(prefix):
-        server, _, path = word[len(prefix) :].partition("/")
+    if argument.startswith(prefix):
+        server, _, path = argument[len(prefix) :].partition("/")
         try:
             numbers.ssh_uri(f"ssh://{server}")
         except ConfigValueError:
-            raise InvalidURI(f"{word}: invalid uri") from None
+            raise InvalidURI(f"{argument}: invalid uri") from None
         return Place(f"ssh://{server}", unquote(path, errors="surrogateescape"))
-    end = _colon(word)
+    end = _colon(argument)
     if end is None:
-        return Place(None, word)
-    user, at, host = word[:end].rpartition("@")
+        return Place(None, argument)
+    user, at, host = argument[:end].rpartition("@")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not host or at and not user:
-        raise UsageError(f"{word}: no host or user before the colon; use [user@]host:path, or ./{word} for a local file")
-    return Place(f"{user}{at}{host}", word[end + 1 :])
+        raise UsageError(f"{argument}: no host or user before the colon; use [user@]host:path, or ./{argument} for a local file")
+    return Place(f"{user}{at}{host}", argument[end + 1 :])
 
 
-def _colon(word: str) -> int | None:
+def _colon(argument: str) -> int | None:
     """Return the position of the colon between host and path; None for a local path."""
-    if word.startswith(":"):
+    if argument.startswith(":"):
         return None
-    bracketed = word.startswith("[")
-    for at, character in enumerate(word):
-        following = word[at + 1 : at + 2]
+    bracketed = argument.startswith("[")
+    for at, character in enumerate(argument):
+        following = argument[at + 1 : at + 2]
         if character == "@" and following == "[":
             bracketed = True
         if character == "]" and following == ":" and bracketed:

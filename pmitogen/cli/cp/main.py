@@ -136,7 +136,7 @@ class _Copies:
     def _matches(self, files: Files, path: str) -> list[str]:
         if not isinstance(files, RemoteFiles):
             return [path]
-        matches = patterns.expand(files, files.expand(path, patterns.escaped))
+        matches = patterns.expand(files, files.expand(path, patterns.escape_pattern))
         for each in matches:
             files.stat(each)
         return matches

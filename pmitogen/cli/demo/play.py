@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmitogen.cli.errors import Parser
-from pmitogen.util.sizes import counted
+from pmitogen.util.sizes import format_count
 
 if TYPE_CHECKING:
     from pmitogen.cli.demo.server import DemoServer
@@ -192,8 +192,8 @@ def _report(code: int, directory: Path, decoy_log: Path, server: DemoServer) -> 
         print("demo: FAILED: the playbook did not reach the server", flush=True)
         return 1
     print(
-        f"demo: passed: {_TASKS} tasks over {counted(server.connections, 'connection')} and"
-        f" {counted(server.sessions, 'session channel')}; no ssh program was started",
+        f"demo: passed: {_TASKS} tasks over {format_count(server.connections, 'connection')} and"
+        f" {format_count(server.sessions, 'session channel')}; no ssh program was started",
         flush=True,
     )
     return 0

@@ -105,24 +105,24 @@ class DemoServer:
     def _accept(self) -> None:
         while True:
             try:
-                link, _ = self._socket.accept()
+                sock, _ = self._socket.accept()
             except OSError:
                 return
-            thread = threading.Thread(target=self._serve, args=(link,), name="demo-connection", daemon=True)
+            thread = threading.Thread(target=self._serve, args=(sock,), name="demo-connection", daemon=True)
             with self._lock:
                 self._threads.add(thread)
             thread.start()
 
-    def _serve(self, link: socket.socket) -> None:
+    def _serve(self, sock: socket.socket) -> None:
         """Serve one connection, from the handshake to its end."""
         greeting = self.greet()
         if greeting == "close":
-            link.close()
+            sock.close()
             with self._lock:
                 self._threads.discard(threading.current_thread())
             return
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport = _Transport(link)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport = _Transport(sock)
         transport.set_log_channel(_LOG)
         transport.banner_timeout = transport.auth_timeout = _HANDSHAKE_TIMEOUT
         transport.add_server_key(self.host_key)
@@ -241,8 +241,8 @@ class _Login(paramiko.ServerInterface):
 class _Transport(paramiko.Transport):
     """Calls a function when the answer to a request is sent: Paramiko sends it after the request's handler has returned."""
 
-    def __init__(self, link: socket.socket) -> None:
-        super().__init__(link)
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
         self._when_granted: list[Callable[[], None]] = []
 
     def when_granted(self, work: Callable[[], None]) -> None:

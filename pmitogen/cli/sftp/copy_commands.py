@@ -9,7 +9,7 @@ from pmitogen.cli.transfer.copying import CopyOptions
 
 def get(session: Session, flags: str, source: str, target: str | None = None) -> None:
     """Copy to this machine."""
-    local = None if target is None else patterns.unescaped(target)
+    local = None if target is None else patterns.unescape(target)
     if not session.transfers.get(session.pattern(source), local, _copy_options(session, flags)):
         raise CommandError("")
 

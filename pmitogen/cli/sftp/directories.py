@@ -16,7 +16,7 @@ def cd(session: Session, flags: str, path: str = "") -> None:
     """Change the remote directory; without an argument to that of the login."""
     wanted = session.path(path) if path else "."
     try:
-        with session.files.translated():
+        with session.files.translate_errors():
             directory = session.sftp.realpath(wanted)
         if not session.files.stat(directory).is_directory:
             raise CommandError(f'Can\'t change directory: "{directory}" is not a directory')
@@ -32,10 +32,10 @@ def pwd(session: Session, flags: str) -> None:
 
 def ls(session: Session, flags: str, path: str = "") -> None:
     """List a directory, or the files that match."""
-    pattern = session.pattern(path) if path else patterns.escaped(session.cwd)
+    pattern = session.pattern(path) if path else patterns.escape_pattern(session.cwd)
     try:
         matches = patterns.expand(session.files, pattern)
-        entries = [Entry(_shown(session, each, path), session.files.stat(each)) for each in matches]
+        entries = [Entry(_as_typed(session, each, path), session.files.stat(each)) for each in matches]
         if patterns.is_pattern(path):
             entries = [each._replace(name=each.name + "/") if each.attributes.is_directory else each for each in entries]
     except FileError:
@@ -57,10 +57,10 @@ def _directory(session: Session, directory: str, flags: str, path: str) -> list[
     entries = [entry for entry in entries if "a" in flags or not entry.name.startswith(".")]
     if not path:
         return entries
-    return [entry._replace(name=join(_shown(session, directory, path), entry.name)) for entry in entries]
+    return [entry._replace(name=join(_as_typed(session, directory, path), entry.name)) for entry in entries]
 
 
-def _shown(session: Session, path: str, typed: str) -> str:
+def _as_typed(session: Session, path: str, typed: str) -> str:
     """Return *path* as the user would type it: relative, if the argument was."""
     prefix = session.cwd.rstrip("/") + "/"
     return path[len(prefix) :] or "." if not typed.startswith("/") and path.startswith(prefix) else path

@@ -15,12 +15,12 @@ _NUL = "the path contains a NUL character"
 
 def lcd(session: Session, flags: str, path: str = "~") -> None:
     """Change the local directory."""
-    _local(f'Couldn\'t change local directory to "{path}"', lambda: os.chdir(os.path.expanduser(patterns.unescaped(path))))
+    _local(f'Couldn\'t change local directory to "{path}"', lambda: os.chdir(os.path.expanduser(patterns.unescape(path))))
 
 
 def lmkdir(session: Session, flags: str, path: str) -> None:
     """Create a local directory."""
-    _local(f'Couldn\'t create local directory "{path}"', lambda: os.mkdir(patterns.unescaped(path)))
+    _local(f'Couldn\'t create local directory "{path}"', lambda: os.mkdir(patterns.unescape(path)))
 
 
 def lpwd(session: Session, flags: str) -> None:
@@ -38,7 +38,7 @@ def lumask(session: Session, flags: str, mask: str) -> None:
 
 def lls(session: Session, flags: str, *arguments: str) -> None:
     """List a local directory with the program ls."""
-    _run(["ls", *map(patterns.unescaped, arguments)])
+    _run(["ls", *map(patterns.unescape, arguments)])
 
 
 def local_shell(command: str) -> None:

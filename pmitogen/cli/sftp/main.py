@@ -71,7 +71,7 @@ def _session(files: RemoteFiles, arguments: Arguments, batch: TextIO | None) -> 
     path = files.expand(arguments.place.path) if arguments.place.path else ""
     try:
         if path and not is_existing_directory(files, session.pattern(path)):
-            copy_commands.get(session, "", path, None if arguments.target is None else patterns.escaped(arguments.target))
+            copy_commands.get(session, "", path, None if arguments.target is None else patterns.escape_pattern(arguments.target))
             return 0
         if path:
             directories.cd(session, "", path)

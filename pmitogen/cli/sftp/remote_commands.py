@@ -67,7 +67,7 @@ def ln(session: Session, flags: str, old: str, new: str) -> None:
 
 def symlink(session: Session, flags: str, old: str, new: str) -> None:
     """Create a symbolic link."""
-    paths = patterns.unescaped(old), session.path(new)
+    paths = patterns.unescape(old), session.path(new)
     session.change(f'remote symlink "{paths[0]}" to "{paths[1]}"', lambda: session.sftp.symlink(*paths))
 
 

@@ -33,7 +33,7 @@ class Session:
         self._shows_progress = quiet
         self.toggle_progress()
         self.ended = False
-        with files.translated():
+        with files.translate_errors():
             self.cwd = self.sftp.realpath(".")
 
     def toggle_progress(self) -> bool:
@@ -42,29 +42,29 @@ class Session:
         self.transfers.progress = TerminalProgress if self._shows_progress and sys.stdout.isatty() else Progress
         return self._shows_progress
 
-    def path(self, word: str) -> str:
-        """Return the remote path that *word* names."""
-        path = patterns.unescaped(word)
+    def path(self, typed: str) -> str:
+        """Return the remote path that *typed* names."""
+        path = patterns.unescape(typed)
         return path if path.startswith("/") else join(self.cwd, path) if path else self.cwd
 
-    def pattern(self, word: str) -> str:
-        """Return the pattern *word* with the remote directory before it."""
-        return word if word.startswith("/") else join(patterns.escaped(self.cwd), word)
+    def pattern(self, typed: str) -> str:
+        """Return the pattern *typed* with the remote directory before it."""
+        return typed if typed.startswith("/") else join(patterns.escape_pattern(self.cwd), typed)
 
     def change(self, label: str, action: Callable[[], None]) -> None:
         """Run *action*. Raises CommandError, which begins with *label*."""
         try:
-            with self.files.translated():
+            with self.files.translate_errors():
                 action()
         except FileError as error:
             raise CommandError(f"{label}: {error}") from None
 
-    def change_each(self, word: str, label: str, action: Callable[[str], None], verb: str) -> None:
-        """Run *action* for each remote file that matches *word*. Raises CommandError if it fails for one."""
+    def change_each(self, typed: str, label: str, action: Callable[[str], None], verb: str) -> None:
+        """Run *action* for each remote file that matches *typed*. Raises CommandError if it fails for one."""
         try:
-            matches = patterns.expand(self.files, self.pattern(word))
+            matches = patterns.expand(self.files, self.pattern(typed))
         except FileError as error:
-            raise CommandError(f"{label} {self.path(word)}: {error}") from None
+            raise CommandError(f"{label} {self.path(typed)}: {error}") from None
         failed = False
         for path in matches:
             self.say(f"{verb} {path}")

@@ -40,12 +40,12 @@ class Transfers:
 
     def put(self, source: str, target: str | None, options: CopyOptions) -> bool:
         """Copy the local files that match *source* to the server. Returns False if any of them failed."""
-        paths = [patterns.unescaped(source)]
+        paths = [patterns.unescape(source)]
         if patterns.is_pattern(source) and not os.path.lexists(paths[0]):
             # glob has no backslashes: a literal character is written in brackets.
             paths = sorted(glob.glob(_for_glob(source)))
         if not paths or not os.path.lexists(paths[0]):
-            self._report(f"stat {patterns.unescaped(source)}: No such file or directory")
+            self._report(f"stat {patterns.unescape(source)}: No such file or directory")
             return False
         return self._copy(self._local, paths, self._remote, target, options, "Uploading")
 

@@ -18,11 +18,11 @@ from pmitogen.util.peer_text import one_line
 
 def start(connection: Connection, invocation: Invocation) -> None:
     """Start all forwardings; they end with the connection. Raises ConnectError if one fails and ExitOnForwardFailure is set."""
-    wanted = invocation.forwardings
-    for forward in (*wanted.local, *wanted.dynamic):
+    forwardings = invocation.forwardings
+    for forward in (*forwardings.local, *forwardings.dynamic):
         with _failure_is_a_warning(invocation, "Could not request local forwarding."):
             _start_local(connection, invocation, forward)
-    for forward in wanted.remote:
+    for forward in forwardings.remote:
         with _failure_is_a_warning(invocation, None):
             _start_remote(connection, forward)
 

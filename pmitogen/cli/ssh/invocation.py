@@ -131,32 +131,32 @@ def _check_flags(argv: Sequence[str]) -> None:
     """Find unknown flags, missing arguments and queries before anything else is read, as getopt does."""
     at, destination_seen = 0, False
     while at < len(argv):
-        word = argv[at]
-        if len(word) < 2 or not word.startswith("-"):
+        argument = argv[at]
+        if len(argument) < 2 or not argument.startswith("-"):
             if destination_seen:
                 return
             destination_seen = True
-        elif word == "--":
+        elif argument == "--":
             if at + 1 == len(argv) and not destination_seen:
                 raise BadOption("")
             return
         else:
-            at += _check_cluster(word, argv[at + 1] if at + 1 < len(argv) else None)
+            at += _check_cluster(argument, argv[at + 1] if at + 1 < len(argv) else None)
         at += 1
     if not destination_seen:
         raise BadOption("")
 
 
-def _check_cluster(word: str, following: str | None) -> int:
+def _check_cluster(cluster: str, following: str | None) -> int:
     """Check a cluster such as ``-vp``; return 1 if *following* is the argument of its last flag, else 0."""
-    for position, letter in enumerate(word[1:], 1):
+    for position, letter in enumerate(cluster[1:], 1):
         flag = FLAGS.get(letter)
         if flag is None:
             raise BadOption(f"unknown option -- {letter}")
         if letter == "V":
             raise Query("V")
         if flag.argument:
-            attached = word[position + 1 :]
+            attached = cluster[position + 1 :]
             if not attached and following is None:
                 raise BadOption(f"option requires an argument -- {letter}")
             if letter == "Q":

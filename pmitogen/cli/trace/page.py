@@ -13,8 +13,8 @@ import pmitogen
 from pmitogen.cli.trace.advice import advise
 from pmitogen.cli.trace.events import STAGES, Work
 from pmitogen.cli.trace.page_bars import CSS_COLOURS, rows
-from pmitogen.cli.trace.timeline import Timeline, shown_time
-from pmitogen.util.sizes import shown_bytes
+from pmitogen.cli.trace.timeline import Timeline, format_time
+from pmitogen.util.sizes import format_bytes
 
 _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -47,9 +47,9 @@ def render(timeline: Timeline, files: Sequence[str]) -> str:
 
 def _body(timeline: Timeline, files: Sequence[str]) -> Iterator[str]:
     yield "<h1>Timeline of a run</h1>"
-    yield f"<p>{_shown(', '.join(files))}: {timeline.summary()}.</p>"
+    yield f"<p>{_escape(', '.join(files))}: {timeline.summary()}.</p>"
     yield "<h2>What to do</h2><ul>"
-    yield from (f"<li>{_shown(text)}</li>" for text in advise(timeline))
+    yield from (f"<li>{_escape(text)}</li>" for text in advise(timeline))
     yield "</ul><h2>Where the time went</h2>"
     yield from _stages(timeline)
     yield "<h2>Timeline</h2><p>A row for each host; point at a bar for its task and duration.</p>"
@@ -58,7 +58,7 @@ def _body(timeline: Timeline, files: Sequence[str]) -> Iterator[str]:
     yield from _tasks(timeline)
     yield "<h2>Hosts</h2>"
     yield from _hosts(timeline)
-    yield f"<p><small>pmitogen {_shown(pmitogen.__version__)}</small></p>"
+    yield f"<p><small>pmitogen {_escape(pmitogen.__version__)}</small></p>"
 
 
 def _stages(timeline: Timeline) -> Iterator[str]:
@@ -66,14 +66,14 @@ def _stages(timeline: Timeline) -> Iterator[str]:
     whole = sum(totals.values()) or 1.0
     yield '<div class="stack">'
     for stage, seconds in totals.items():
-        yield f'<i class="{stage}" style="width:{100 * seconds / whole:.2f}%" title="{_shown(STAGES[stage])}"></i>'
+        yield f'<i class="{stage}" style="width:{100 * seconds / whole:.2f}%" title="{_escape(STAGES[stage])}"></i>'
     yield '</div><div class="wide"><table><tr><th class="name">stage<th>all hosts<th>share</tr>'
     for stage, seconds in totals.items():
-        name = f'<span class="key {stage}"></span> {_shown(STAGES[stage])}'
-        yield f'<tr><td class="name">{name}<td>{shown_time(seconds)}<td>{100 * seconds / whole:.0f} %</tr>'
+        name = f'<span class="key {stage}"></span> {_escape(STAGES[stage])}'
+        yield f'<tr><td class="name">{name}<td>{format_time(seconds)}<td>{100 * seconds / whole:.0f} %</tr>'
     yield "</table></div>"
     share = 100 * timeline.between / (timeline.seconds or 1.0)
-    yield f"<p>In {shown_time(timeline.between)} of the run ({share:.0f} %) no host had a task: Ansible itself was at work.</p>"
+    yield f"<p>In {format_time(timeline.between)} of the run ({share:.0f} %) no host had a task: Ansible itself was at work.</p>"
 
 
 def _tasks(timeline: Timeline) -> Iterator[str]:
@@ -83,18 +83,18 @@ def _tasks(timeline: Timeline) -> Iterator[str]:
     longest = max((_lasted(works) for works in tasks), default=0.0) or 1.0
     for index, works in enumerate(tasks, 1):
         worst = max(works, key=lambda work: work.end - work.start)
-        lasted = _lasted(works)
-        bar = f'<i class="bar module" style="width:{4 * lasted / longest:.2f}rem"></i> {shown_time(lasted)}'
+        host, lasted = _escape(worst.host), _lasted(works)
+        bar = f'<i class="bar module" style="width:{4 * lasted / longest:.2f}rem"></i> {format_time(lasted)}'
         cells = [
             bar,
-            f'<span class="host" title="{_shown(worst.host)}">{_shown(worst.host)}</span> {shown_time(worst.end - worst.start)}',
+            f'<span class="host" title="{host}">{host}</span> {format_time(worst.end - worst.start)}',
             len({work.host for work in works}),
             sum(len(work.requests) for work in works),
-            shown_bytes(sum(work.sent for work in works)),
-            shown_bytes(sum(work.received for work in works)),
-            *(shown_time(sum(work.seconds[stage] for work in works)) for stage in STAGES),
+            format_bytes(sum(work.sent for work in works)),
+            format_bytes(sum(work.received for work in works)),
+            *(format_time(sum(work.seconds[stage] for work in works)) for stage in STAGES),
         ]
-        yield _row(f'<td>{index}<td class="name">{_shown(works[0].task)}', cells)
+        yield _row(f'<td>{index}<td class="name">{_escape(works[0].task)}', cells)
     yield "</table></div>"
 
 
@@ -104,15 +104,15 @@ def _hosts(timeline: Timeline) -> Iterator[str]:
     waited = timeline.waited()
     for host, works in timeline.by_host().items():
         cells = [
-            _shown(works[0].address),
+            _escape(works[0].address),
             len({(work.task_id, work.task) for work in works}),
             sum(len(work.requests) for work in works),
-            shown_bytes(sum(work.sent for work in works)),
-            shown_bytes(sum(work.received for work in works)),
-            shown_time(waited[host]),
-            *(shown_time(sum(work.seconds[stage] for work in works)) for stage in STAGES),
+            format_bytes(sum(work.sent for work in works)),
+            format_bytes(sum(work.received for work in works)),
+            format_time(waited[host]),
+            *(format_time(sum(work.seconds[stage] for work in works)) for stage in STAGES),
         ]
-        yield _row(f'<td class="name">{_shown(host)}', cells)
+        yield _row(f'<td class="name">{_escape(host)}', cells)
     yield "</table></div>"
 
 
@@ -124,5 +124,5 @@ def _lasted(works: Sequence[Work]) -> float:
     return max(work.end for work in works) - min(work.start for work in works)
 
 
-def _shown(text: str) -> str:
+def _escape(text: str) -> str:
     return html.escape(text, quote=True)

@@ -9,7 +9,7 @@ import html
 from collections.abc import Iterator
 
 from pmitogen.cli.trace.events import STAGES, Work
-from pmitogen.cli.trace.timeline import Timeline, shown_time
+from pmitogen.cli.trace.timeline import Timeline, format_time
 
 MAX_ROWS = 300
 MAX_BARS = 20_000  # then each task of a host is one bar
@@ -39,8 +39,8 @@ def rows(timeline: Timeline) -> Iterator[str]:
         + "</div>"
     )
     yield '<div class="row"><b title="since the first event">time</b><div class="track axis">'
-    yield from (f'<i style="left:{25 * quarter}%">{shown_time(whole * quarter / 4)}</i>' for quarter in range(4))
-    yield f'<i style="right:0">{shown_time(whole)}</i>'
+    yield from (f'<i style="left:{25 * quarter}%">{format_time(whole * quarter / 4)}</i>' for quarter in range(4))
+    yield f'<i style="right:0">{format_time(whole)}</i>'
     yield '</div></div><div class="row"><b title="number of the task">task</b><div class="track">'
     for index, works in enumerate(timeline.tasks(), 1):
         start, end = min(work.start for work in works), max(work.end for work in works)

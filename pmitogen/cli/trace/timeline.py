@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pmitogen.cli.trace.events import STAGES, Span, Work, merged, read_file
-from pmitogen.util.sizes import counted, shown_bytes
+from pmitogen.util.sizes import format_bytes, format_count
 
 
 @dataclasses.dataclass
@@ -82,9 +82,10 @@ class Timeline:
         """Return the whole run in one line."""
         sent, received = (sum(getattr(work, name) for work in self.works) for name in ("sent", "received"))
         return (
-            f"{shown_time(self.seconds)}, {counted(len(self.by_host()), 'host')}, {counted(len(self.tasks()), 'task')},"
-            f" {counted(sum(len(work.requests) for work in self.works), 'round trip')},"
-            f" {shown_bytes(sent)} sent, {shown_bytes(received)} received"
+            f"{format_time(self.seconds)}, {format_count(len(self.by_host()), 'host')},"
+            f" {format_count(len(self.tasks()), 'task')},"
+            f" {format_count(sum(len(work.requests) for work in self.works), 'round trip')},"
+            f" {format_bytes(sent)} sent, {format_bytes(received)} received"
         )
 
     def describe(self) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def _figures(works: list[Work]) -> dict[str, Any]:
     }
 
 
-def shown_time(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Return a duration as text, in seconds or milliseconds."""
     return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s" if seconds >= 0.995 else f"{1000 * seconds:.0f} ms"
 

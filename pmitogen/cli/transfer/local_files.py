@@ -23,19 +23,19 @@ class LocalFiles:
     is_remote = False
 
     def stat(self, path: str) -> Attributes:
-        with _translated():
+        with _translate_errors():
             return _attributes(os.stat(path))
 
     def entries(self, path: str) -> list[Entry]:
-        with _translated(), os.scandir(path) as listing:
+        with _translate_errors(), os.scandir(path) as listing:
             return [Entry(each.name, _attributes(each.stat(follow_symlinks=False))) for each in listing]
 
     def make_directory(self, path: str, mode: int) -> None:
-        with _translated():
+        with _translate_errors():
             os.mkdir(trusted_path.resolve(path), mode)
 
     def set_attributes(self, path: str, attributes: Attributes) -> None:
-        with _translated(), _checked(trusted_path.resolve(path)) as real:
+        with _translate_errors(), _checked(trusted_path.resolve(path)) as real:
             if attributes.mode is not None:
                 os.chmod(real, stat.S_IMODE(attributes.mode))
             if attributes.atime is not None and attributes.mtime is not None:
@@ -43,23 +43,23 @@ class LocalFiles:
 
     @contextlib.contextmanager
     def reading(self, path: str) -> Iterator[_Reader]:
-        with _translated():
+        with _translate_errors():
             stream = open(path, "rb", buffering=0)
         with stream:
             yield _Reader(stream)
 
     @contextlib.contextmanager
     def writing(self, path: str, options: WriteOptions) -> Iterator[Writer]:
-        with _translated():
+        with _translate_errors():
             if path.endswith("/") or os.path.isdir(path):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
             real = trusted_path.resolve(path)
         if options.part_key is None or os.path.lexists(real) and not os.path.isfile(real):
-            with _translated(), atomic_file.atomic_write(path, lambda: options.mode) as stream:
+            with _translate_errors(), atomic_file.atomic_write(path, lambda: options.mode) as stream:
                 yield _Writer(stream, 0)
                 _flush(stream, options)
         else:
-            with _translated(), _part(real, options.part_key, options) as writer:
+            with _translate_errors(), _part(real, options.part_key, options) as writer:
                 yield writer
 
 
@@ -67,7 +67,7 @@ class LocalFiles:
 def _checked(real: str) -> Iterator[int | str]:
     """Return *real*, or where other users could replace it meanwhile, its descriptor after a check. Raises UntrustedPath."""
     directory = os.stat(os.path.dirname(real))
-    if not trusted_path.may_hold_plants(directory):
+    if not trusted_path.others_can_create(directory):
         yield real
         return
     descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -84,10 +84,10 @@ class _Reader:
         self.attributes = _attributes(os.fstat(stream.fileno()))
 
     def pieces(self, offset: int) -> Generator[bytes, None, None]:
-        with _translated():
+        with _translate_errors():
             self._stream.seek(offset)
         while True:
-            with _translated():
+            with _translate_errors():
                 piece = self._stream.read(PIECE)
             if not piece:
                 return
@@ -101,7 +101,7 @@ class _Writer:
 
     def write(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
-            with _translated():
+            with _translate_errors():
                 self._stream.write(piece)
 
 
@@ -145,7 +145,7 @@ def _attributes(status: os.stat_result) -> Attributes:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Raise the system's errors as FileError."""
     try:
         yield

@@ -20,7 +20,7 @@ def expand(files: RemoteFiles, pattern: str) -> list[str]:
     A file that is named like a pattern that matches nothing counts as its match. Raises FileError if nothing matches.
     """
     if not is_pattern(pattern):
-        return [unescaped(pattern)]
+        return [unescape(pattern)]
     first = "/" if pattern.startswith("/") else ""
     matches = _matches(files, first, [each for each in pattern.split("/") if each])
     if matches:
@@ -34,7 +34,7 @@ def _matches(files: RemoteFiles, directory: str, components: list[str]) -> list[
     for position, component in enumerate(components):
         is_last = position == len(components) - 1
         if not is_pattern(component):
-            paths = [join(path, unescaped(component)) for path in paths]
+            paths = [join(path, unescape(component)) for path in paths]
             continue
         try:
             matcher = _Matcher(component)
@@ -68,7 +68,7 @@ def is_pattern(text: str) -> bool:
     return re.search(r"[*?[]", re.sub(r"\\.", "", text, flags=re.DOTALL)) is not None
 
 
-def unescaped(text: str) -> str:
+def unescape(text: str) -> str:
     """Return *text* without the backslashes before literal characters."""
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
@@ -132,6 +132,6 @@ def _pieces(component: str) -> list[str]:
     return expressions
 
 
-def escaped(text: str) -> str:
+def escape_pattern(text: str) -> str:
     """Return the pattern that only *text* matches."""
     return re.sub(r"([*?[\\])", r"\\\1", text)

@@ -36,19 +36,19 @@ class RemoteFiles:
         self._server = server
 
     def stat(self, path: str) -> Attributes:
-        with self.translated():
+        with self.translate_errors():
             return self.sftp.stat(path)
 
     def entries(self, path: str) -> list[Entry]:
-        with self.translated():
+        with self.translate_errors():
             return [entry for piece in self.sftp.list_directory(path) for entry in piece]
 
     def make_directory(self, path: str, mode: int) -> None:
-        with self.translated():
+        with self.translate_errors():
             self.sftp.mkdir(path, mode)
 
     def set_attributes(self, path: str, attributes: Attributes) -> None:
-        with self.translated():
+        with self.translate_errors():
             self.sftp.set_attributes(path, attributes)
 
     def expand(self, path: str, quote: Callable[[str], str] = str) -> str:
@@ -63,14 +63,14 @@ class RemoteFiles:
             return path[2:].lstrip("/") or "."
         if path.startswith("~"):
             account, _, rest = path.partition("/")
-            with self.translated():
+            with self.translate_errors():
                 home = quote(self.sftp.expand_path(account))
             return join(home, rest.lstrip("/")) if rest else home
         return path
 
     @contextlib.contextmanager
     def reading(self, path: str) -> Iterator[_Reader]:
-        with self.translated(), self.sftp.open(path) as file:
+        with self.translate_errors(), self.sftp.open(path) as file:
             yield _Reader(self, file)
 
     @contextlib.contextmanager
@@ -84,7 +84,7 @@ class RemoteFiles:
             return
         real = path
         if old is not None:
-            with self.translated():
+            with self.translate_errors():
                 real = self.sftp.realpath(path)  # a link is followed, as by scp
             if old.mode is not None:
                 options = options._replace(mode=options.mode & old.mode)  # readable by no further user
@@ -99,13 +99,13 @@ class RemoteFiles:
             return
         file, offset = opened
         try:
-            with self.translated(), file:
+            with self.translate_errors(), file:
                 yield _Writer(self, file, offset)
                 if options.sync:
                     file.sync()
                 if old is not None and old.mode is not None:
                     file.set_attributes(Attributes(mode=old.mode & PRESERVED_MODE_BITS))
-            with self.translated():
+            with self.translate_errors():
                 self.sftp.replace(part, real)
         except BaseException:
             if options.part_key is None:
@@ -128,12 +128,12 @@ class RemoteFiles:
 
     def _take_owner(self, file: RemoteFile, old: Attributes) -> bool:
         """Give *file* the owner of *old*. False: not allowed."""
-        with self.translated():
+        with self.translate_errors():
             new = file.attributes()
         if old.uid is None or (old.uid, old.gid) == (new.uid, new.gid):
             return True
         try:
-            with self.translated():
+            with self.translate_errors():
                 file.set_attributes(Attributes(uid=old.uid, gid=old.gid))
         except FileError:
             return False
@@ -141,7 +141,7 @@ class RemoteFiles:
 
     @contextlib.contextmanager
     def _in_place(self, path: str, flags: int, options: WriteOptions) -> Iterator[_Writer]:
-        with self.translated(), self.sftp.open(path, flags, options.mode) as file:
+        with self.translate_errors(), self.sftp.open(path, flags, options.mode) as file:
             yield _Writer(self, file, 0)
             if options.sync:
                 file.sync()
@@ -159,7 +159,7 @@ class RemoteFiles:
 
     def _open_part(self, part: str, options: WriteOptions) -> tuple[RemoteFile, int]:
         """Open the part, and return where to continue. Raises FileError."""
-        with self.translated():
+        with self.translate_errors():
             if options.part_key is not None:
                 try:
                     attributes = self.sftp.lstat(part)
@@ -180,7 +180,7 @@ class RemoteFiles:
         self.sftp.set_timeout(None)
 
     @contextlib.contextmanager
-    def translated(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Raise the session's errors as FileError or ConnectionLost."""
         try:
             yield
@@ -197,11 +197,11 @@ class _Reader:
     def __init__(self, files: RemoteFiles, file: RemoteFile) -> None:
         self._files = files
         self._file = file
-        with files.translated():
+        with files.translate_errors():
             self.attributes = file.attributes()
 
     def pieces(self, offset: int) -> Generator[bytes, None, None]:
-        with self._files.translated():
+        with self._files.translate_errors():
             yield from self._file.read_pieces(offset)
 
 
@@ -212,7 +212,7 @@ class _Writer:
         self.offset = offset
 
     def write(self, pieces: Iterable[bytes]) -> None:
-        with self._files.translated():
+        with self._files.translate_errors():
             self._file.write_pieces(pieces, self.offset)
 
 

@@ -171,8 +171,8 @@ def _origin(path: str, line: Line, mode: Mode) -> Origin:
 
 
 def _check_owner(path: str, status: os.stat_result) -> None:
-    ours = status.st_uid in (0, os.getuid()) and not status.st_mode & 0o002
-    if not ours or (status.st_mode & 0o020 and not _private_group(status)):
+    is_safe = status.st_uid in (0, os.getuid()) and not status.st_mode & 0o002
+    if not is_safe or (status.st_mode & 0o020 and not _private_group(status)):
         raise UsageError(f"{path}: bad owner or permissions: it must belong to you or root, and only its owner may write to it")
 
 

@@ -44,10 +44,10 @@ def local_addresses() -> list[Address]:
     addresses: list[Address] = []
     entry = head
     while entry:
-        one = entry.contents
-        if one.address and one.flags & _IFF_UP:
-            addresses.extend(_address(one.address))
-        entry = one.next
+        interface = entry.contents
+        if interface.address and interface.flags & _IFF_UP:
+            addresses.extend(_address(interface.address))
+        entry = interface.next
     libc.freeifaddrs(head)
     return addresses
 

@@ -81,7 +81,7 @@ class ParseState:
 def matches(arguments: Arguments, context: ParseState) -> bool:
     """Evaluate the conditions of one line. Raises ConfigValueError."""
     result = True
-    seen = 0
+    count = 0
     while (arg := arguments.next()) is not None:
         if arg.startswith("#"):
             arguments.take_rest()
@@ -89,8 +89,8 @@ def matches(arguments: Arguments, context: ParseState) -> bool:
         negated = arg.startswith("!")
         name = arg[1:] if negated else arg
         if ascii_lower(name) == "all":
-            return _match_all(arguments, seen, negated, result)
-        seen += 1
+            return _match_all(arguments, count, negated, result)
+        count += 1
         if ascii_lower(name) in ("canonical", "final"):
             if ascii_lower(name) == "final" and not negated:
                 context.wants_final = True
@@ -102,7 +102,7 @@ def matches(arguments: Arguments, context: ParseState) -> bool:
             result = result and _command_succeeds(command, context) != negated
         else:
             result = (_criterion_matches(ascii_lower(name), value, context) != negated) and result
-    if not seen:
+    if not count:
         raise ConfigValueError("Match: missing condition")
     return result
 
@@ -114,9 +114,9 @@ def _command(text: str, context: ParseState) -> str:
         raise ConfigValueError(f"Match exec: {problem}") from None
 
 
-def _match_all(arguments: Arguments, seen: int, negated: bool, result: bool) -> bool:
+def _match_all(arguments: Arguments, count: int, negated: bool, result: bool) -> bool:
     following = arguments.next()
-    if seen > 1 or (following and not following.startswith("#")):
+    if count > 1 or (following and not following.startswith("#")):
         raise ConfigValueError('Match: "all" cannot be combined with other conditions')
     if following is not None and following.startswith("#"):
         arguments.take_rest()
@@ -161,9 +161,9 @@ def _criterion_matches(name: str, value: str, context: ParseState) -> bool:
 
 
 def _session_type(context: ParseState) -> str:
-    given = context.options.get("sessiontype")
-    if given in ("none", "subsystem"):
-        return str(given)
+    session_type = context.options.get("sessiontype")
+    if session_type in ("none", "subsystem"):
+        return str(session_type)
     if context.session.type:
         return context.session.type
     return "exec" if context.session.command else "shell"

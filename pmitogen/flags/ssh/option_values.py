@@ -108,7 +108,7 @@ class Options:
         """Set a keyword as most flags do: replace the value (see ValueType.replace)."""
         if not origin.effective:
             return
-        self.given = [one for one in self.given if one.row is None or one.row.key != key]
+        self.given = [earlier for earlier in self.given if earlier.row is None or earlier.row.key != key]
         self.values[key] = TABLE[key].value_type.replace(self.values.get(key), value)
         self.origins[key] = origin
         self.given.append(GivenOption(option, value, origin, TABLE[key]))

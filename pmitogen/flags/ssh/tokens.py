@@ -57,8 +57,8 @@ def _token(text: str, i: int, tokens: Mapping[str, str]) -> str:
     if not letter:
         raise ConfigValueError("% at the end of the value; use %% for a percent sign")
     if letter not in tokens:
-        known = " ".join("%" + known for known in sorted(tokens))
-        raise ConfigValueError(f"unknown token %{letter}; the tokens here are: %% {known}")
+        listed = " ".join("%" + name for name in sorted(tokens))
+        raise ConfigValueError(f"unknown token %{letter}; the tokens here are: %% {listed}")
     return tokens[letter]
 
 

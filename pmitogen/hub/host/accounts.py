@@ -131,12 +131,12 @@ class Accounts:
         """Return a running account that serves these. Without an interpreter in the request, any matches."""
         for account in self._by_number.values():
             if account.become == raw_become and account.env == env and not account.retired:
-                known = account.executable or (self.login_account.executable if not account.python else None)
+                executable = account.executable or (self.login_account.executable if not account.python else None)
                 if (
                     not python
                     or python == account.python
                     or len(python) == 1
-                    and (known or not account.number and python[0]) == python[0]
+                    and (executable or not account.number and python[0]) == python[0]
                 ):
                     return account
         return None

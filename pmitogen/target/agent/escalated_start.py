@@ -160,17 +160,17 @@ class EscalatedStart(object):
 def describe_plan(plan, path):
     # type: (Optional[EscalationPlan], bytes) -> StartInfo
     """Return what a plan uses: its programs, found by *path* (PATH), its accounts, and whether it starts a login shell."""
-    info = {"programs": [], "users": [], "shell": False}  # type: StartInfo
+    start_info = {"programs": [], "users": [], "shell": False}  # type: StartInfo
     while plan is not None:
-        for word in plan["argv"]:
-            name = word.rpartition("/")[2]
+        for argument in plan["argv"]:
+            name = argument.rpartition("/")[2]
             if name in ("dzdo", "sudo", "su", "doas") or name[:5] in ("sudo.", "sudo-") or name[:3] == "su-":
-                program = word.encode("utf-8")
-                info["programs"].append((terminal.find_program(program, path) or program).decode("utf-8"))
-        info["users"].append(plan["user"])
-        info["shell"] = info["shell"] or plan["shell"] is not None
+                program = argument.encode("utf-8")
+                start_info["programs"].append((terminal.find_program(program, path) or program).decode("utf-8"))
+        start_info["users"].append(plan["user"])
+        start_info["shell"] = start_info["shell"] or plan["shell"] is not None
         plan = plan["via"]
-    return info
+    return start_info
 
 
 def start(agent, runner, header, command, env):
@@ -185,5 +185,5 @@ def start(agent, runner, header, command, env):
         return
     variables = dict((native(name), native(value)) for name, value in env.items())
     preparation = entry.exports(variables) + start_state.SH_SAFE_PATH
-    argv = [native(word) for word in command] + ["entered"]
+    argv = [native(argument) for argument in command] + ["entered"]
     EscalatedStart(agent, runner, header["plan"], argv, header["token"], preparation, state).start()

@@ -170,16 +170,16 @@ def reset_timezone_and_random():
         sys.modules["random"].seed()
 
 
-def limit_open_files(wanted):
+def limit_open_files(limit):
     # type: (Optional[int]) -> None
-    if wanted:
+    if limit:
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-        if wanted != soft:
+        limit = limit if hard == resource.RLIM_INFINITY else min(hard, limit)
+        if limit != soft:
             try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
             except ValueError:
                 pass
 

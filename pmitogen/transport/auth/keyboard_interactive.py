@@ -70,13 +70,13 @@ class PromptAnswerer:
         return secret
 
     def _ask_user(self, title: str, instructions: str, text: str, echo: bool) -> str | None:
-        reply = self._prompt(self._shown(title, instructions, text), echo) if self._prompt else None
+        reply = self._prompt(self._format_prompt(title, instructions, text), echo) if self._prompt else None
         if reply is None:
             again = " again" if self._used else ""
             self.reason = f"the server prompts{again}: {escape(text, 80)!r}, and no answer is given"
         return reply
 
-    def _shown(self, title: str, instructions: str, text: str) -> str:
+    def _format_prompt(self, title: str, instructions: str, text: str) -> str:
         """Return the prompt for the user: each of the server's lines begins with the account and host, as in OpenSSH."""
         lines = [*escape_lines(title, max_lines=1), *escape_lines(instructions)]
         return "".join(f"({escape(self._peer)}) {line}\n" for line in lines) + format_prompt(self._peer, text)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pmitogen.errors import AuthenticationError, ConnectError
 from pmitogen.flags.ssh.settings import Settings
-from pmitogen.transport.errors import reworded
+from pmitogen.transport.errors import with_message
 from pmitogen.util.peer_text import escape
 
 _WITHHELD = (
@@ -94,7 +94,7 @@ def with_banner(error: ConnectError, banner: bytes) -> ConnectError:
     text = escape(banner)
     if not text:
         return error
-    return reworded(error, f"{error.message}; the server says: {text}")
+    return with_message(error, f"{error.message}; the server says: {text}")
 
 
 def _remedy(attempts: list[Attempt], allowed: tuple[str, ...]) -> str:

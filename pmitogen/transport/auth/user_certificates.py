@@ -37,8 +37,11 @@ class UserCertificates:
     def for_key(self, blob: bytes, adjacent: tuple[str, ...] = ()) -> list[Certificate]:
         """Return the certificates of the plain key *blob*; *adjacent*: paths of certificates next to its file."""
         paths = () if self._settings.certificatefile else adjacent
-        candidates = [*self._named(), *(_Named(path, one) for path in paths if (one := self._read(path, report_missing=False)))]
-        matching = [one.certificate for one in candidates if one.certificate.plain_blob == blob]
+        candidates = [
+            *self._named(),
+            *(_Named(path, named) for path in paths if (named := self._read(path, report_missing=False))),
+        ]
+        matching = [named.certificate for named in candidates if named.certificate.plain_blob == blob]
         self._used.update(certificate.blob for certificate in matching)
         return matching
 
@@ -49,19 +52,19 @@ class UserCertificates:
 
     def keys(self) -> set[bytes]:
         """Return the plain keys of the configured certificates."""
-        return {one.certificate.plain_blob for one in self._named()}
+        return {named.certificate.plain_blob for named in self._named()}
 
     def note_unused(self) -> None:
         """Report each configured certificate whose key was not found."""
-        for one in self._named():
-            if one.certificate.blob not in self._used:
-                self._on_skip(f"certificate {one.path}", "its private key is neither in a configured file nor in an agent")
+        for named in self._named():
+            if named.certificate.blob not in self._used:
+                self._on_skip(f"certificate {named.path}", "its private key is neither in a configured file nor in an agent")
 
     def _named(self) -> list[_Named]:
         if self._loaded is None:
             explicit = [(path, self._read(path, report_missing=True)) for path in self._settings.certificatefile]
             named = [(path, self._read_identity(path)) for path in self._settings.identityfile if path != "none"]
-            self._loaded = [_Named(path, one) for path, one in (*explicit, *named) if one is not None]
+            self._loaded = [_Named(path, certificate) for path, certificate in (*explicit, *named) if certificate is not None]
         return self._loaded
 
     def _read_identity(self, path: str) -> Certificate | None:

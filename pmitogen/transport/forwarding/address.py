@@ -8,7 +8,7 @@ import socket
 import stat
 from typing import NamedTuple
 
-from pmitogen.util.host_names import odd_names_unknown
+from pmitogen.util.host_names import invalid_names_as_unknown
 
 BACKLOG = 128
 
@@ -38,7 +38,7 @@ Address = TCPAddress | UnixPath
 def connect(address: Address, timeout: float) -> socket.socket:
     """Connect to a local *address*. Raises OSError."""
     if isinstance(address, TCPAddress):
-        with odd_names_unknown():
+        with invalid_names_as_unknown():
             sock = socket.create_connection((address.host or "localhost", address.port), timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     else:
@@ -62,7 +62,7 @@ def listen(address: Address, *, bind_mask: int = 0o177, unlink: bool = False) ->
     if isinstance(address, UnixPath):
         return [_listen_unix(address.path, bind_mask, unlink)]
     host = None if address.host in ("", "*") else address.host
-    with odd_names_unknown():
+    with invalid_names_as_unknown():
         addresses = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     failure: OSError | None = None

@@ -29,11 +29,11 @@ def host_key_algorithms(settings: Settings, address: str) -> tuple[str, ...]:
         return offered
     store = KnownHostsSources(settings, address)
     lines = store.lines(hostkeystore.host_name(settings), None)
-    known = _known_types(lines) or _known_types(store.lines_without_port())
-    if _plain_type(offered[0]) in known:
+    known_types = _known_types(lines) or _known_types(store.lines_without_port())
+    if _plain_type(offered[0]) in known_types:
         return offered
     by_authority = any(line.marker == known_hosts.AUTHORITY for line in lines)
-    first = [name for name in offered if _plain_type(name) in known or (by_authority and name in CERTIFIED)]
+    first = [name for name in offered if _plain_type(name) in known_types or (by_authority and name in CERTIFIED)]
     return (*first, *[name for name in offered if name not in first])
 
 

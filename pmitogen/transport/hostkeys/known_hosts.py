@@ -158,6 +158,6 @@ def read(path: str) -> KnownHosts:
             return cached[1]
         # Read within the lock: fifty hosts that connect at once parse the file once.
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            known = KnownHosts.parse(file.read(), path)
-        _cache[path] = (signature, known)
-        return known
+            parsed = KnownHosts.parse(file.read(), path)
+        _cache[path] = (signature, parsed)
+        return parsed

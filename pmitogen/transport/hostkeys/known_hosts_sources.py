@@ -126,7 +126,9 @@ class KnownHostsSources:
             "f": public_key.fingerprint(blob, self.settings.fingerprinthash) if blob else "NONE",
         }
         try:
-            argv = [expand(word, tokens) for word in shlex.split(command)]  # in this order: a token never makes two arguments
+            argv = [
+                expand(argument, tokens) for argument in shlex.split(command)
+            ]  # in this order: a token never makes two arguments
             done = subprocess.run(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -163,10 +165,10 @@ def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
             return path  # /dev/null: the user does not want it to be recorded
         _lock(file.fileno())
         text = file.read().decode("utf-8", "surrogateescape")
-        known = KnownHosts.parse(text, path)
-        new = [name for name in names if not any(line.blob == blob and not line.marker for line in known.lookup(name))]
+        parsed = KnownHosts.parse(text, path)
+        new = [name for name in names if not any(line.blob == blob and not line.marker for line in parsed.lookup(name))]
         if not new:
-            return known.lookup(names[0])[0].location
+            return parsed.lookup(names[0])[0].location
         # Hashed names stand alone on their line; others share one, as ssh writes them.
         lines = [f"{known_hosts.hash_name(name)} {key}" for name in new] if hashed else [f"{','.join(new)} {key}"]
         begin = "" if not text or text.endswith("\n") else "\n"

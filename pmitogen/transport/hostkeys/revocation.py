@@ -132,7 +132,7 @@ def _header(reader: PacketReader) -> None:
 
 def _hashes(body: PacketReader, size: int) -> list[bytes]:
     hashes = decode_strings(body.rest())
-    if any(len(one) != size for one in hashes):
+    if any(len(digest) != size for digest in hashes):
         raise DecodeError(f"invalid fingerprint: not {size} bytes")
     return hashes
 

@@ -45,12 +45,12 @@ class Trust:
         unmarked = [line for line in lines if line.marker == known_hosts.NO_MARKER]
         known = unmarked + [line for line in fallback if line.marker == known_hosts.NO_MARKER and line.blob in self._keys]
         statuses = [KeyStatus(blob, self._where(blob, known), self._describe_key(blob)) for blob in self._keys]
-        proven = any(one.location for one in statuses)
-        for one in statuses:
-            same_type = [line for line in unmarked if not proven or line.key_type == public_key.blob_type(one.blob)]
-            if one.location is None and same_type:
+        proven = any(status.location for status in statuses)
+        for status in statuses:
+            same_type = [line for line in unmarked if not proven or line.key_type == public_key.blob_type(status.blob)]
+            if status.location is None and same_type:
                 raise self._refusal(
-                    f"host key {one.description} does not match {same_type[0].location}: someone could be eavesdropping "
+                    f"host key {status.description} does not match {same_type[0].location}: someone could be eavesdropping "
                     "(man-in-the-middle attack); if the server was reinstalled, remove that line first "
                     f"({known_hosts.removal(same_type[0], self.name)})"
                 )

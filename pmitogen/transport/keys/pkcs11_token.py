@@ -224,14 +224,14 @@ class _Token:
         if not self._needs_login():
             return
         flags = self.token.slot.get_token().flags  # as they are now
-        wanted = self.pkcs11.TokenFlag
-        if flags & wanted.USER_PIN_LOCKED:
+        flag = self.pkcs11.TokenFlag
+        if flags & flag.USER_PIN_LOCKED:
             raise TokenError(f"token {self.name}: its PIN is locked")
-        if flags & wanted.PROTECTED_AUTHENTICATION_PATH:  # the PIN is typed at the reader
+        if flags & flag.PROTECTED_AUTHENTICATION_PATH:  # the PIN is typed at the reader
             self._open(self.pkcs11.PROTECTED_AUTH)
             self.pin = Secret("")
             return
-        last = bool(flags & wanted.USER_PIN_FINAL_TRY)
+        last = bool(flags & flag.USER_PIN_FINAL_TRY)
         if pin is None:
             pin = self._asked(ask, last)
         elif last:
@@ -274,9 +274,12 @@ class _Token:
     def sign(self, key_type: Any, identifier: bytes, label: str, data: bytes, mechanism: Any) -> bytes:
         """Return the raw signature of *data*. Raises TokenError, PKCS11Error."""
         attribute = self.pkcs11.Attribute
-        wanted = {attribute.CLASS: self.pkcs11.ObjectClass.PRIVATE_KEY, attribute.KEY_TYPE: key_type, attribute.ID: identifier}
-        private_keys = list(self.session.get_objects(wanted))
-        key = next((one for one in private_keys if self._label(one) == label), private_keys[0] if private_keys else None)
+        template = {attribute.CLASS: self.pkcs11.ObjectClass.PRIVATE_KEY, attribute.KEY_TYPE: key_type, attribute.ID: identifier}
+        private_keys = list(self.session.get_objects(template))
+        key = next(
+            (candidate for candidate in private_keys if self._label(candidate) == label),
+            private_keys[0] if private_keys else None,
+        )
         if key is None:
             raise TokenError(f"token {self.name}: has no private key {label}".rstrip())
         try:

@@ -44,13 +44,13 @@ def apply_preferences(transport: ClientTransport, settings: Settings) -> None:
 
 
 def _choose(
-    settings: Settings, family: str, wanted: tuple[str, ...], ours: tuple[str, ...], known: dict[str, object]
+    settings: Settings, family: str, configured: tuple[str, ...], default: tuple[str, ...], supported: dict[str, object]
 ) -> tuple[str, ...]:
-    chosen = tuple(name for name in wanted or ours if name in known)
+    chosen = tuple(name for name in configured or default if name in supported)
     if not chosen:
         raise ConnectError(
-            f"{settings.endpoint}: {KEYWORDS[family]} {','.join(wanted)}: no supported algorithm; "
-            f"use some of {','.join(name for name in known)}",
+            f"{settings.endpoint}: {KEYWORDS[family]} {','.join(configured)}: no supported algorithm; "
+            f"use some of {','.join(name for name in supported)}",
             "kex",
         )
     return chosen
@@ -68,7 +68,7 @@ def weak_kex_warnings(transport: ClientTransport, settings: Settings) -> tuple[s
 
 def no_common_algorithm(transport: ClientTransport) -> str | None:
     """Return the error text with both lists if an algorithm is not in common with the server; otherwise None."""
-    ours = {
+    offers = {
         "kex": transport.preferred_kex,
         "host key": transport.preferred_keys,
         "cipher": transport.preferred_ciphers,
@@ -78,30 +78,31 @@ def no_common_algorithm(transport: ClientTransport) -> str | None:
         "compression": transport.preferred_compression,
         "compression<": transport.preferred_compression,
     }
-    for family, names in ours.items():
-        theirs = transport.peer_offer.get(family, [])
+    for family, names in offers.items():
+        server_names = transport.peer_offer.get(family, [])
         if family.startswith("MAC") and _authenticates(transport, family.replace("MAC", "cipher")):
             continue
-        if theirs and not set(names) & set(theirs):
+        if server_names and not set(names) & set(server_names):
             kind = family.rstrip("<")
-            shown = peer_text.escape(",".join(theirs), MAX_LIST_LENGTH)
-            return f"no {kind} algorithm in common: offered {','.join(names)}; the server offers {shown}{_remedy(kind, theirs)}"
+            shown = peer_text.escape(",".join(server_names), MAX_LIST_LENGTH)
+            offer = f"offered {','.join(names)}; the server offers {shown}"
+            return f"no {kind} algorithm in common: {offer}{_remedy(kind, server_names)}"
     return None
 
 
 def _authenticates(transport: ClientTransport, family: str) -> bool:
     """Return whether the negotiated cipher needs no MAC."""
-    theirs = transport.peer_offer.get(family, [])
-    agreed = next((name for name in transport.preferred_ciphers if name in theirs), None)
+    server_names = transport.peer_offer.get(family, [])
+    agreed = next((name for name in transport.preferred_ciphers if name in server_names), None)
     return agreed is not None and bool(transport._cipher_info[agreed].get("is_aead"))
 
 
-def _remedy(family: str, theirs: list[str]) -> str:
-    known = {"kex": ClientTransport._kex_info, "cipher": ClientTransport._cipher_info, "MAC": ClientTransport._mac_info}
-    usable = [name for name in theirs if name in known.get(family, {})]
+def _remedy(family: str, server_names: list[str]) -> str:
+    supported = {"kex": ClientTransport._kex_info, "cipher": ClientTransport._cipher_info, "MAC": ClientTransport._mac_info}
+    usable = [name for name in server_names if name in supported.get(family, {})]
     if usable:
         return f"; to allow one of them, use {KEYWORDS[family]}=+{usable[0]}"
-    if family == "host key" and set(theirs) <= {"ssh-rsa", "ssh-dss"}:
+    if family == "host key" and set(server_names) <= {"ssh-rsa", "ssh-dss"}:
         return "; ssh-rsa (SHA-1) and ssh-dss are not supported: update the server, or give it another host key"
     if family in KEYWORDS:
         return "; none of these is supported: allow another one in the server's configuration, or update the server"

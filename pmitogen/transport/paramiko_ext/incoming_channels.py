@@ -53,25 +53,25 @@ class IncomingChannels(_Base):
 
     def _parse_channel_open(self, m: Message) -> None:
         reader = PacketReader(m.asbytes())
-        kind, theirs, window, packet = reader.string(), reader.u32(), reader.u32(), reader.u32()
+        kind, remote_channel, window, packet = reader.string(), reader.u32(), reader.u32(), reader.u32()
         acceptor = self.channel_acceptors.get(kind)
         if acceptor is None:
-            self._refuse_channel(theirs, OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, "not invited")
+            self._refuse_channel(remote_channel, OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, "not invited")
             return
         try:
             serve = acceptor.admit(reader)
         except NotInvited:
-            self._refuse_channel(theirs, OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, "not invited")
+            self._refuse_channel(remote_channel, OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, "not invited")
             return
         if serve is None:
-            self._refuse_channel(theirs, OPEN_FAILED_RESOURCE_SHORTAGE, "too many")
+            self._refuse_channel(remote_channel, OPEN_FAILED_RESOURCE_SHORTAGE, "too many")
             return
         with self.lock:
             channel = self._new_channel(kind.decode("ascii"), acceptor.window)
-            channel._set_remote_channel(theirs, window, packet)
+            channel._set_remote_channel(remote_channel, window, packet)
         message = Message()
         message.add_byte(cMSG_CHANNEL_OPEN_SUCCESS)
-        message.add_int(theirs)
+        message.add_int(remote_channel)
         message.add_int(channel.chanid)
         message.add_int(acceptor.window)
         message.add_int(MAX_PACKET)

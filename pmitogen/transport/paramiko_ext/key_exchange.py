@@ -44,15 +44,15 @@ CHACHA = {"class": ChaCha20Poly1305, "block-size": 8, "iv-size": 0, "key-size": 
 UNUSED_MAC = {"class": hashlib.sha256, "size": 32}
 
 
-def _kex_methods(known: dict[str, Any]) -> dict[str, Any]:
+def _kex_methods(upstream: dict[str, Any]) -> dict[str, Any]:
     """RFC 8731 gave curve25519 its standard name; Paramiko knows the older one only."""
-    old = known.get("curve25519-sha256@libssh.org")
-    methods = {**known, GroupExchange.name: GroupExchange}
+    old = upstream.get("curve25519-sha256@libssh.org")
+    methods = {**upstream, GroupExchange.name: GroupExchange}
     return {**methods, "curve25519-sha256": old} if old else methods
 
 
-def _compressions(known: dict[str, Any]) -> dict[str, Any]:
-    return {name: (compressor, Decompressor if expander else None) for name, (compressor, expander) in known.items()}
+def _compressions(upstream: dict[str, Any]) -> dict[str, Any]:
+    return {name: (compressor, Decompressor if expander else None) for name, (compressor, expander) in upstream.items()}
 
 
 class KeyExchange(_Base):
@@ -98,20 +98,20 @@ class KeyExchange(_Base):
         self.peer_offer = offer(m.asbytes())
         with self._kex_start:
             super()._negotiate_keys(m)  # type: ignore[misc]
-        ours = self.preferred_kex
-        self.agreed_kex = next((name for name in ours if name in self.peer_offer["kex"]), "")
+        preferred = self.preferred_kex
+        self.agreed_kex = next((name for name in preferred if name in self.peer_offer["kex"]), "")
 
     def _parse_kex_init(self, m: Message) -> None:
-        wanted, theirs = self._preferred_macs, self.peer_offer["MAC"]
-        in_common = bool(set(wanted) & set(theirs))
+        offered_macs, server_macs = self._preferred_macs, self.peer_offer["MAC"]
+        in_common = bool(set(offered_macs) & set(server_macs))
         if not in_common:
             # Upstream wants one all the same, and computes a key for it that a cipher which authenticates does not use.
-            self._mac_info = {**self._mac_info, theirs[0]: UNUSED_MAC}
-            self._preferred_macs = (theirs[0],)
+            self._mac_info = {**self._mac_info, server_macs[0]: UNUSED_MAC}
+            self._preferred_macs = (server_macs[0],)
         try:
             super()._parse_kex_init(m)  # type: ignore[misc]
         finally:
-            self._preferred_macs = wanted
+            self._preferred_macs = offered_macs
         if not in_common and not self.cipher_authenticates:
             raise paramiko.SSHException("no MAC algorithm in common")
 

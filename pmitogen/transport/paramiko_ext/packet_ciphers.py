@@ -194,9 +194,9 @@ class EncryptAndMac(_WithMac):
         return bytes(self._engine.update(plaintext)) + self._tag(sequence, plaintext)
 
 
-def _padding(counted: int, block: int) -> int:
+def _padding(format_count: int, block: int) -> int:
     """Return the number of padding bytes after *counted* bytes and the padding length byte, up to whole blocks."""
-    padding = block - (counted + 1) % block
+    padding = block - (format_count + 1) % block
     return padding if padding >= MIN_PADDING else padding + block
 
 

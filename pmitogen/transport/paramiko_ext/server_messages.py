@@ -84,12 +84,12 @@ class ServerMessages(_Base):
         message.add_int(sequence)
         self._send_message(message)  # type: ignore[attr-defined]
 
-    def _refuse_channel(self, theirs: int, code: int, reason: str) -> None:
-        """Refuse a channel that the server opens; *theirs*: the server's number for it, *code*: the reason code of RFC 4254."""
+    def _refuse_channel(self, remote_channel: int, code: int, reason: str) -> None:
+        """Refuse a channel that the server opens. *remote_channel*: the server's number for it. *code*: reason (RFC 4254)."""
         self.count_useless("channels that were not requested")
         message = Message()
         message.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
-        message.add_int(theirs)
+        message.add_int(remote_channel)
         message.add_int(code)
         message.add_string(reason)
         message.add_string("")

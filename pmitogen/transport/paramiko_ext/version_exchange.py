@@ -72,34 +72,34 @@ class VersionExchange:
         try:
             raw = source.read_line(MAX_LINE + len("\r"), until)
         except TimeoutError:
-            self._partial = self._shown(source.unread())
+            self._partial = self._quote(source.unread())
             raise NoVersion("no SSH version before the time limit") from None
         except EOFError:
-            self._partial = self._shown(source.unread())
+            self._partial = self._quote(source.unread())
             raise
         line = raw.rstrip(b"\r") if raw is not None else source.unread()
         if len(line) > MAX_LINE:
-            self._partial = self._shown(line)
+            self._partial = self._quote(line)
             raise NotSSH(f"received a line of more than {MAX_LINE} bytes")
         if b"\0" in line or b"\r" in line:
-            raise NotSSH(f"received {self._shown(line)!r}")
+            raise NotSSH(f"received {self._quote(line)!r}")
         try:
             return line.decode("utf-8")
         except UnicodeDecodeError:
             if line.startswith(b"SSH-"):
-                raise NotSSH(f"received {self._shown(line)!r}") from None
+                raise NotSSH(f"received {self._quote(line)!r}") from None
             return line.decode("utf-8", "replace")
 
     def _keep(self, line: str) -> None:
         self.lines += 1
-        shown = self._shown(line)
+        shown = self._quote(line)
         if len(self._first) < QUOTED_LINES:
             self._first.append(shown)
         else:
             self._last = [*self._last, shown][-QUOTED_LINES:]
 
     @staticmethod
-    def _shown(line: str | bytes) -> str:
+    def _quote(line: str | bytes) -> str:
         return peer_text.escape(line, MAX_QUOTED)
 
     @property

@@ -56,12 +56,12 @@ class MuxClient:
         try:
             self.socket.check_peer()
             self.socket.send_hello(digest)
-            theirs = self.socket.receive_hello()
+            master_digest = self.socket.receive_hello()
             sock.settimeout(None)
         except (MuxError, DecodeError) as error:
             self.socket.close()
             raise MuxError(str(error)) from None
-        self.has_other_options = theirs not in (None, digest)
+        self.has_other_options = master_digest not in (None, digest)
 
     def __enter__(self) -> MuxClient:
         return self

@@ -81,10 +81,14 @@ def _of_keyword(resolution: Resolution, key: str) -> list[Forward]:
     if key == "remoteforward":
         return list(resolution.options.get(key, ()))
     both = [
-        given.value[0] for given in resolution.options.given if given.row and given.row.key in ("localforward", "dynamicforward")
+        option.value[0]
+        for option in resolution.options.given
+        if option.row and option.row.key in ("localforward", "dynamicforward")
     ]
     local = key == "localforward"
-    return [one for one in dict.fromkeys(both) if one.connect_host is None or (one.connect_host != "socks") is local]
+    return [
+        forward for forward in dict.fromkeys(both) if forward.connect_host is None or (forward.connect_host != "socks") is local
+    ]
 
 
 def _forwardings_cleared(resolution: Resolution) -> bool:
@@ -96,8 +100,8 @@ def _yes_no(value: Any) -> list[str]:
 
 
 def _update_host_keys(resolution: Resolution) -> list[str]:
-    given = resolution.options.get("updatehostkeys")
-    if given == "ask":
+    update = resolution.options.get("updatehostkeys")
+    if update == "ask":
         persistent = resolution.options.get("controlpersist", -1) >= 0 and resolution.text("controlpath") is not None
         silent = resolution.options.get("loglevel", "INFO") in ("SILENT", "FATAL", "ERROR")
         command = (
@@ -106,8 +110,8 @@ def _update_host_keys(resolution: Resolution) -> list[str]:
             or resolution.options.get("requesttty") == "false"
         )
         return ["false" if persistent or silent or command else "ask"]
-    if given is not None:
-        return [given]
+    if update is not None:
+        return [update]
     files = resolution.options.get("userknownhostsfile", ())
     usual = files in ((), ("~/.ssh/known_hosts",))
     return ["true" if usual and resolution.options.get("verifyhostkeydns", "false") == "false" else "false"]

@@ -39,7 +39,7 @@ def explain_ssh(
     """
     resolution = resolve_keywords(argv, origins, caller, program=program or installed_program(), default_session=PMITOGEN_SESSION)
     report: list[Line] = [
-        {"option": one.option, "from": one.origin, "verdict": one.verdict.value, "why": one.reason}
-        for one in build_settings(resolution).report
+        {"option": finding.option, "from": finding.origin, "verdict": finding.verdict.value, "why": finding.reason}
+        for finding in build_settings(resolution).report
     ]
     return {"host": resolution.original, "options": dump(resolution), "report": report}

@@ -95,7 +95,7 @@ class Catalogue:
             return True
         if family not in (KEY, SIGNATURE):
             return False
-        return ascii_lower(name) in _SHORT_KEY_NAMES or any(match_list(one, name) for one in self.known[KEY])
+        return ascii_lower(name) in _SHORT_KEY_NAMES or any(match_list(pattern, name) for pattern in self.known[KEY])
 
     def resolve(self, family: str, spec: str | None) -> tuple[str, ...]:
         """Return the algorithms that *spec* selects, best first. Raises ConfigValueError if none is left."""

@@ -112,8 +112,8 @@ def ssh_uri(text: str) -> tuple[str | None, str, int | None] | None:
     address = text[6:]
     user: str | None = None
     if "@" in address:
-        info, _, address = address.partition("@")
-        user = _urldecode(info.partition(";")[0])
+        user_part, _, address = address.partition("@")
+        user = _urldecode(user_part.partition(";")[0])
         if not user:
             raise ConfigValueError(f"{text!r}: the user name is empty")
     host, delimiter, rest = host_port(address)
