@@ -65,8 +65,8 @@ _INTERPRETER_PATTERN = re.compile(r"(?!auto)[\w./+-]+")
 class Connection(ConnectionBase):
     """The connection of one host, as a worker sees it: turns Ansible's calls into requests to the hub."""
 
-    # The protocol's name, as in Ansible's ssh plugin: ansible.posix.synchronize and others check that a host is reached over SSH,
-    # read the options of that plugin, and start ssh themselves.
+    # The protocol's name, as in Ansible's ssh plugin: ``ansible.posix.synchronize`` and others check that a host is reached
+    # over SSH, read the options of that plugin, and start ssh themselves.
     transport = "ssh"
     has_pipelining = True
     has_tty = True

@@ -101,7 +101,7 @@ class Core:
         _living.discard(self)
 
     def close_later(self) -> None:
-        """As :meth:`close`, but without waiting, for a finalizer: it runs on any thread."""
+        """As :meth:`close`, but without waiting, for a finaliser: it runs on any thread."""
         if self._closed or os.getpid() != self.pid:
             return
         try:

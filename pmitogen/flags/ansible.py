@@ -6,8 +6,8 @@ overrides ``-p`` in ssh_common_args. The same arguments in the same order theref
 
 Left out:
 
-- the default ssh_args, exactly as Ansible has them. They are meant for a program that logs in for each task; the user has not
-  chosen compression, or connections that outlive the run.
+- the default ssh_args, exactly as Ansible has them. They are meant for a program that logs in for each task, and are not
+  the user's choice of compression or of connections that outlive the run.
 - ``ControlPath``, the password helper, the terminal (``-tt``) and the program itself: they have no meaning here.
 
 Differences from Ansible's plugin:

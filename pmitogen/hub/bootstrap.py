@@ -178,7 +178,7 @@ def target_files() -> dict[str, str]:
 
 
 def _bundled(module: str) -> tuple[str, str]:
-    """Return (path in the bundle, minimized source) of a module of pmitogen."""
+    """Return (path in the bundle, minimised source) of a module of pmitogen."""
     package, _, name = module.rpartition(".")
     return module.replace(".", "/") + ".py", minimise(module_source(package, name))
 

@@ -1,7 +1,7 @@
 """The window of one direction of a request: how much may be under way before the receiver has consumed some of it.
 
-Sender and receiver both count. The sender stops while ``CREDIT_WINDOW`` bytes are under way; the receiver returns credit for
-what it has consumed. A peer that sends more than the window, or returns more credit than it was sent, breaks the protocol.
+Sender and receiver both count. The sender stops while ``CREDIT_WINDOW`` bytes are under way. The receiver returns credit for
+consumed bytes. A peer that sends more than the window, or returns more credit than it was sent, breaks the protocol.
 """
 
 from __future__ import annotations

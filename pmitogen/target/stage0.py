@@ -1,9 +1,9 @@
 """The loader on an interpreter's command line: print the marker, read the bundle, execute its ``boot.py``.
 
 Travels compressed, as one line without characters that a shell would change: see hub/bootstrap.py. argv is [-c, token, size,
-...]; if the size is 0, the bundle begins with its size in ten digits. stdin may be non-blocking (sudo with log_output), hence
-select. Any Python can parse this file, so that a version that is too old can report it. The exit status is 1 to 9 only if nothing
-of the bundle was read: then the next interpreter can be tried.
+...]; if the size is 0, the bundle begins with its size in ten digits. stdin may be non-blocking (sudo with log_output), so
+select is needed. Any Python can parse this file, so that a version that is too old can report it. The exit status is 1 to 9
+only if nothing of the bundle was read: then the next interpreter can be tried.
 """
 
 import json

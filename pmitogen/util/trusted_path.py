@@ -1,7 +1,7 @@
 """Paths that another user of this machine cannot have prepared.
 
-If several users may write to a directory (``/tmp``), or it belongs to another user, others can plant a link, a hard link or a
-file under a name that is about to be used. The rules here are the kernel's own (``fs.protected_symlinks``,
+In a directory of another user, and in one that several users may write to (``/tmp``), others can plant a file or a link. The name
+may be one that is about to be used. The rules here are the kernel's own (``fs.protected_symlinks``,
 ``protected_regular`` and ``protected_hardlinks`` in proc(5)), which are off on some systems:
 
 - A link is followed only if it belongs to this user or root, or is in a directory that no other user can write to.

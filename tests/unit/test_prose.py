@@ -1,4 +1,4 @@
-"""The pages are in plain English: tools/docs/prose.py finds nothing in them, and finds what it should in others."""
+"""Pages, docstrings and comments are in plain English: tools/docs/prose.py finds nothing there, and finds mistakes elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def prose() -> ModuleType:
     return module
 
 
-def test_the_pages() -> None:
+def test_pages_and_package() -> None:
     done = subprocess.run([sys.executable, CHECK], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -68,3 +68,37 @@ def test_what_is_wrong(prose: ModuleType, bad: str, text: str) -> None:
 )
 def test_what_is_right(prose: ModuleType, good: str) -> None:
     assert prose.findings(f"# A page\n\n{good}\n") == []
+
+
+CODE = '''"""Reads a table.
+
+See :func:`folder_of`::
+
+    folder = "whatever a hub has, that it keeps for ever, in a folder of ours that is of course quite hidden" * 40
+
+====  ========================
+ever  for ever is in a folder
+====  ========================
+"""
+
+def folder_of(behavior):  # noqa: D103
+    """{docstring}"""
+    return behavior["for ever"]  # {comment}
+'''
+
+
+@pytest.mark.parametrize(
+    ("docstring", "comment", "line", "text"),
+    [
+        ("Return the name.", "of the reader", 0, ""),
+        ("What it has is returned.", "of the reader", 13, "a noun as the subject"),
+        ("Return the name.", "it is ours", 14, "'ours'"),
+        ("Return " + "one file and " * 11 + "ends.", "of the reader", 13, "split it"),
+    ],
+)
+def test_code(prose: ModuleType, docstring: str, comment: str, line: int, text: str) -> None:
+    """Docstrings and comments are read; names, strings, literal blocks and tables are not."""
+    code = CODE.replace("{docstring}", docstring).replace("{comment}", comment)
+    found = prose.findings(prose.comments_of(code), is_code=True)
+    assert [each.line for each in found] == ([line] if line else []), found
+    assert all(text in each.text for each in found)

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Checks the English of the pages: ``prose.py [FILE ...]``, by default of every page of the repository.
+"""Check the English of pages, docstrings and comments: ``prose.py [FILE ...]``, by default of the repository's pages and package.
 
-The rules of CONTRIBUTING.md that a program can check are in RULES; proselint adds the common mistakes of English. Only prose
-is read: no code, no addresses, and no quotations. A finding is one line: file, line, what is wrong, what to write instead.
+RULES has the rules of CONTRIBUTING.md that a program can check; on pages, proselint adds the common mistakes of English. Only
+prose is read: no code, no addresses, and no quotations. A finding is one line: file, line, what is wrong, what to write
+instead.
 """
 
 from __future__ import annotations
 
+import ast
+import io
 import re
 import sys
+import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +24,7 @@ from proselint.tools import LintFile
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PAGES = ("*.md", "docs/*.md", "pmitogen/protocol/*.md", "ansible_collections/pmitogen/core/*.md", ".github/**/*.md")
+CODE = ("pmitogen/**/*.py",)
 LONGEST = 32  # words of one sentence; a colon or semicolon ends one
 
 # What proselint knows, without the checks that are matters of typesetting or have no place in a manual of programs.
@@ -86,6 +91,9 @@ BRITISH = {
     "fulfill": "fulfil",
     "judgment": "judgement",
 }
+# In docstrings: an indented block after ``::``, and a table.
+_LITERAL_BLOCK = re.compile(r"(?<=::)\n\n(?P<indent> +)\S.*\n(?:(?P=indent).*\n|\n)*")
+_TABLE = re.compile(r"^ *=+  =.*\n(?:.*\S.*\n)+", re.M)
 _IZE = re.compile(
     r"\b(\w*(?:recogn|optim|initial|normal|organ|serial|minim|maxim|synchron|summar|custom|author|canonical|character|capital"
     r"|util|final|penal|standard|general|special|real))iz(e|es|ed|er|ing|ation|ations)\b",
@@ -118,6 +126,27 @@ def prose_of(text: str) -> str:
     return text
 
 
+def comments_of(source: str) -> str:
+    """Return the docstrings and comments of the Python *source* as paragraphs of their own, on their own lines."""
+    lines = [""] * (source.count("\n") + 2)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
+            first = node.body[0].lineno - 1
+            text = "\n".join(source.splitlines()[first : node.body[0].end_lineno])
+            for pattern in (_LITERAL_BLOCK, _TABLE):
+                text = pattern.sub(lambda block: "\n" * block[0].count("\n"), text)
+            prose = [re.sub(r'^\s*r?"""|"""$|^\s+', "", line.rstrip()) for line in text.split("\n")]
+            lines[first : first + len(prose)] = prose
+    previous = -1
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT and not re.match(r"#!|# (?:type|noqa|fmt|pylint|mypy)\b", token.string):
+            row, alone = token.start[0] - 1, token.line.lstrip().startswith("#")
+            # A comment beside code is a paragraph: the heading marks keep it apart from those of the next lines.
+            lines[row] = ("" if alone and previous == row - 1 else "# ") + token.string.lstrip("# ")
+            previous = row if alone else -1
+    return "\n".join(lines)
+
+
 def sentences(prose: str) -> Iterator[tuple[int, str]]:
     """Yield each sentence with its first line. A heading, an item of a list and a cell of a table end one."""
     for block in re.finditer(r"[^\n]+(?:\n(?!\n|[-#|*>]|\d+\. )[^\n]+)*", prose):
@@ -127,9 +156,11 @@ def sentences(prose: str) -> Iterator[tuple[int, str]]:
                 yield start, " ".join(sentence.split())
 
 
-def findings(text: str) -> list[Finding]:
-    """Return what is wrong with the Markdown *text*, in the order of its lines."""
+def findings(text: str, is_code: bool = False) -> list[Finding]:
+    """Return what is wrong with the Markdown *text*, in the order of its lines. *is_code*: it is a result of comments_of."""
     prose = prose_of(text)
+    if is_code:
+        prose = re.sub(r":\w+:§+|:param \w+:|\b_?\w+\(\)|\b\w+_\w+\b", lambda found: "§" * len(found[0]), prose)
     found = []
 
     def add(position: int, said: str) -> None:
@@ -143,7 +174,7 @@ def findings(text: str) -> list[Finding]:
             add(each.start(), f"{each[0]!r}: write {british}")
     for each in _IZE.finditer(prose):
         add(each.start(), f"{each[0]!r}: write {each[1]}is{each[2]}")
-    for name in NAMES:
+    for name in () if is_code else NAMES:
         for each in re.finditer(rf"(?<![\w./~-]){name}(?![\w./-]*\w)", prose, re.I):
             if each[0] != name and each[0] not in ELSEWHERE:
                 add(each.start(), f"{each[0]!r}: write {name}")
@@ -151,7 +182,7 @@ def findings(text: str) -> list[Finding]:
         count = len(sentence.split())
         if count > LONGEST:
             found.append(Finding(line, f"a sentence of {count} words, from {re.sub('§+', '`', sentence)[:40]!r}: split it"))
-    for result in LintFile("page", prose).lint(_settings()):
+    for result in [] if is_code else LintFile("page", prose).lint(_settings()):
         start, end = (each - 1 for each in result.check_result.span)  # it puts a line break before the text
         if not re.search(r"[§\n]", prose[start:end]):  # a heading and the line below it may begin alike
             add(start, f"{prose[start:end]!r}: {result.check_result.message} ({result.check_result.check_path})")
@@ -170,10 +201,11 @@ def use_proselint() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     use_proselint()
-    paths = [Path(name) for name in arguments] or sorted({path for pattern in PAGES for path in REPOSITORY.glob(pattern)})
+    paths = [Path(name) for name in arguments] or sorted({path for pattern in PAGES + CODE for path in REPOSITORY.glob(pattern)})
     count = 0
     for path in paths:
-        for line, said in findings(path.read_text(encoding="utf-8")):
+        text, is_code = path.read_text(encoding="utf-8"), path.suffix == ".py"
+        for line, said in findings(comments_of(text) if is_code else text, is_code):
             print(f"{path.relative_to(REPOSITORY) if path.is_absolute() else path}:{line}: {said}")
             count += 1
     return 1 if count else 0

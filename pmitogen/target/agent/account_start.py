@@ -134,5 +134,5 @@ def start_interpreter(agent, runner, command, env, token):
         own.close()
         other.close()
     runner.pid = process.pid
-    runner.process = process  # or its finalizer complains of a child still running
+    runner.process = process  # otherwise its finaliser warns that the child still runs
     InterpreterStart(agent, runner, fd, ("PMITOGEN-%s ready" % token).encode("ascii"))

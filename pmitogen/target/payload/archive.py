@@ -38,7 +38,7 @@ def build_zip(files):
 
 def sitecustomize(path):
     # type: (str) -> bytes
-    """Return the sitecustomize.py that Ansible's archives have, for a Python with the archive in PYTHONPATH."""
+    """Return the ``sitecustomize.py`` that Ansible's archives have, for a Python with the archive in PYTHONPATH."""
     return ('import sys\nsys.path.insert(0, "%s")\n' % path).encode("utf-8")
 
 
