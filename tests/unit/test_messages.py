@@ -43,7 +43,7 @@ MESSAGE_FUNCTIONS = {
     "error",
     "make",
     "refuse",
-    "reworded",
+    "with_message",
     "_refuse",
     "_refusal",
     "failed",

@@ -45,7 +45,7 @@ class RunSettings:
             settings = cls(**{field.name: message[field.name] for field in dataclasses.fields(cls)})
             if all(not path or os.path.isabs(path) for path in (settings.log_file, settings.trace)):
                 return settings
-        raise UsageError("the settings of a run are malformed")
+        raise UsageError("invalid settings of a run")
 
     def message(self) -> dict[str, str]:
         """Return the settings as a dict for JSON."""
