@@ -179,6 +179,6 @@ class RequestsInTurn:
     def finish_open(self) -> None:
         """Wait for the end of all modules sent ahead, because a request follows that has no turn."""
         if self._answering is not None:
-            raise AnsibleError("the module has run already, and its result was not asked for in the way in which it was started")
+            raise AnsibleError("the module has run, but another request came in place of the one for its result")
         for sent in self._open:
             sent.wait()

@@ -77,7 +77,7 @@ class Account:
         self, timeout: float | None, stdout: bytes | str | None = None, stderr: bytes | str | None = None
     ) -> TimeoutExpired:
         """The exception for a call that took longer than *timeout* seconds, with the output so far."""
-        return TimeoutExpired(f"{self}: not done within {timeout:g} seconds", stdout, stderr)
+        return TimeoutExpired(f"{self}: timed out after {timeout:g} seconds", stdout, stderr)
 
     async def ping(self, runtime: Runtime) -> None:
         """Connect if there is no connection, and start Python if the host has one."""

@@ -32,7 +32,7 @@ def wire_path(value: AnyPath, label: str) -> str:
     """A path on the host, as it is sent. Raises TypeError, UsageError."""
     path = wire_argument(value, label)
     if not path:
-        raise UsageError(f"{label}: an empty path")
+        raise UsageError(f"{label}: empty path")
     return path
 
 
@@ -47,7 +47,7 @@ def wire_argument(value: Argument, label: str) -> str:
     except UnicodeEncodeError:
         raise UsageError(f"{label}: cannot be encoded as UTF-8") from None
     if "\0" in text:
-        raise UsageError(f"{label}: a NUL character")
+        raise UsageError(f"{label}: contains a NUL character")
     return text
 
 
@@ -64,7 +64,7 @@ def wire_command(command: Command, label: str) -> list[str]:
         wrong(f"{label}: command", "str, bytes or a sequence of arguments", command)
     argv = [wire_argument(argument, f"{label}: argument {index}") for index, argument in enumerate(command)]
     if not argv or not argv[0]:
-        raise UsageError(f"{label}: an empty command")
+        raise UsageError(f"{label}: empty command")
     return argv
 
 
@@ -116,7 +116,7 @@ def text(value: str, label: str) -> str:
     if not isinstance(value, str):
         wrong(label, "str", value)
     if not value or "\0" in value:
-        raise UsageError(f"{label}: {'a NUL character' if value else 'an empty text'}")
+        raise UsageError(f"{label}: {'contains a NUL character' if value else 'empty text'}")
     return value
 
 
@@ -127,7 +127,7 @@ def optional_text(value: str | None, label: str) -> str | None:
     if not isinstance(value, str):
         wrong(label, "str or None", value)
     if "\0" in value:
-        raise UsageError(f"{label}: a NUL character")
+        raise UsageError(f"{label}: contains a NUL character")
     return value
 
 

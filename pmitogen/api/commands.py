@@ -206,7 +206,7 @@ async def checked_run(
 ) -> Completed[Any]:
     """Check the arguments of ``run``, and run the command."""
     if stdin is not None and input is not None:
-        raise UsageError("run: stdin and input are two names for one thing: use one")
+        raise UsageError("run: stdin and input are names of the same argument; use one of them")
     decoding = text_encoding(text, encoding, errors, "run")
     source = arguments.source(stdin if input is None else input, "run: stdin", decoding[0] if decoding else None)
     if on_output is not None and not callable(on_output):

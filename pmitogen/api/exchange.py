@@ -223,7 +223,7 @@ class Exchange:
     def result(self) -> Answer:
         """The final frame. Raises the exception that it stands for; ConnectionLost while there is none."""
         if self.final is None:
-            raise ConnectionLost(f"{self._account}: not ended")
+            raise ConnectionLost(f"{self._account}: the request has not ended")
         if self.final["op"] == "error":
             error = exception_from(self.final)
             raise self._remote_error(error) if isinstance(error, RemoteError) else error

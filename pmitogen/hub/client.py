@@ -21,7 +21,7 @@ from pmitogen.util import processes
 from pmitogen.util.caller import CallerEnvironment
 
 HUB_ENDED = "the hub of this run has ended"
-HUB_GONE_MESSAGE = f"{HUB_ENDED}: something ended it (pmitogen hubs --stop PID, a lack of memory); see PMITOGEN_LOG_FILE"
+HUB_GONE_MESSAGE = f"{HUB_ENDED}: its process was killed, or the system lacks memory; PMITOGEN_LOG_FILE shows more"
 ANSWER_LIMIT = 5.0  # seconds in which a hub says what it is
 
 if TYPE_CHECKING:

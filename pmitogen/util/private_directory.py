@@ -18,7 +18,7 @@ def check(path: str, status: os.stat_result) -> None:
     if status.st_uid != os.geteuid():
         raise UntrustedPath(path, f"belongs to uid {status.st_uid}")
     if stat.S_IMODE(status.st_mode) & 0o077:
-        raise UntrustedPath(path, f"is open to others (mode {stat.S_IMODE(status.st_mode):04o})")
+        raise UntrustedPath(path, f"is accessible by others (mode {stat.S_IMODE(status.st_mode):04o})")
 
 
 def is_private(path: str) -> bool:

@@ -34,7 +34,7 @@ def test_a_timeout_has_the_output_so_far(text: bool, host: Host) -> None:
     error = caught.value
     assert isinstance(error, pmitogen.TimeoutExpired) and isinstance(error, pmitogen.Error)
     expected = ("early\n", "odd\n") if text else (b"early\n", b"odd\n")
-    assert (error.stdout, error.stderr) == expected and str(error) == f"{host}: not done within 0.5 seconds"
+    assert (error.stdout, error.stderr) == expected and str(error) == f"{host}: timed out after 0.5 seconds"
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error) and (again.stdout, str(again)) == (error.stdout, str(error))
 

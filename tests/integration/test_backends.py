@@ -81,7 +81,7 @@ def test_a_connection_says_what_was_agreed_on(link: Connection, backend: Backend
     assert agreed["server"].startswith("SSH-2.0-") and agreed["cipher"] and agreed["kex"] and agreed["host key"]
     assert link.stages.kex and link.stages.auth and link.end_reason is None
     link.close()
-    assert link.end_reason == "closed by us"
+    assert link.end_reason == "closed by pmitogen"
 
 
 def test_nobody_listens(backend: Backend) -> None:

@@ -68,7 +68,7 @@ def test_key_login_and_what_is_known_of_it(sshd: Sshd) -> None:
         assert link.stages.kex and link.stages.auth
         assert exec_command.run(link, "echo hello")[1] == b"hello\n"
         assert link.bytes_sent > 500 and link.bytes_received > 500
-    assert link.end_reason == "closed by us"
+    assert link.end_reason == "closed by pmitogen"
 
 
 def test_password_login(sshd: Sshd, account: Account) -> None:
@@ -470,7 +470,7 @@ def test_close_is_quick_and_quiet(sshd: Sshd) -> None:
         link.close()
         link.close()
         assert time.monotonic() - began < 0.2
-        with pytest.raises(ConnectionLost, match="closed by us"):
+        with pytest.raises(ConnectionLost, match="closed by pmitogen"):
             link.open_session(5)
     assert not reasons
 

@@ -224,7 +224,7 @@ def test_proxy_command_is_the_shells_business(sshd: Sshd, monkeypatch: pytest.Mo
     )
     assert exec_command.run(link, "echo ok")[1] == b"ok\n"
     link.close()
-    assert link.end_reason == "closed by us"
+    assert link.end_reason == "closed by pmitogen"
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,6 @@ def test_a_process_that_waits_for_its_connection_ends_when_it_is_told(end: str, 
             process.close()
         else:
             process.kill()
-            with pytest.raises(pmitogen.ConnectionLost, match="cancelled before it was begun"):
+            with pytest.raises(pmitogen.ConnectionLost, match="cancelled before it began"):
                 process.wait(10)
         assert time.monotonic() - begin < 5 and process.returncode is None and ssh_server.commands == []

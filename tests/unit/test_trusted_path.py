@@ -184,7 +184,7 @@ def test_a_private_directory(tmp_path: Path) -> None:
             with pytest.raises(UntrustedPath, match=reason):
                 private_directory.make(str(spoilt))
     path.chmod(0o710)
-    with pytest.raises(UntrustedPath, match=r"is open to others \(mode 0710\)"):
+    with pytest.raises(UntrustedPath, match=r"is accessible by others \(mode 0710\)"):
         private_directory.make(str(path))
     path.chmod(0o700)
     os.chown(path, OTHER, OTHER)

@@ -109,7 +109,7 @@ def render_collection_plugin() -> str:
         ("*[os.pardir] * 5", "*[os.pardir] * 6"),
     ):
         if body.count(old) != 1:
-            raise SystemExit(f"{PLUGIN}: {old.strip()!r}: not there once")
+            raise SystemExit(f"{PLUGIN}: {old.strip()!r}: expected exactly once")
         body = body.replace(old, new)
     # Ansible removes these from facts only for a plugin named "pmitogen".
     body = re.sub(r"^ +- name: ansible_pmitogen_\w+\n", "", body, flags=re.MULTILINE)

@@ -208,7 +208,7 @@ class Host:
             request.shell_request.follow(header, body)
         elif ends_before_it_begins(header):
             self._pending.stop_waiting(request)
-            request.fail(ConnectionLost(f"{self.name}: cancelled before it was begun"))
+            request.fail(ConnectionLost(f"{self.name}: cancelled before it began"))
         else:
             request.followups.append((header, body))
         if body:

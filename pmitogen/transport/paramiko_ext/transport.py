@@ -213,7 +213,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
     def begin_close(self) -> None:
         """Begin to close; the transport's thread does the rest. Any thread; idempotent; takes no lock of a channel."""
         self._closed_by_us = True
-        self.end("closed by us")
+        self.end("closed by pmitogen")
 
     def close(self) -> None:
         """End the connection. Any thread; idempotent; does not wait."""
