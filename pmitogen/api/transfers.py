@@ -23,12 +23,10 @@ Progress = Callable[[int, "int | None"], object]
 Source = str | bytes | os.PathLike[str] | IO[bytes]
 
 
-def put_header(path: arguments.AnyPath, mode: int, size: int | None = None) -> RequestHeader:
+def put_header(path: arguments.AnyPath, mode: int) -> RequestHeader:
     """The request for a file to be written. Raises TypeError, UsageError."""
     header: RequestHeader = {"op": "put", "path": arguments.wire_path(path, "put: path"), "label": arguments.display_text(path)}
     header["mode"] = arguments.integer(mode, "put: mode", 0, 0o7777)
-    if size is not None:
-        header["size"] = size
     return header
 
 

@@ -86,12 +86,12 @@ def echo_is_on(fd):
         return False
 
 
-def read_some(fd, size=65536):
-    # type: (int, int) -> Optional[bytes]
+def read_some(fd):
+    # type: (int) -> Optional[bytes]
     """Read from *fd*. b"" at its end (for a terminal without users: EIO), None if no data is available now."""
     while True:
         try:
-            return os.read(fd, size)
+            return os.read(fd, 65536)
         except OSError as e:
             if e.errno == errno.EINTR:
                 continue

@@ -49,16 +49,15 @@ def _read_hidden(prompt: str) -> str:
         return ""
 
 
-def find_asker(environ: dict[str, str] | None = None) -> Ask | None:
+def find_asker() -> Ask | None:
     """Return the function that prompts the user; None: the user cannot be asked."""
-    values = os.environ if environ is None else environ
-    program = values.get("SSH_ASKPASS")
-    require = values.get("SSH_ASKPASS_REQUIRE", "")
+    program = os.environ.get("SSH_ASKPASS")
+    require = os.environ.get("SSH_ASKPASS_REQUIRE", "")
     if program and require in ("force", "prefer"):
         return _Askpass(program)
     if _has_terminal():
         return ask_on_terminal
-    if program and require != "never" and (values.get("DISPLAY") or values.get("WAYLAND_DISPLAY")):
+    if program and require != "never" and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return _Askpass(program)
     return None
 

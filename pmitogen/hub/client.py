@@ -23,6 +23,7 @@ from pmitogen.util.caller import CallerEnvironment
 HUB_ENDED = "the hub of this run has ended"
 HUB_GONE_MESSAGE = f"{HUB_ENDED}: its process was killed, or the system lacks memory; PMITOGEN_LOG_FILE shows more"
 ANSWER_LIMIT = 5.0  # seconds in which a hub says what it is
+STOP_TIMEOUT = 8.0  # seconds in which a hub that is told to stop ends
 
 if TYPE_CHECKING:
     from pmitogen.protocol.messages_from_client import Options
@@ -159,10 +160,10 @@ def list_hubs() -> tuple[list[Answer], list[str]]:
     return answers, problems
 
 
-def stop_hubs(pid: int | None = None, *, everything: bool = False, timeout: float = 8.0) -> int:
+def stop_hubs(pid: int | None = None, *, everything: bool = False) -> int:
     """End the hubs on standby; or the one with this *pid*; or, for *everything*, all of this account.
 
-    Waits at most *timeout* seconds for each. Returns how many have ended.
+    Waits at most ``STOP_TIMEOUT`` for each. Returns how many have ended.
     """
     stopped = 0
     for _, client in _connect_all([]):
@@ -171,7 +172,7 @@ def stop_hubs(pid: int | None = None, *, everything: bool = False, timeout: floa
             is_standby = status.get("run") is None
             if status.get("pid") == pid if pid is not None else everything or is_standby:
                 client.send({"op": "stop", "id": 2, "standby_only": pid is None and not everything})
-                stopped += _wait_for_end(client, timeout)
+                stopped += _wait_for_end(client)
     return stopped
 
 
@@ -181,12 +182,12 @@ def _status(client: Client) -> Answer:
     return client.receive(ANSWER_LIMIT)[0]
 
 
-def _wait_for_end(client: Client, timeout: float) -> bool:
+def _wait_for_end(client: Client) -> bool:
     """Wait until the hub has ended. Returns whether it has: not if it serves a run after all, or takes longer."""
-    until = time.monotonic() + timeout
+    until = time.monotonic() + STOP_TIMEOUT
     while time.monotonic() < until:
         try:
-            if client.receive(timeout)[0].get("op") == Op.ERROR:
+            if client.receive(STOP_TIMEOUT)[0].get("op") == Op.ERROR:
                 return False
         except HubError:
             return True

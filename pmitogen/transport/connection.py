@@ -32,6 +32,8 @@ from pmitogen.transport.session_env import variables
 from pmitogen.util.caller import NOBODY
 from pmitogen.util.peer_text import escape
 
+REPLY_TIMEOUT = 30.0  # seconds for the answer to the request for a command
+
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Stages:
@@ -221,16 +223,16 @@ class Connection:
         except (paramiko.SSHException, EOFError, OSError):
             raise ConnectionLost(f"{self.peer}: {self.end_reason or 'the connection is closed'}") from None
 
-    def start_command(self, channel: Channel, command: bytes | str, *, wait: bool, timeout: float = 30.0) -> None:
+    def start_command(self, channel: Channel, command: bytes | str, *, wait: bool) -> None:
         """Run *command* (for the login shell) on *channel*, with the environment and agent forwarding that the settings want.
 
         With *wait* False nothing is waited for, and data may follow at once; a refusal closes the channel and leaves
-        ``channel.refusal_reason``. With *wait* True blocks up to *timeout* seconds and raises ConnectError (stage ``exec``).
+        ``channel.refusal_reason``. With *wait* True blocks up to ``REPLY_TIMEOUT`` and raises ConnectError (stage ``exec``).
         """
         with self._translate_errors():
             self._prepare_session(channel)
             channel.request("exec", encode_string(command))
-            if wait and not channel.wait_for_reply(timeout):
+            if wait and not channel.wait_for_reply(REPLY_TIMEOUT):
                 raise ConnectError(f"{self.peer}: {channel.refusal_reason or 'the server closed the channel'}: exec", "exec")
 
     def start_shell(self, channel: Channel) -> None:
@@ -252,8 +254,8 @@ class Connection:
             self._forward_agent(channel)
         channel.prepare_for_reply()
 
-    def start_subsystem(self, channel: Channel, name: str, *, timeout: float = 30.0) -> bool:
-        """Start a subsystem such as ``sftp``; False if the server has none. Blocks for its answer."""
+    def start_subsystem(self, channel: Channel, name: str, *, timeout: float) -> bool:
+        """Start a subsystem such as ``sftp``; False if the server has none. Blocks up to *timeout* seconds for the answer."""
         with self._translate_errors():
             channel.prepare_for_reply()
             channel.request("subsystem", encode_string(name))

@@ -52,17 +52,16 @@ def escape(text: str | bytes, limit: int = LIMIT, keep_end: bool = False) -> str
     return line[:room] + ELLIPSIS
 
 
-def escape_lines(text: str | bytes, limit: int = LIMIT, max_lines: int = 20) -> list[str]:
+def escape_lines(text: str | bytes, max_lines: int = 20) -> list[str]:
     """Return the lines of *text*, each as :func:`escape` gives it; lines without visible text are left out.
 
     :param text: the peer's text, such as a banner or an instruction.
-    :param limit: characters of one line.
     :param max_lines: more lines than that are replaced by one ``...``.
     """
-    cut = text[: _INPUT_FACTOR * limit * max_lines]
+    cut = text[: _INPUT_FACTOR * LIMIT * max_lines]
     if isinstance(cut, bytes):
         cut = cut.decode("utf-8", "surrogateescape")
-    lines = [line for line in (escape(each, limit) for each in re.split("[\r\n]+", cut)) if line]
+    lines = [line for line in (escape(each) for each in re.split("[\r\n]+", cut)) if line]
     if len(lines) > max_lines or len(cut) < len(text):
         return [*lines[:max_lines], ELLIPSIS]
     return lines

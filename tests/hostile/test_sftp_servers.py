@@ -40,7 +40,7 @@ def lying(lies: dict[int, Callable[[Liar, bytes], None]]) -> Iterator[SFTP]:
     with serving(type("OneLiar", (Liar,), {"lies": lies})) as settings:
         link = linked(settings)
         channel = link.open_session(5)
-        assert link.start_subsystem(channel, "sftp")
+        assert link.start_subsystem(channel, "sftp", timeout=30)
         channel.settimeout(20)
         yield SFTP(channel)
         link.close()

@@ -97,7 +97,6 @@ def test_passphrase(sshd: Sshd, make_key: MakeKey) -> None:
     assert log_in(key_settings(sshd, key), Credentials(prompt=ask))
     assert len(asked) == 2 and str(key) in asked[0]
     assert "no passphrase" in refused(key_settings(sshd, key, batchmode=True), Credentials(prompt=ask))
-    assert "no passphrase" in refused(key_settings(sshd, key), Credentials(prompt=ask), allow_interactive=False)
 
 
 def test_open_modes_are_refused(sshd: Sshd, make_key: MakeKey) -> None:

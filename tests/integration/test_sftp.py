@@ -24,7 +24,7 @@ pytestmark = pytest.mark.needs_sshd
 @contextlib.contextmanager
 def session(link: Connection) -> Iterator[SFTP]:
     channel = link.open_session(20)
-    assert link.start_subsystem(channel, "sftp")
+    assert link.start_subsystem(channel, "sftp", timeout=30)
     sftp = SFTP(channel)
     yield sftp
     sftp.close()

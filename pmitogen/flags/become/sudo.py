@@ -108,7 +108,7 @@ def _apply(interpretation: Interpretation, given: ParsedOption, user: str | None
     if name == "user":
         check_user(interpretation, given, user, origin)
         return
-    if name == "close-from" and not _is_number(given.value, 3):
+    if name == "close-from" and not (given.value and given.value.isdigit() and int(given.value) >= 3):
         reason = f"is {given.value}; the command needs its first three descriptors: use 3 or more"
         interpretation.note(given, REFUSED, reason, origin=origin)
         return
@@ -122,10 +122,6 @@ def _apply(interpretation: Interpretation, given: ParsedOption, user: str | None
         interpretation.shell = "login" if name == "login" else None
     if given.option.verdict is HONOURED:
         interpretation.argv += render(given)
-
-
-def _is_number(text: str | None, least: int) -> bool:
-    return text is not None and text.isdigit() and int(text) >= least
 
 
 def _preserve_env(interpretation: Interpretation, given: ParsedOption) -> None:

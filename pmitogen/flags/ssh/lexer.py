@@ -52,8 +52,8 @@ def split_keyword(text: str) -> tuple[str | None, str | None]:
     return text[:at], rest
 
 
-def split_args(text: str, comments: bool = True) -> list[str]:
-    """Split arguments at blanks, honouring quotes and backslashes. Raises ConfigValueError for an open quote."""
+def split_args(text: str) -> list[str]:
+    """Split arguments at blanks, up to a ``#``, honouring quotes and backslashes. Raises ConfigValueError for an open quote."""
     if _UNQUOTED.fullmatch(text):
         return [text]
     args: list[str] = []
@@ -62,7 +62,7 @@ def split_args(text: str, comments: bool = True) -> list[str]:
         if text[i] in " \t":
             i += 1
             continue
-        if comments and text[i] == "#":
+        if text[i] == "#":
             break
         arg, i = _one_arg(text, i)
         args.append(arg)

@@ -58,22 +58,20 @@ def authenticate(
     credentials: Credentials,
     deadline: float,
     *,
-    allow_interactive: bool = True,
     key_cache: KeyCache | None = None,
 ) -> AuthReport:
     """Log in on *transport*, after its key exchange and the check of its host key. Blocks.
 
+    ``credentials.prompt`` is called on this thread, except with BatchMode.
+
     :param deadline: the time limit, in ``time.monotonic()`` seconds.
-    :param allow_interactive: True: ``credentials.prompt`` may be called, on this thread, except with BatchMode.
     :param key_cache: shares decrypted keys with other logins; None: the login decrypts its own.
 
     Raises :class:`AuthenticationError` if the server refused everything or there was no credential to offer, and
     :class:`ConnectError` (stage ``auth``) if the connection ended or the time ran out.
     Both messages end with the server's banner, if it sent one. The transport is left open.
     """
-    authenticator = _Authenticator(
-        transport, settings, credentials, deadline, allow_interactive and not settings.batchmode, key_cache
-    )
+    authenticator = _Authenticator(transport, settings, credentials, deadline, key_cache)
     try:
         return authenticator.run()
     except ConnectionClosed:
@@ -96,13 +94,12 @@ class _Authenticator:
         settings: Settings,
         credentials: Credentials,
         deadline: float,
-        interactive: bool,
         key_cache: KeyCache | None,
     ) -> None:
         self.transport = transport
         self.settings = settings
         self.credentials = credentials
-        self.interactive = interactive and credentials.prompt is not None
+        self.interactive = credentials.prompt is not None and not settings.batchmode
         self.userauth = UserauthClient(transport, settings.user, settings.endpoint, deadline, answer_timeout(settings))
         self.attempts: list[Attempt] = []
         self.succeeded: list[str] = []

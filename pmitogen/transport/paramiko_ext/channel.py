@@ -55,7 +55,6 @@ class ExitSignal(NamedTuple):
     """The signal that killed a command: its name without SIG, and the server's message."""
 
     name: str
-    core_dumped: bool
     message: str
 
 

@@ -43,7 +43,8 @@ def on_request(channel: Channel, message: Message) -> None:
         channel.status_event.set()
     else:
         name = peer_text.escape(reader.string(), MAX_SIGNAL_NAME)
-        channel.exit_signal = ExitSignal(name, reader.byte() != 0, peer_text.escape(reader.string()))
+        reader.byte()  # whether it dumped core
+        channel.exit_signal = ExitSignal(name, peer_text.escape(reader.string()))
         channel.status_event.set()
     if want_reply:
         channel.reply(known)

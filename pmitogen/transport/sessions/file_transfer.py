@@ -26,14 +26,14 @@ from pmitogen.transport.sessions.sftp_packets import NO_SUCH_FILE, PERMISSION_DE
 from pmitogen.util.peer_text import escape
 
 READ_SIZE = 256 << 10  # bytes of one read from the local file
+START_TIMEOUT = 60.0  # seconds for each step of the start of SFTP
 
 
 class FileTransfer:
     """File transfer on one connection. Thread-safe; one transfer at a time on its SFTP channel. Close it when done."""
 
-    def __init__(self, connection: Connection, timeout: float = 60.0) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._timeout = timeout
         self._lock = threading.Lock()
         self._sftp: SFTP | None = None
         self._has_sftp: bool | None = None  # None: not known yet
@@ -74,10 +74,10 @@ class FileTransfer:
         return self._sftp
 
     def _start_sftp(self) -> SFTP | None:
-        channel: Channel = self._connection.open_session(self._timeout, exec_command.WINDOW)
+        channel: Channel = self._connection.open_session(START_TIMEOUT, exec_command.WINDOW)
         try:
-            if self._connection.start_subsystem(channel, "sftp", timeout=self._timeout):
-                channel.settimeout(self._timeout)
+            if self._connection.start_subsystem(channel, "sftp", timeout=START_TIMEOUT):
+                channel.settimeout(START_TIMEOUT)
                 client = SFTP(channel)
                 channel.settimeout(None)
                 return client

@@ -26,7 +26,6 @@ class Explanation(TypedDict):
 def explain_ssh(
     argv: Sequence[str],
     *,
-    origins: Sequence[str] | None = None,
     caller: CallerEnvironment | None = None,
     program: Program | None = None,
 ) -> Explanation:
@@ -37,7 +36,7 @@ def explain_ssh(
     10 if none is installed. Without a command, ``Match`` tests the session of a play. Raises UsageError for an argument that
     cannot be parsed; a refused one is in the report.
     """
-    resolution = resolve_keywords(argv, origins, caller, program=program or installed_program(), default_session=PMITOGEN_SESSION)
+    resolution = resolve_keywords(argv, caller=caller, program=program or installed_program(), default_session=PMITOGEN_SESSION)
     report: list[Line] = [
         {"option": finding.option, "from": finding.origin, "verdict": finding.verdict.value, "why": finding.reason}
         for finding in build_settings(resolution).report
