@@ -43,18 +43,18 @@ def process_environment(caller: CallerEnvironment) -> dict[str, str]:
     environ = caller.environ
     if any(environ.get(name) for name in _INJECTED):
         return dict(environ)
-    variables = {name: value for name, value in environ.items() if _counts(name) or name == "PATH"}
+    variables = {name: value for name, value in environ.items() if _is_read_by_libraries(name) or name == "PATH"}
     for name in variables:
         if "PYTHONPATH" in name:  # the hub's directory is another
             variables[name] = os.pathsep.join(map(caller.absolute, variables[name].split(os.pathsep)))
     return variables
 
 
-def _counts(name: str) -> bool:
+def _is_read_by_libraries(name: str) -> bool:
     return name in _NAMES or "PYTHON" in name or name.startswith(_PREFIXES)
 
 
-def _decides(name: str) -> bool:
+def _must_be_equal(name: str) -> bool:
     """Return whether two hubs that differ in this variable are incompatible."""
     return name in toggles.VARIABLES if name.startswith("PMITOGEN_") else name != "PATH"
 
@@ -70,7 +70,7 @@ def fingerprint(environ: Mapping[str, str], ansible: str) -> str:
         ansible,
         [sys.version, sys.executable, sys.getfilesystemencoding()],
         list(_files()),
-        sorted(item for item in environ.items() if _decides(item[0])),
+        sorted(item for item in environ.items() if _must_be_equal(item[0])),
         *processes.groups_and_namespaces(),
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

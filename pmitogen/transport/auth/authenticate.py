@@ -233,8 +233,9 @@ class _Authenticator:
 
     def _can_answer(self) -> bool:
         """Return True if a password can still be tried, so that one attempt is reserved for it."""
-        has_answer = bool(self.credentials.password or self.credentials.otp or self.interactive)
-        return has_answer and any(name != "publickey" and (self.allowed is None or name in self.allowed) for name in self._open)
+        return self._has_answers() and any(
+            name != "publickey" and (self.allowed is None or name in self.allowed) for name in self._open
+        )
 
     def _algorithm(self, candidate: Candidate) -> str | None:
         """Return the first signature algorithm that PubkeyAcceptedAlgorithms and, for RSA, the server allow."""

@@ -104,7 +104,7 @@ class Library:
         with _exclusive(pkcs11, seconds, self.path):
             if self._tokens is None:
                 library = pkcs11.lib(self.path)
-                present = (slot.get_token() for slot in _present_slots(library))
+                present = [slot.get_token() for slot in library.get_slots(token_present=True)]
                 self._tokens = [
                     _Token(pkcs11, self.path, token) for token in present if token.flags & pkcs11.TokenFlag.TOKEN_INITIALIZED
                 ]
@@ -118,10 +118,6 @@ class Library:
             tokens, self._tokens = self._tokens or [], None
             for token in tokens:
                 token.close()
-
-
-def _present_slots(library: Any) -> list[Any]:
-    return list(library.get_slots(token_present=True))
 
 
 @contextlib.contextmanager
