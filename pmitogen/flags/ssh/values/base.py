@@ -15,7 +15,13 @@ from pmitogen.flags.ssh.tokens import expand
 from pmitogen.flags.ssh.values import numbers
 from pmitogen.util.patterns import ascii_lower
 
-UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()  # a value that leaves the keyword unchanged
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Any = _Unset()  # a value that leaves the keyword unchanged
 
 
 class ValueType:
