@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 display = Display()
 SENT_AHEAD = Result({"op": "exit", "rc": 0, "stdout_size": 2}, b"{}")  # stands for the result of a module that was sent ahead
 LABEL_LIMIT = 100  # characters of a name in the timeline
-HUB_OPTIONS = (
+HUB_OPTIONS = (  # the options that the hub needs to connect
     "host",
     "host_key_checking",
     "password",
@@ -55,7 +55,7 @@ HUB_OPTIONS = (
     "reconnection_retries",
     "verbosity",
     "boot_python",
-)  # the options that the hub needs to connect
+)
 
 
 class HubSession:

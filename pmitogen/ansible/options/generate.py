@@ -113,6 +113,8 @@ def render_collection_plugin() -> str:
         body = body.replace(old, new)
     # Ansible removes these from facts only for a plugin named "pmitogen".
     body = re.sub(r"^ +- name: ansible_pmitogen_\w+\n", "", body, flags=re.MULTILINE)
+    if bare := re.search(r"^  (\w+):\n(?:    .*\n)*    vars:\n(?!      - )", body, flags=re.MULTILINE):
+        raise SystemExit(f"{PLUGIN}: {bare[1]}: has no variable in the collection; add one that begins with ansible_ssh_")
     return COLLECTION_HEAD + body
 
 
