@@ -1,4 +1,4 @@
-"""What is played. A case is a list of steps, hosts to play them on, and latency; the plays are written from it."""
+"""The cases to play. A case is a list of steps, hosts to play them on, and latency; the plays are written from it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Relay:
         assert self._process.stdout and self._process.stdout.readline() == "ready\n", "the relay did not start"
 
     def counts(self) -> dict[str, int]:
-        """What has passed since this was last asked."""
+        """Return the traffic since the last call."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write("counts\n")
         self._process.stdin.flush()

@@ -1,4 +1,4 @@
-"""What pmitogen is to reach, as data: a ratio to another contender, or an absolute limit."""
+"""The goals of pmitogen's speed: each is a ratio to another contender, or an absolute limit."""
 
 from __future__ import annotations
 

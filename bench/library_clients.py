@@ -24,7 +24,7 @@ ANSWER = b"x\n"
 
 
 def check(output: bytes | str) -> None:
-    """A wrong answer is no answer."""
+    """Raise an error for a wrong answer."""
     raw = output.encode() if isinstance(output, str) else output
     if raw.strip() != ANSWER.strip():
         raise SystemExit(f"wrong output: {raw[:60]!r}")
@@ -74,7 +74,7 @@ def cases(
 def pmitogen_case(case: str, settings: Settings) -> Callable[[], None]:
     import pmitogen
 
-    # Loaded when they are first used; the others import all of theirs at once.
+    # Loaded when they are first used; the other libraries import all of their modules at once.
     from pmitogen import aio  # noqa: F401
     from pmitogen.flags.ssh import build_settings, resolve  # noqa: F401
     from pmitogen.hub import bootstrap, mitogen_stream  # noqa: F401

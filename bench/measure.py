@@ -2,7 +2,7 @@
 
 A process of its own for each run, since the kernel adds up the CPU of a process's children for the whole of its life. It is
 their subreaper as well: whatever the run orphans (hubs, ssh's ControlPersist masters) is adopted and waited for here, and so
-counted. What outlives the run is given EXIT_GRACE seconds and then killed. What sshd started is not counted.
+counted. Processes that outlive the run get EXIT_GRACE seconds and are then killed. Processes of sshd do not count.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ QUEUE = 64 << 20  # bytes under way in one direction before its reader is held b
 
 
 class Counts:
-    """What has passed since the last reset, over all connections."""
+    """The traffic of all connections since the last reset."""
 
     def __init__(self) -> None:
         self.reset()

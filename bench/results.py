@@ -1,4 +1,4 @@
-"""What was measured: runs, their medians, and both as JSON."""
+"""Measurements: runs, their medians, and both as JSON."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ import pytest
 from tests.support import init, session
 from tests.support import keys as keys_support
 
-# Before anything else exists: see init. The folder is made first, so that the parent can remove it after us.
+# Before all else: see init. The directory is made first, so that the parent process can remove it at the end.
 session.make_folder()
 init.become_family(session.remove_folder)
 
@@ -136,7 +136,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _pytest_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Makes pytest's own folder before any test changes TMPDIR."""
+    """Makes pytest's own directory before any test changes TMPDIR."""
     return tmp_path_factory.getbasetemp()
 
 
@@ -184,7 +184,7 @@ def home(_leak_check: None, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
 
 @pytest.fixture
 def another_makes_folders(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever makes folders finds that somebody else has made them a moment earlier."""
+    """A directory that is to be created appears a moment earlier."""
     make = os.makedirs
 
     def second(*args: Any, **named: Any) -> None:

@@ -9,7 +9,7 @@ Steps:
 ``main`` or ``main:test``
     ``.venv``: this project with the newest ansible-core that a Python found here supports; ``:test`` adds the test tools.
 ``main@3.11:test``
-    ``.venv-py3.11``: the same with that very Python.
+    ``.venv-py3.11``: the same with exactly that Python.
 ``oldest:test``
     ``.venv-oldest``: the oldest ansible-core, Paramiko and Mitogen that pyproject.toml allows.
 ``upstream:test``
@@ -21,7 +21,7 @@ Steps:
     Brings the environment of the newest ansible-core up to date, and makes one with the first pre-release of the ansible-core
     after it, if there is one: so each release candidate is tested as soon as it appears.
 ``2.19@3.12``
-    ``.venv-2.19-py3.12``: the same with that very Python, for comparisons.
+    ``.venv-2.19-py3.12``: the same with exactly that Python, for comparisons.
 ``others``
     ``.venv-others``: as ``main``, with programs of others that start Ansible, and the collection ansible.posix in
     ``.venv-others/collections``, for the slow tests. The collection comes from the package ``ansible`` (55 MB), which PyPI has.
@@ -54,7 +54,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 
-# ansible-core -> the Pythons it runs on here, best first (its own bounds, within ours: 3.10 to 3.14).
+# ansible-core -> the Pythons it runs on here, best first (its own bounds, within pmitogen's: 3.10 to 3.14).
 PYTHONS_OF_CORE = {
     "2.22": ("3.13", "3.14"),
     "2.21": ("3.12", "3.13", "3.14"),
@@ -210,13 +210,13 @@ def following(core: str) -> str:
 
 
 def requirement(core: str) -> str:
-    """What pip is told to install for *core*. Only of the newest are pre-releases allowed: it may have no other."""
+    """Return pip's requirements for *core*. Only for the newest are pre-releases allowed: it may have no other."""
     oldest = core + ".0a0" if core not in PYTHONS_OF_CORE or core == NEWEST else core
     return "ansible-core>=%s,<%s" % (oldest, following(core))
 
 
 def make_environment(folder: Path, cores: Sequence[str], extra: str, more: Sequence[str] = (), only: str = "") -> bool:
-    """Makes *folder* a virtual environment with this project, one of *cores* and *more*; True unless that is impossible.
+    """Make *directory* a virtual environment with this project, one of *cores* and *more*; True unless that is impossible.
 
     *only*: the version of Python that it must have.
     """
@@ -277,7 +277,7 @@ def make_upstream(extra: str) -> bool:
 
 
 def add_collection(folder: Path, name: str) -> None:
-    """Extract one collection of the package ``ansible`` to *folder*/collections, unless it is there."""
+    """Extract one collection of the package ``ansible`` to *directory*/collections, unless it is there."""
     target = folder / "collections"
     members = "ansible_collections/" + name.replace(".", "/") + "/"
     if (target / members).is_dir():

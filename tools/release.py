@@ -49,7 +49,7 @@ def run(*command: object, cwd: Path = HERE, env: dict[str, str] | None = None) -
 
 
 def version_of(folder: Path) -> str:
-    """Return the version in *folder*. Raises Failure unless package and collection have the same."""
+    """Return the version in *directory*. Raises Failure unless package and collection have the same."""
     ours = re.findall(r'^__version__ = "(.+)"$', (folder / "pmitogen/_version.py").read_text(), re.M)
     theirs = re.findall(r"^version: (.+)$", (folder / COLLECTION / "galaxy.yml").read_text(), re.M)
     if len(ours) != 1 or ours != theirs:
@@ -58,7 +58,7 @@ def version_of(folder: Path) -> str:
 
 
 def export(folder: Path) -> None:
-    """Write the committed files to *folder*, with the same modes on every machine."""
+    """Write the committed files to *directory*, with the same modes on every machine."""
     folder.mkdir()
     archive = folder.with_suffix(".tar")
     run("git", "-c", "tar.umask=0022", "archive", "-o", archive, "HEAD")

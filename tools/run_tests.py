@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Runs the tests: ``run_tests.py [--serial] [PYTEST WORD...]``
 
-Several pytests side by side, each with its own accounts, servers and folders, since most tests wait for something; they take
-about as long as each other. What the first says is shown at once, what the others said when all have ended. With ``--serial`` one
-follows the other; where a word names a test or a folder, there is but one.
+Several pytests side by side, each with its own accounts, servers and directories, since most tests wait for something; they take
+the same time. The output of the first is shown at once, that of the others when all have ended. With ``--serial`` one
+follows the other; where a word names a test or a directory, there is but one.
 
-Fails if any fails, or if anything of theirs is left in /tmp when all have ended (looked for where nobody else is at work, which
+Fails if any fails, or if any of their files is left in /tmp when all have ended (looked for where nobody else is at work, which
 CI says of itself). A pytest to which no test was left counts as passed if another had some.
 """
 
@@ -31,7 +31,7 @@ WITH_DIFFERENTIAL = _plays("payload_cache", "prebuild", "preload")
 WITH_UNIT = _plays("preconnect", "entry_points", "failures", "several_hubs", "toggles")
 DIFFERENTIAL = ["tests/ansible/differential", *WITH_DIFFERENTIAL]
 BECOME = [f"tests/integration/test_{name}.py" for name in ("become", "become_others", "api_become")]  # wait most of their time
-# One set of accounts, servers and folders each. The plays of tests/ansible are shared out so that all take about as long.
+# One set of accounts, servers and directories each. The plays of tests/ansible are shared out so that all take about as long.
 SHARDS = {
     "integration": ["tests/integration", *(f"--ignore={path}" for path in BECOME)],
     "become": BECOME,

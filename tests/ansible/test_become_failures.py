@@ -99,7 +99,7 @@ def _wait_for_results(running: Running, count: int, until: float) -> None:
 
 
 def _left_on_target(accounts: list[Account]) -> list[str]:
-    """What is there now of escalations: processes, zombies that a living process of the accounts has not collected, terminals."""
+    """Count the escalations' processes, zombies that a living process of the accounts has not reaped, and terminals."""
     uids = {account.uid for account in accounts}
     family = {process.pid: process for process in init.family()}
     left = [str(process) for process in family.values() if process.command.split()[0].rpartition("/")[2] in ESCALATIONS]
@@ -172,7 +172,7 @@ def test_each_ends_as_with_ssh(
 def test_a_home_that_is_closed_or_missing(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People
 ) -> None:
-    """Everything works: what would lie in the home lies in the system's temporary folder."""
+    """All tasks succeed; files that belong in the home are in the system's temporary directory."""
     closed, missing = make_account(), make_account(home=False)
     os.chown(closed.home, 0, 0)
     closed.home.chmod(0o700)

@@ -21,7 +21,7 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
-# Who owns a script that runs, and its folder; with a "+" where an access control list gives more.
+# The owners of a running script and of its directory; with a "+" where an access control list gives more.
 SCRIPT = """#!/bin/sh
 id -un
 for path in "$0" "`dirname "$0"`"; do ls -ld "$path" | cut -d' ' -f1,3; done
@@ -47,7 +47,7 @@ TASKS: list[dict[str, Any]] = [
 
 
 class Watch:
-    """Looks at the temporary folders of accounts while a play runs."""
+    """Watches the temporary directories of accounts while a play runs."""
 
     def __init__(self, *accounts: Account) -> None:
         self._accounts = accounts

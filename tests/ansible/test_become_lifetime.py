@@ -63,7 +63,7 @@ def test_the_next_task_makes_another(ansible: Ansible, sshd: Sshd, make_account:
 @pytest.mark.one_core
 @pytest.mark.parametrize("death", [SUICIDE, UNSEEN], ids=["seen", "unseen"])
 def test_a_login_interpreter_that_dies(death: str, ansible: Ansible, sshd: Sshd, people: People) -> None:
-    """The connection goes with it, and the next task makes another. Whoever notices first, its end is what is told."""
+    """The connection ends too, and the next task makes another. The reported reason is the end of the process."""
     tasks: list[dict[str, Any]] = [
         {"name": "kill", "ansible.builtin.shell": death, "ignore_unreachable": True},
         {"name": "next", **WHO},
@@ -89,7 +89,7 @@ def test_an_interpreter_that_ends_at_once(ansible: Ansible, sshd: Sshd, people: 
 @pytest.mark.newest_core
 @pytest.mark.usefixtures("still_accounts")
 def test_an_account_can_be_removed(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """userdel and usermod refuse for an account that has a process: ours is gone by then."""
+    """userdel and usermod refuse an account that has a process; pmitogen's interpreter has ended before."""
     account, one, two = make_account(sudo="nopasswd"), make_account(), make_account()
     who = {"ansible.builtin.command": "id -un", "become": True}
     tasks: list[dict[str, Any]] = [

@@ -142,7 +142,7 @@ def test_a_forwarded_agent(ansible: Ansible, sshd: Sshd, people: People, ssh_age
     assert {name for name in hosts if key in run.task("keys", name)["stdout"]} == {"whole", "one"}, run.output
 
 
-# -- plugins that are not ours ----------------------------------------------------------------------------------------------
+# -- become plugins of others ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.newest_core
@@ -176,7 +176,7 @@ def test_private_plugins(ansible: Ansible, sshd: Sshd, people: People, by_passwo
 
 @pytest.mark.newest_core
 def test_no_place_for_a_hub(ansible: Ansible, sshd: Sshd, people: People, tmp_path: Path) -> None:
-    """The host is unreachable, in one line that says what is wrong, whoever wraps the command."""
+    """The host is unreachable, with the reason in one line, whichever plugin wraps the command."""
     (tmp_path / f"pmitogen-{os.getuid()}").mkdir()
     tmp_path.chmod(0o700)
     (tmp_path / f"pmitogen-{os.getuid()}").chmod(0o755)

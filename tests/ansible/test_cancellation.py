@@ -44,7 +44,7 @@ def _start(
 
 
 def _assert_gone(before: set[Process], account: Account) -> None:
-    """Within the grace, nothing is left of a run that has just ended."""
+    """A run that has ended leaves no process after the grace period."""
     until = time.monotonic() + GRACE
 
     def left() -> list[object]:

@@ -94,7 +94,7 @@ def test_results_are_shown_as_over_ssh(ansible: Ansible, sshd: Sshd, make_accoun
 
 @pytest.mark.one_core
 def test_ansibles_own_debugging(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """ANSIBLE_DEBUG changes no result, and what it makes Ansible print holds no secret of ours."""
+    """ANSIBLE_DEBUG changes no result, and its output contains no secret."""
     account = make_account(password="login-secret", sudo="password")
     tasks = [
         {"name": "mine", "ansible.builtin.command": "id -un"},

@@ -158,7 +158,7 @@ def test_callbacks(callback: str, ansible: Ansible, sshd: Sshd, account: Account
 
 @pytest.mark.one_core
 def test_ansible_test(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    """An integration target of somebody's collection, with ours installed beside it, as ansible-test runs it."""
+    """An integration target of another collection, beside pmitogen's collection, as ansible-test runs it."""
     collections = tmp_path / "ansible_collections"
     target = collections / "some/where/tests/integration/targets/over"
     inventory(target, ansible.target(sshd, account, ansible_python_interpreter="auto_silent"), "pmitogen.core.ssh")
@@ -240,7 +240,7 @@ class Others:
         self.ansible = Ansible(version.name, self.bin / "python", Path())
 
     def run(self, folder: Path, program: str, *args: object, **more: str) -> subprocess.CompletedProcess[str]:
-        """Runs one of its programs in *folder*, at a terminal's end as some demand."""
+        """Run one of its programs in *directory*, on a terminal because some require one."""
         env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "PYTHONPATH": str(repository), "ANSIBLE_NOCOLOR": "1"}
         env.update(ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS), **more)
         command = [str(self.bin / program), *map(str, args)]

@@ -1,4 +1,4 @@
-"""What cannot work ends as Ansible means it, in time, in one line that names who, where and what to do."""
+"""Failures have the status that Ansible intends, within the time limit, and one line with account, host and remedy."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_python_that_is_none(ansible: Ansible, sshd: Sshd, make_account: Callabl
 
 @pytest.mark.newest_core
 def test_module_interpreter_is_missing_or_broken(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """In the very words that Ansible has for it, also where it is the first thing asked of the host, and as another user."""
+    """The message is Ansible's own, also for the first request to a host, and in another account."""
     base = ansible.target(sshd, account)
     hosts = {
         "missing": {**base, "ansible_python_interpreter": "/nonexistent/python3"},

@@ -21,7 +21,7 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
 
 MIB = 1 << 20
-GROWTH = 60 * MIB  # of any process of ours, beyond what it has before the first large file
+GROWTH = 60 * MIB  # of each process of pmitogen, beyond what it has before the first large file
 SIZES = [pytest.param(2048, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 
 
@@ -70,7 +70,7 @@ def baseline(ansible: Ansible, hosts: dict[str, Any], account: Account) -> dict[
 
 
 def grown(before: dict[str, int], after: dict[str, int], what: str) -> list[str]:
-    """Says what the sizes were; returns whoever grew too much."""
+    """Print the sizes, and return the processes that grew too much."""
     for name, size in after.items():
         print(f"{what}: {name} {size / MIB:.0f} MiB, {before[name] / MIB:.0f} MiB with small files")
     return [name for name, size in after.items() if size - before[name] > GROWTH]

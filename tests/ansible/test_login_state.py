@@ -1,4 +1,4 @@
-"""What the login's Python has made of itself at its start (sitecustomize) reaches no other account and no command."""
+"""Changes that the login's Python made to itself at its start affect no other account and no command."""
 
 from __future__ import annotations
 

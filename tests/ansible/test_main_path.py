@@ -60,7 +60,7 @@ def test_no_ssh_program_is_executed(ansible: Ansible, sshd: Sshd, account: Accou
     assert not programs & {"ssh", "scp", "sftp", "sshpass", "ssh-agent", "ssh-add", "ssh-keygen"}, programs
 
 
-# Runs under a core's Python: what every class and function of Ansible's is before and after a whole life of the plugin.
+# Runs under a core's Python: lists all classes and functions of Ansible before and after the plugin is used.
 UNPATCHED = """
 import importlib, json, sys, types
 from ansible.plugins.loader import init_plugin_loader, connection_loader, become_loader
@@ -132,7 +132,7 @@ def test_nothing_of_ansible_is_patched(ansible: Ansible, sshd: Sshd, account: Ac
 
 @pytest.mark.newest_core
 def test_no_deprecation_is_ours(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """Ansible's own warnings, and Python's, raised by files of ours."""
+    """No file of pmitogen causes a warning of Ansible or Python."""
     env = {"ANSIBLE_DEPRECATION_WARNINGS": "1", "ANSIBLE_SYSTEM_WARNINGS": "1"}
     hosts = {"h": ansible.target(sshd, account, home=str(account.home))}
     run = ansible.tasks(

@@ -161,7 +161,7 @@ def test_raw_and_script(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     assert "bash" in run.task("executable")["stdout"]
 
 
-# A server whose common temporary folders are its own, so that whatever happens there is its sessions' doing.
+# A server with temporary directories of its own, so that all changes there come from its sessions.
 PRIVATE = """
 set -e
 mount --bind {folder} /mnt
@@ -176,7 +176,7 @@ exec "$@"
 def test_hundred_steps_write_nothing(
     ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
 ) -> None:
-    """Beyond what they are asked to: seen by inotify in the homes and the common temporary folders."""
+    """No files but the requested ones, seen by inotify in the homes and the common temporary directories."""
     server = make_sshd(wrapper=["unshare", "-m", "sh", "-c", PRIVATE.format(folder=session.folder), "sh"])
     account, other = make_account(sudo="nopasswd"), make_account()
     asked = account.home / "asked"

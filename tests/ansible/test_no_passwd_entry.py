@@ -25,7 +25,7 @@ WORDS = f"setpriv --reuid {UID} --regid {UID} --clear-groups --inh-caps=+dac_rea
 
 @pytest.fixture
 def own(short_path: Path) -> Iterator[Path]:
-    """A folder that belongs to the uid."""
+    """A directory that belongs to the uid."""
     folder = short_path / "own"
     folder.mkdir()
     os.chown(folder, UID, UID)
@@ -61,7 +61,7 @@ def test_a_play_by_nobody_from_nowhere(
         {"name": "who", "ansible.builtin.command": "id -un"},
         {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": str(account.home / f"by-{kind}")}, "become": True},
     ]
-    mark, before = sshd.mark(), os.umask(0)  # the run's folder is to be written by the uid
+    mark, before = sshd.mark(), os.umask(0)  # the uid must be able to write to the run's directory
     try:
         play = {"hosts": "all", "gather_facts": False, "tasks": tasks}
         running = nameless(ansible, short_path).start([play], {"h": target}, env=env)

@@ -305,7 +305,7 @@ def test_another_core_or_a_changed_one(home: Home, ansible: Ansible, sshd: Sshd,
     ping = {"name": "ping", "ansible.builtin.ping": {}}
     home.play(target, [ping])
     assert built(home.play(target, [ping], **path)) == 1, "it lies elsewhere"
-    home.play(target, [ping], **path)  # by now Python has made its own folders there
+    home.play(target, [ping], **path)  # by now Python has made its own directories there
     assert built(home.play(target, [ping], **path)) == 0
 
     module = copy / "modules/ping.py"

@@ -80,7 +80,7 @@ def test_not_connected_before_the_interpreter_is_known(named: str, ansible: Ansi
 
 @pytest.mark.one_core
 def test_not_for_a_host_that_has_answered(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """Its connection is there; one that has ended since is made by whoever needs it."""
+    """The host is connected; if the connection has ended since, the first request makes another."""
     tasks = [
         {"name": "first", "ansible.builtin.command": "id -un"},
         {"name": "end", "ansible.builtin.shell": f"pkill -f 'ssh[d]: {account.name}@'; sleep 5", "ignore_unreachable": True},

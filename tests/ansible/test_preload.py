@@ -1,4 +1,4 @@
-"""What is found out once, before workers are forked: see pmitogen/ansible/preload/before_fork.py."""
+"""Preparations that are made once, before workers are forked: see pmitogen/ansible/preload/before_fork.py."""
 
 from __future__ import annotations
 

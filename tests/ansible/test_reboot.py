@@ -1,6 +1,6 @@
 """A target that goes down and comes up again, as it does over ssh: the reboot module, and the older way of doing without it.
 
-The "reboot" is a script on the target that leaves a mark. Whoever waits for it ends the test's own sshd with all of its sessions
+The "reboot" is a script on the target that leaves a mark. The waiting thread ends the test's own sshd with all of its sessions
 and what runs in them, says that the boot time is another, and starts the server again.
 """
 

@@ -61,7 +61,7 @@ def place(ansible: Ansible, sshd: Sshd, account: Account, home: Path) -> Place:
 
 
 def hubs() -> list[dict[str, int]]:
-    done = subprocess.run([*PMITOGEN, "hubs", "--json"], capture_output=True, text=True, timeout=60)  # 1: one is just ending
+    done = subprocess.run([*PMITOGEN, "hubs", "--json"], capture_output=True, text=True, timeout=60)  # 1: one is about to end
     found: list[dict[str, int]] = json.loads(done.stdout)
     return found
 

@@ -1,4 +1,4 @@
-"""What is done for speed alone can be switched off, group by group, and nothing else changes."""
+"""Optimisations can be switched off, group by group, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _play(ansible: Ansible, sshd: Sshd, account: Account, **env: str) -> Run:
 
 
 def _told(run: Run) -> list[tuple[str, str, object, object, str]]:
-    """What each task said, but for whether a module found anything ready."""
+    """Return the result of each task, without the fields that say whether a module was preloaded."""
     names = "stdout", "user"
     return [(task.task, task.kind, task.changed, [task.result.get(name) for name in names], task.message) for task in run.tasks]
 

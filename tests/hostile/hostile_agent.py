@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A hostile agent or runner: boots as an honest interpreter does, then misbehaves.
 
-It takes the place of the target's Python. What it does is the name in the file ``misbehaviour`` beside it, out of ``AGENT`` or
+It takes the place of the target's Python. Its misbehaviour is named in the file ``misbehaviour`` beside it, out of ``AGENT`` or
 ``RUNNER``. It makes the file ``started`` before, and writes what it receives afterwards to ``received``. Standard library only.
 """
 

@@ -2,7 +2,7 @@
 
 
 def current_directory_on_path() -> list[str]:
-    """What the interpreter has of the current directory on its path."""
+    """Return the entries of the interpreter's path that are the current directory."""
     import os
     import sys
 

@@ -1,4 +1,4 @@
-"""SSH servers whose every text is meant for the terminal of whoever reads it: before, during and after the login."""
+"""SSH servers whose texts attack the reader's terminal: before, during and after the login."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is for the target stays away from bastions, and what is for one bastion from all others."""
+"""Credentials of the target do not reach bastions, and those of a bastion reach no other bastion."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def traps(short_path: Path) -> Traps:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_python(version: str, pythons: dict[str, str], traps: Traps, short_path: Path) -> None:
-    """The interpreter is started by the very line of the bootstrap, in a directory full of traps."""
+    """The bootstrap's own command starts the interpreter, in a directory full of traps."""
     from pmitogen.hub import bootstrap
 
     traps.lay(short_path, 0, 0)

@@ -1,4 +1,4 @@
-"""No variable that sets an option of ours survives in the facts of a target, with any ansible-core found here."""
+"""Ansible removes each variable of the plugin's options from a target's facts, in every ansible-core found here."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ REFUSED_5, REFUSED_4 = b"\x05\0\x05\x01\0\x01" + bytes(6), b"\0\x5b" + bytes(6)
 
 @pytest.fixture
 def thread_errors(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
-    """What threads have raised: Python prints it, on the terminal of the person who forwards."""
+    """Collects the exceptions of threads, which Python would print on the user's terminal."""
     errors: list[object] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: errors.append(args.exc_value))
     yield errors

@@ -286,7 +286,7 @@ def test_what_is_ignored_is_bounded() -> None:
             assert not gate.admit({"op": "out", "id": 1, "stream": 1, "account": 2}, 0)
 
 
-# Headers that are no headers, as they arrive.
+# Invalid headers, as they arrive.
 TEXTS = {
     "": "not JSON",
     "abc": "not JSON",

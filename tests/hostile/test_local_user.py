@@ -173,7 +173,7 @@ def test_no_place_at_all(user: User, target: dict[str, Any], attacker: Account) 
     squat.mkdir()
     os.chown(squat, attacker.uid, attacker.gid)
     try:
-        user.account.home.chmod(0o777)  # whoever can rename .ansible can put another in its place
+        user.account.home.chmod(0o777)  # a user who can rename .ansible can put another in its place
         run = user.play([PING], target)
         assert run.returncode in (2, 4) and "Traceback" not in run.stdout + run.stderr
         assert f"no directory is safe for the hub's socket: {squat} belongs to uid {attacker.uid}; " in run.stdout
@@ -198,7 +198,7 @@ def test_hubs_speaks_to_no_socket_in_a_foreign_directory(squatted: Path, user: U
 
 
 def test_hubs_believes_no_other_users_hub(user: User, attacker: Account) -> None:
-    """As if the attacker had got a socket into the private directory: whoever listens is asked for by the system."""
+    """As if the attacker had got a socket into the private directory: the listener's credentials are checked."""
     directory = Path(f"/tmp/pmitogen-{user.account.uid}")
     directory.mkdir(mode=0o700)
     os.chown(directory, user.account.uid, user.account.gid)

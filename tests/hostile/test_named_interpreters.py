@@ -39,7 +39,7 @@ FIRST: dict[str, list[dict[str, Any]]] = {
 def test_an_entered_account(
     delegated: bool, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], short_path: Path
 ) -> None:
-    """Also as the very first task of a host, whose interpreter would else carry the connection."""
+    """Also as the first task of a host, whose interpreter would otherwise carry the connection."""
     login, other = make_account(sudo="nopasswd"), make_account()
     hosts, names = {}, list(FIRST)
     for name in names:

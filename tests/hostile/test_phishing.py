@@ -96,7 +96,7 @@ def test_chains(chain: str, sshd: Sshd, make_account: Callable[..., Account]) ->
 
 
 def test_the_account_in_the_middle_gets_nothing_of_the_next(sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """Its profile is read before anything of ours."""
+    """Its profile is read before pmitogen's first line."""
     login = make_account(sudo="nopasswd")
     middle, last = make_account(password=SECRETS[1], sudo="password"), make_account()
     lay(middle, ".profile")

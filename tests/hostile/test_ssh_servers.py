@@ -104,7 +104,7 @@ EXPECTED = {
 
 
 def work(name: str) -> str:
-    """What is done on the host after the login; "python": it is started there."""
+    """The operation on the host after the login; "python": start Python."""
     kind = SCRIPTED.get(name, Session)
     return "get" if issubclass(kind, Sftp) else "put" if issubclass(kind, NoPython) else "python"
 

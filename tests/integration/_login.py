@@ -25,7 +25,7 @@ from tests.support.sshd import Sshd
 
 
 class Transport(HostKeyPolicy, paramiko.Transport):
-    """Paramiko's, with nothing of ours but the host key's part."""
+    """Paramiko's transport; only the check of the host key is pmitogen's."""
 
 
 def settings_for(server: Sshd, **options: Any) -> Settings:

@@ -562,7 +562,7 @@ def test_server_dies(make_sshd: MakeSshd) -> None:
 
 
 def test_closed_by_ourselves(make_sshd: MakeSshd) -> None:
-    """Another thread of ours closes the transport: the login ends at once, not at its deadline."""
+    """Another thread closes the transport: the login ends at once, not at its deadline."""
     server = make_sshd()
     settings = key_settings(server, server.key)
     with handshake(settings) as transport:

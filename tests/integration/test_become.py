@@ -540,7 +540,7 @@ def ignored_signals(line: str) -> int:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_programs_start_with_nothing_of_ours(version: str, account: Account, short_path: Path, pythons: dict[str, str]) -> None:
-    """No descriptor above 2 (ls has one of its own on the folder), no signal ignored as Python ignores SIGPIPE.
+    """No descriptor above 2 (ls has one for the directory), no signal ignored as Python ignores SIGPIPE.
 
     What was ignored before there was any Python of ours (signal 32, on some machines) is what every program there starts with.
     """

@@ -1,6 +1,6 @@
 """Entering accounts with further programs of the same names: BusyBox's, Toybox's and sudo-rs's su, and sudo-rs's sudo.
 
-A copy of each, setuid root, in a folder of the test's own: what the system itself uses stays as it is.
+A copy of each, setuid root, in a directory of the test: the system's own programs stay unchanged.
 """
 
 from __future__ import annotations

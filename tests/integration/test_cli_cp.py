@@ -24,7 +24,7 @@ OURS = (sys.executable, "-m", "pmitogen", "cp")
 
 
 class Host:
-    """A server under the name ``t`` of a configuration, and a directory of ours there and here."""
+    """A server under the name ``t`` of a configuration, and a directory of the test on each side."""
 
     def __init__(self, server: Sshd, folder: Path, user: str = "root") -> None:
         self.config = folder / "config"

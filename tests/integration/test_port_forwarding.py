@@ -1,4 +1,4 @@
-"""Forwarded ports and sockets, and SOCKS, through a real sshd and with curl as a client that is not ours."""
+"""Forwarded ports and sockets, and SOCKS, through a real sshd and with curl as an independent client."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ def test_a_folder_is_not_replaced(files: file_transfer.FileTransfer, short_path:
 
 
 def test_a_file_that_grows_meanwhile(files: file_transfer.FileTransfer, short_path: Path) -> None:
-    """What is read is a beginning of the file, without a gap."""
+    """The data read is the beginning of the file, without a gap."""
     path = short_path / "f"
     path.write_bytes(bytes(100_000))
     grown = threading.Event()

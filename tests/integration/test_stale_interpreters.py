@@ -1,4 +1,4 @@
-"""What is made anew on a host whose files have changed, and that nothing under way is lost by it. Over a real sshd."""
+"""Interpreters, sessions and connections are replaced if files of the host change; no request is lost. Over a real sshd."""
 
 from __future__ import annotations
 

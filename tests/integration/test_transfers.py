@@ -1,4 +1,4 @@
-"""Files through a hub: any size with little memory, any name, whole or not at all, and other requests go on meanwhile."""
+"""Files through a hub: any size with little memory, any name, atomically, and other requests go on meanwhile."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_what_can_fail_late_is_waited_for_where_nothing_is_sent_ahead(
 
 @pytest.fixture
 def small_disk(options: dict[str, Any]) -> Iterator[Path]:
-    """A folder of the account's in which there is room for 64 KiB."""
+    """A directory of the account with room for 64 KiB."""
     folder = Path(os.fsdecode(home(options))) / "small"
     folder.mkdir()
     owner = folder.parent.stat().st_uid
@@ -287,7 +287,7 @@ def test_twenty_workers_start_one_hub(options: dict[str, Any]) -> None:
 def test_what_was_answered_early_and_is_lost_with_the_connection(
     door: Door, options: dict[str, Any], account_processes: Callable[[], set[processes.Process]], early: str
 ) -> None:
-    """What builds on it fails, and does not run over a new connection without it; what nothing builds on is nobody's loss."""
+    """The requests that depend on it fail, and do not run over a new connection; a file that no request depends on is lost."""
     place = home(options).decode()
     assert door.run("echo", "in") == (0, b"in\n")
     for process in account_processes():
@@ -326,7 +326,7 @@ def test_what_was_answered_early_and_is_known_to_be_done(
 def test_what_was_answered_early_and_is_lost_with_the_account(
     sshd: Sshd, options: dict[str, Any], make_account: Callable[..., Account]
 ) -> None:
-    """The same where an interpreter behind sudo has ended, and the connection has not."""
+    """The same if an interpreter behind sudo has ended, while the connection is open."""
     account, other = make_account(sudo="nopasswd"), make_account()
     door = Door({**options, "remote_user": account.name})
     try:

@@ -1,6 +1,6 @@
 """Wrong command lines: each command ends with the message and the exit status of the program that it stands in for.
 
-Programs that start ssh, scp and the others look at both. The usage itself is not compared: ours names what ours can do.
+Programs that start ssh, scp and the others look at both. The usage text is not compared, because it lists pmitogen's own options.
 """
 
 from __future__ import annotations

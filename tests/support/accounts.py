@@ -2,7 +2,7 @@
 
 They are named ``pmt…`` and carry the run's pid and start time in their comment field, so that accounts which a killed run left
 are known as such and removed by the next. Changes to /etc go through one lock, since several runs may share the machine.
-Everything about an account (home, mail, processes, files in the common temporary folders, rows) goes with it.
+Everything about an account (home, mail, processes, files in the common temporary directories, rows) is removed with it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Account:
         return self.sudo_log.read_text().count("COMMAND=") if self.sudo_log.exists() else 0
 
     def write(self, path: str, text: str, mode: int = 0o644) -> Path:
-        """Writes a file (and its folders) in the home, owned by the account."""
+        """Write a file (and its directories) in the home, owned by the account."""
         target = self.home / path
         for folder in reversed([parent for parent in target.parents if self.home in parent.parents and not parent.exists()]):
             folder.mkdir(mode=0o755)
@@ -216,7 +216,7 @@ def _remove_stale() -> None:
 
 
 def owned_files(uids: set[int]) -> set[Path]:
-    """What lies in the common temporary folders and belongs to one of *uids*."""
+    """Return the files of *uids* in the common temporary directories."""
     found = set()
     for folder in _COMMON:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:

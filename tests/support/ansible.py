@@ -1,7 +1,7 @@
 """Runs ansible-playbook and ansible, of any ansible-core installed here, and reads every task's result.
 
-An ansible-core is found in this interpreter's own environment, in the project's ``.venv*`` folders, and in those that the
-variable PMITOGEN_VENVS names (separated by colons). A run sees a clean environment, its own empty folder, this checkout's plugin,
+An ansible-core is found in this interpreter's own environment, in the project's ``.venv*`` directories, and in those that the
+variable PMITOGEN_VENVS names (separated by colons). A run sees a clean environment, its own directory, this checkout's plugin,
 and first on its PATH an ssh, scp, sftp and sshpass that leave a mark and fail.
 """
 
@@ -147,7 +147,7 @@ class Running:
 
 
 class Ansible:
-    """ansible-core *core* of the interpreter *python*, run in folders below *folder*."""
+    """ansible-core *core* of the interpreter *python*, run in directories below *directory*."""
 
     def __init__(self, core: str, python: Path, folder: Path) -> None:
         self.core = core
@@ -222,7 +222,7 @@ class Ansible:
         connection: str,
         env: Mapping[str, str],
     ) -> Running:
-        """Starts the playbook named *play* in *folder*, with whatever lies beside it; *variables* are the group all's."""
+        """Start the playbook named *play* in *directory*, with the files beside it; *variables* are the group all's."""
         (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
         command = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "-c", connection, play]
         return self._start(command, folder, connection, env, True)
@@ -283,7 +283,7 @@ class Ansible:
 
 
 def _poisoned(folder: Path, marks: Path) -> Path:
-    """A folder with programs that leave a mark and fail, under the names of the ssh programs."""
+    """A directory with programs that leave a mark and fail, under the names of the ssh programs."""
     poison = folder / "poison"
     poison.mkdir()
     for name in _SSH_PROGRAMS:

@@ -1,7 +1,7 @@
 """Runs one Escalation to its end, as the agent's loop would: ``pythonX become_driver.py``, for Python 2.7 and every 3.x.
 
 NOTE: this is a program, not a module; it runs under the Pythons of targets. It reads one JSON object on stdin (keys: ``root``,
-the project's folder; ``uid``, ``gid``, ``name`` of the account to drop to; ``plan``; ``secrets`` by kind; ``command``; ``token``;
+the project's directory; ``uid``, ``gid``, ``name`` of the account; ``plan``; ``secrets`` by kind; ``command``; ``token``;
 ``env``; ``size``, bytes of binary data to send through the command and back) and prints one on stdout.
 """
 

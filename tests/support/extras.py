@@ -32,7 +32,7 @@ def pmitogen(*argv: str | Path, **environment: str) -> subprocess.CompletedProce
 
 
 class SoftToken:
-    """A token of SoftHSM in *folder*, with its PIN. *environment*: what its library reads."""
+    """A token of SoftHSM in *directory*, with its PIN. *environment*: what its library reads."""
 
     def __init__(self, folder: Path, pin: str = "4321") -> None:
         self.pin = pin

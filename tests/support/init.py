@@ -3,7 +3,7 @@
 Hubs, agents and runners put themselves in sessions of their own, and are orphaned on purpose when a test kills their
 parents. Looking for them by name would find those of other runs on the machine as well. So the first thing a test run does is
 to fork: the parent becomes what the kernel calls a child subreaper, the child goes on as pytest. Whatever is orphaned below is
-adopted by that parent, which reaps it as init would. A process is ours exactly if it descends from there, and when pytest ends,
+adopted by that parent, which reaps it like init. A process belongs to the tests if it descends from there, and when pytest ends,
 whatever the cause, the parent kills what is left.
 """
 
@@ -58,7 +58,7 @@ def _wait_as_init(child: int) -> int:
 
 
 def root() -> int:
-    """The pid whose descendants are ours."""
+    """The pid whose descendants belong to the tests."""
     return int(os.environ.get(_VARIABLE, os.getpid()))
 
 

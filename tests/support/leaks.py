@@ -2,7 +2,7 @@
 
 A snapshot is taken before each test and compared after it, with a short grace, since some things end a moment after
 their owner. Processes count if they descend from this run (see ``init``), sockets and threads if they are pytest's own.
-Files count in the run's temporary and runtime folders, and, in the folders that all share, those that belong to test
+Files count in the run's temporary and runtime directories, and, in directories that all share, those that belong to test
 accounts. What else lies in /tmp at the end, tools/run_tests.py looks at.
 """
 
@@ -29,7 +29,7 @@ class Snapshot:
 
 
 def take(uids: set[int]) -> Snapshot:
-    """What there is now; *uids* are the test accounts'."""
+    """Return the present files and processes; *uids* are the test accounts'."""
     return Snapshot(
         frozenset(init.family()),
         frozenset(threading.enumerate()),

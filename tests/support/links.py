@@ -50,7 +50,7 @@ def linked(server: Sshd, **changes: Any) -> Iterator[Connection]:
 
 
 def through(settings: Settings, *bastions: Settings) -> tuple[Settings, Resolver]:
-    """*settings* behind *bastions*, and who tells theirs."""
+    """Return *settings* with *bastions* as jump hosts, and the function that resolves a bastion's settings."""
     known = {f"hop{number}": bastion for number, bastion in enumerate(bastions)}
     jumps = tuple(JumpHop(name) for name in known)
     return settings._replace(proxyjump=jumps), lambda hop, _target: known[hop.host]

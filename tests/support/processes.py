@@ -63,7 +63,7 @@ def all_processes(*, zombies: bool = False) -> Iterator[Process]:
 
 
 def descendants(root: int) -> set[Process]:
-    """All living children of *root*, theirs, and so on; without *root*."""
+    """Return all living descendants of *root*, without *root*."""
     children: dict[int, list[Process]] = {}
     for process in all_processes():
         children.setdefault(process.parent, []).append(process)
@@ -118,7 +118,7 @@ def wait_until(found: Callable[[], object], seconds: float = 10.0) -> None:
 def kill_family(root: int, *, also_root: bool = True) -> None:
     """SIGKILLs *root* and all its descendants, again until none is left.
 
-    They are stopped first: the child of one that forks between being seen and being killed would be nobody's descendant.
+    They are stopped first: the child of one that forks between being seen and being killed would have no parent in the tree.
     """
     for _ in range(50):
         victims: set[int] = set()

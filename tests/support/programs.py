@@ -25,7 +25,7 @@ SYSTEM_PATH = ":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 
 def find_program(name: str) -> str | None:
-    """Its absolute path, the system folders included, or None."""
+    """Return its absolute path, also from the system's directories, or None."""
     return shutil.which(name, path=os.environ.get("PATH", "") + SYSTEM_PATH)
 
 

@@ -1,7 +1,7 @@
-"""The run's private folder, and the environment that each test sees.
+"""The run's private directory, and the environment that each test sees.
 
-The folder's path is short, since socket paths end at 107 bytes, and may be traversed by anyone, since the test accounts read
-some of what is in it. It lies beside, not inside, pytest's own temporary folders, which only the owner may enter.
+The directory's path is short, since socket paths end at 107 bytes, and may be traversed by anyone, since the test accounts read
+some of what is in it. It lies beside, not inside, pytest's own temporary directories, which only the owner may enter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ repository = Path(__file__).resolve().parents[2]
 
 
 def make_folder() -> Path:
-    """Makes the run's folder, with ``t`` (TMPDIR), ``r`` (XDG_RUNTIME_DIR) and ``k`` (keys) in it."""
+    """Make the run's directory, with ``t`` (TMPDIR), ``r`` (XDG_RUNTIME_DIR) and ``k`` (keys) in it."""
     global folder
     _remove_stale()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
@@ -38,12 +38,12 @@ def make_folder() -> Path:
 
 
 def _remove_stale() -> None:
-    """Removes the folders of runs that were killed, with the servers that still run from them."""
+    """Remove the directories of runs that were killed, with the servers that still run from them."""
     for old in Path("/tmp").glob(_PREFIX + "*"):
         try:
             pid, start = map(int, (old / "owner").read_text().split())
         except (OSError, ValueError):
-            continue  # not ours, or just being made
+            continue  # of another user, or being made
         owner = processes.read(pid)
         if owner is None or owner.start != start:
             for process in list(processes.all_processes()):

@@ -1,6 +1,6 @@
 """Whole configuration files for the oracle, each with the command lines that it is asked for.
 
-``@`` in a text stands for the test's own folder; extra files are named ``a``, ``b`` ... there.
+``@`` in a text stands for the test's own directory; extra files are named ``a``, ``b`` ... there.
 """
 
 from __future__ import annotations

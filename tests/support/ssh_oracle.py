@@ -1,6 +1,6 @@
 """The installed ssh as an oracle: what ``ssh -G`` says of a command line, beside what we say, read like that version of ssh.
 
-Defaults and names of algorithms differ between versions, so ours are taken from the installed one (``ssh -Q``, ``ssh -G``);
+Defaults and names of algorithms differ between versions, so pmitogen's are taken from the installed one (``ssh -Q``, ``ssh -G``);
 everything that a configuration sets is then compared as it is.
 """
 
@@ -24,7 +24,7 @@ Values = dict[str, list[str]]
 # There always is a command here, when it comes to connecting.
 _WANT_A_COMMAND = ("Cannot fork into background without a command", "You must specify a subsystem")
 COMMAND = "true"
-# Nor does ours go with a RemoteCommand, which we refuse at that time, whatever its value.
+# Nor is pmitogen's compatible with a RemoteCommand, which is refused then, whatever its value.
 _HAVE_A_COMMAND = "Cannot execute command-line and remote command"
 _MERELY_OLD = "Unsupported option"  # said, and gone on
 
@@ -78,7 +78,7 @@ def run_ours(argv: Sequence[str]) -> Answer:
 
 
 def difference(argv: Sequence[str], place: str = "") -> str | None:
-    """What differs between ssh's answer and ours, or None. *place*: a file, whose line number in an error must be the same."""
+    """Return the difference between ssh's answer and pmitogen's, or None. *place*: a file, whose line number in an error must be the same."""
     theirs, ours = run_ssh(argv), run_ours(argv)
     hidden = theirs.error is not None and not theirs.error.strip()  # -q, or LogLevel
     if argv[-1] != COMMAND and (hidden or any(text in (theirs.error or "") for text in _WANT_A_COMMAND)):

@@ -1,7 +1,7 @@
 """A private OpenSSH server on loopback: its own port, host keys, configuration, authorized keys and log.
 
 Every test account (any account, in fact) may log in with the run's client key; passwords work as on a real machine, through
-PAM, when the tests run as root. Not as root, only the key and only the user that runs the tests. What is given as *config* comes
+PAM, when the tests run as root. Not as root, only the key and only the user that runs the tests. The lines of *config* come
 first in the file, and sshd takes the first value it reads, so a test can override any line below.
 """
 
@@ -30,7 +30,7 @@ def find_sshd() -> str | None:
 
 
 def free_port(addresses: Collection[str]) -> int:
-    """A TCP port that is free on all of *addresses* just now."""
+    """Return a TCP port that is free on all of *addresses* now."""
     begin = "0.0.0.0" if "0.0.0.0" in addresses else "127.0.0.1"
     for _ in range(100):
         with socket.socket() as first:
@@ -53,7 +53,7 @@ def _is_free(address: str, port: int) -> bool:
 class Sshd:
     """One running sshd. ``host`` and ``port`` say where; ``key`` is a KeyFile that every account accepts.
 
-    *addresses*: at most 16, sshd's own bound; *port*: 0 for a free one; *extra_files*: name -> text, laid in its folder;
+    *addresses*: at most 16, sshd's own bound; *port*: 0 for a free one; *extra_files*: name -> text, written to its directory;
     *wrapper*: a program that starts it, by exec.
     """
 
@@ -153,7 +153,7 @@ class Sshd:
 
     def _signal_all(self, number: int) -> None:
         for process in [*processes.descendants(self.pid)]:
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
+            with contextlib.suppress(ProcessLookupError):  # it has ended
                 os.kill(process.pid, number)
         os.kill(self.pid, number)
 

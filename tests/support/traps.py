@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-# What interpreters of ours import, and what Python imports by itself.
+# Modules that pmitogen's interpreters import, and that Python imports by itself.
 MODULES = (
     "__future__", "abc", "ansible", "ast", "atexit", "base64", "codecs", "collections", "ctypes", "encodings",
     "errno", "fcntl", "functools", "gc", "grp", "hashlib", "importlib", "inspect", "io", "json", "linecache",
@@ -31,7 +31,7 @@ raise ImportError("a trap")
 
 
 class Traps:
-    """The traps of one test, with their marks in *folder*."""
+    """The traps of one test, with their marks in *directory*."""
 
     def __init__(self, folder: Path) -> None:
         self._marks = folder
@@ -39,7 +39,7 @@ class Traps:
         folder.chmod(0o777)
 
     def lay(self, folder: Path, uid: int, gid: int, names: Iterable[str] = MODULES + RELATIVE) -> None:
-        """Put a trap for each of *names*, modules or paths, into *folder*: as a file, and as a package."""
+        """Put a trap for each of *names*, modules or paths, into *directory*: as a file, and as a package."""
         for name in names:
             mark = str(self._marks / name.replace("/", "_"))
             for path in (folder / f"{name}.py", folder / name / "__init__.py"):
@@ -51,5 +51,5 @@ class Traps:
                 os.chown(path, uid, gid)
 
     def sprung(self) -> list[str]:
-        """What was executed, as ``name-uid``."""
+        """Return the executed traps, as ``name-uid``."""
         return sorted(path.name for path in self._marks.iterdir())

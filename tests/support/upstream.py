@@ -1,6 +1,6 @@
 """What we rely on of other projects beyond what they document: private names, and public ones that no manual has.
 
-One row per name: where it is, what it must look like, which file of ours uses it, and what goes wrong without it. The test of it
+One row per name: its place, its form, which file of pmitogen uses it, and what goes wrong without it. Its test
 is tests/unit/test_upstream_contract.py. Run as a program, by the Python of any environment, this checks the rows of the libraries
 that are installed there, and prints what does not hold as JSON: ``python upstream.py [LIBRARY...]``.
 
@@ -60,7 +60,7 @@ TRANSPORT, CHANNEL = "paramiko.transport:Transport", "paramiko.channel:Channel"
 PACKETIZER, AUTH = "paramiko.packet:Packetizer", "paramiko.auth_handler:AuthHandler"
 EXT = "transport/paramiko_ext/"
 ROWS: tuple[Row, ...] = (
-    # Paramiko. What protects is also looked at on import (pmitogen/util/overrides.py).
+    # Paramiko. Protections are also checked at import (pmitogen/util/overrides.py).
     *_rows(
         TRANSPORT,
         EXT + "key_exchange.py",

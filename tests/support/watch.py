@@ -1,4 +1,4 @@
-"""Sees every file that is made, written, moved or removed in some folders, by inotify."""
+"""Record every file that is made, written, moved or removed in some directories, by inotify."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Event:
 
 
 class Watch:
-    """A context in which changes below *roots* are written down: the roots themselves, what is in them, and new folders."""
+    """A context in which changes below *roots* are written down: the roots themselves, what is in them, and new directories."""
 
     def __init__(self, *roots: Path) -> None:
         self.events: list[Event] = []

@@ -1,4 +1,4 @@
-"""What is kept beside Python's bytecode is used again only where nobody else can have written it."""
+"""The cached bundle beside Python's bytecode is used only if no other user can have written it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_the_way_to_a_program(short_path: Path) -> None:
 
 
 def test_who_decides_what_it_is() -> None:
-    """The session's folder is root's; /tmp above it is everybody's, with the sticky bit."""
+    """The session's directory is root's; /tmp above it is everybody's, with the sticky bit."""
     assert interpreter.is_root_controlled(b"/usr/bin/env") and interpreter.is_world_executable(b"/usr/bin/env")
     assert not interpreter.is_world_executable(b"bin/env") and not interpreter.is_world_executable(b"/nowhere/python")
 

@@ -1,4 +1,4 @@
-"""The directory, environment and umask of whoever asks for a connection."""
+"""The directory, environment and umask of the process that asks for a connection."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def test_the_table_has_a_line_for_each_value() -> None:
 def test_dashes_may_be_left_out_before_what_only_the_program_knows(
     args: list[str], config: str | None, json: bool, expected: list[str] | None
 ) -> None:
-    if expected is None:  # before them, all is ours
+    if expected is None:  # before them, every option is pmitogen's
         with pytest.raises(SystemExit):
             dispatch._parse(["explain", *args])
     else:

@@ -109,7 +109,7 @@ def test_a_link_of_an_older_place_is_renewed(home: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.one_core
 def test_a_link_that_leads_nowhere_harms_nobody(ansible: Ansible, home: Path) -> None:
-    """What is left when pmitogen is removed without ``setup --remove``."""
+    """The files that are left when pmitogen is removed without ``setup --remove``."""
     (home / LINK).parent.mkdir(parents=True)
     (home / LINK).symlink_to("/gone/lib/pmitogen/ansible/plugins/connection/pmitogen.py")
     command = [str(ansible.python), "-m", "ansible", "adhoc", "-i", "h,", "all", "-m", "debug"]

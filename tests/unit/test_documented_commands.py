@@ -22,7 +22,7 @@ OTHERS = {"ssh", "keygen", "agent", "add", "copy-id"}  # with the command lines 
 
 
 def _typed() -> Iterator[tuple[str, list[str]]]:
-    """Each command line of pmitogen's in a block of code, or as a piece of code in a sentence."""
+    """Each command line of pmitogen in a block of code, or as a piece of code in a sentence."""
     for page in PAGES:
         if page.name == THREADS:
             continue

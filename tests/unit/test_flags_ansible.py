@@ -34,7 +34,7 @@ CASES: list[dict[str, Any]] = [
     {"timeout": 0, "port": 0},
 ]
 
-# What that plugin composes, as JSON; without an attempt to find sshpass or to make a folder for sockets.
+# Prints the command line of that plugin as JSON; it does not search for sshpass, nor make a directory for sockets.
 THEIRS = """
 import json, os, sys
 from ansible import context, constants

@@ -1,4 +1,4 @@
-"""What is watched so that an interpreter stays what a fresh one would be: the table, its files, and what is refused."""
+"""The files that are checked so that an interpreter equals a fresh one: the table, its files, and refused requests."""
 
 from __future__ import annotations
 

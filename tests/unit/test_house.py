@@ -19,7 +19,7 @@ from tests.support.session import repository
 PACKAGE = repository / "pmitogen"
 
 # Which packages a package may import from: imports run downhill only. What travels to targets (target and become) imports
-# nothing else of ours, except the part of the protocol that travels with it.
+# nothing else of pmitogen, except the part of the protocol that travels with it.
 MAY_IMPORT = {
     "util": {"util"},
     "protocol": {"protocol", "util"},
@@ -165,7 +165,7 @@ def test_only_the_scheduler_touches_the_io_loops_queue_and_timers() -> None:
 
 def test_only_paramiko_ext_uses_paramikos_private_names() -> None:
     """The rest uses its public wrappers. The demo server, which is no part of the transport, has a transport of its own."""
-    generic = {"_channels", "_closed", "_event", "_lock", "_log", "_send"}  # names that classes of ours have as well
+    generic = {"_channels", "_closed", "_event", "_lock", "_log", "_send"}  # names that pmitogen's classes have as well
     private = {row.name for row in upstream.ROWS if row.owner.startswith("paramiko") and row.name.startswith("_")} - generic
     wrong = [
         f"{path.relative_to(repository)}:{node.lineno}: {name}"

@@ -39,7 +39,7 @@ def test_a_socket_tells_its_number(number: int, short_path: Path, monkeypatch: p
 
 
 def test_a_hub_that_is_about_to_end_takes_no_run() -> None:
-    """Its last connection has had its time just before the next run found it."""
+    """The hub's last connection ended a moment before the next run found the hub."""
     life = HubLifecycle(os.getpid(), RunSettings())
     registry, listener = Mock(), Mock(path="/d/standby.sock")
     life.is_standby = True

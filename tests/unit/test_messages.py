@@ -130,7 +130,7 @@ VERBATIM = (
     "Bad timeout '{}'",
     'Unknown key type "{}"',
 )
-# The beginnings of Ansible's and OpenSSH's own texts, and names that begin with a capital letter.
+# The beginnings of texts of Ansible and OpenSSH, and names that begin with a capital letter.
 VERBATIM_STARTS = (
     "Match exec",
     "No such file or directory",

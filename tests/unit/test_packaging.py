@@ -1,4 +1,4 @@
-"""What is built and published: one version, complete and equal wheels and source distributions, a description that renders."""
+"""Distributions: one version, complete and equal wheels and source distributions, a description that renders."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def cipher(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def pair(cipher: str) -> Iterator[tuple[FastPacketizer, FastPacketizer, socket.socket]]:
-    """Ours, the peer's, and the peer's bare socket."""
+    """pmitogen's packetizer, the peer's, and the peer's socket."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as near:
         far, _ = server.accept()
         with far:

@@ -51,11 +51,11 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_the_plugin_needs_no_more_than_ansible() -> None:
-    """What a task's process imports of ours before the hub is asked: no SSH and no Mitogen."""
+    """The modules that a task's process imports before its first request: no SSH and no Mitogen."""
     if importlib.util.find_spec("ansible") is None:
         pytest.skip("no ansible-core in this interpreter")
     code = "import sys, pmitogen.ansible.options.register;"
     code += "print([n for n in ('paramiko', 'mitogen', 'cryptography') if n in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
-    # Ansible itself loads cryptography for its vault; that is not ours.
+    # Ansible itself loads cryptography for its vault.
     assert "paramiko" not in loaded and "mitogen" not in loaded

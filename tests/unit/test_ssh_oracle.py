@@ -1,7 +1,7 @@
 """Our reading of ssh's options against the installed ``ssh -G``: hand-made cases. No difference in any keyword that both print,
 an error where it errs, on the same line.
 
-The folder's name is part of some values, so a case has one folder for both answers; what ``Match exec`` made is removed in
+The directory's name is part of some values, so a case has one directory for both answers; what ``Match exec`` made is removed in
 between.
 """
 

@@ -1,6 +1,6 @@
 """The agent by itself, started as on a target, under every target Python that is installed here; we are the hub.
 
-What passes is packed and taken apart by Mitogen's own code here, and by the agent's own there.
+Messages are packed and read by Mitogen's own code here, and by the agent's code there.
 """
 
 from __future__ import annotations

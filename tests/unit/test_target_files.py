@@ -11,7 +11,7 @@ from pmitogen.target import files
 
 @pytest.mark.usefixtures("another_makes_folders")
 def test_folders_that_another_process_makes_at_this_moment(tmp_path: Path) -> None:
-    """Two hosts of an inventory may be one account, and both want its temporary folder first."""
+    """Two hosts of an inventory may be one account, and both make its temporary directory first."""
     answer = files.mkdtemp({"name": "mine", "bases": [str(tmp_path / ".ansible" / "tmp")]})
     assert answer == {"path": str(tmp_path / ".ansible" / "tmp" / "mine")}
     assert (tmp_path / ".ansible" / "tmp" / "mine").stat().st_mode & 0o777 == 0o700

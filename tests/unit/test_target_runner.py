@@ -395,7 +395,7 @@ def test_kill_takes_the_whole_group(peer: Peer) -> None:
 
 
 def test_the_number_of_a_job_is_nobody_elses_while_it_can_be_killed(peer: Peer) -> None:
-    """Its process has ended; what it started outlives it, in a session of its own: that number must not be a stranger's yet."""
+    """Its process has ended; its child outlives it, in a session of its own: the pid must not belong to another process yet."""
     peer.send({"op": "exec", "id": 1, "stream_output": True, "argv": ["/bin/sh", "-c", "setsid sleep 1 & echo $$"]})
     header, body = peer.receive()
     while (leader := processes.read(int(body))) and not leader.zombie:
@@ -456,7 +456,7 @@ def test_a_failing_hook_leaves_the_traceback_of_the_module_as_python_shows_it(pe
 
 @pytest.mark.parametrize("peer", OLDEST_AND_NEWEST, indirect=True)
 def test_a_pipe_holds_up_nobody(peer: Peer, tmp_path: Path) -> None:
-    """To open one waits for the other end: for ever, and for everybody, also for who tells the runner to end."""
+    """open(2) waits for the other end forever, and blocks all requests, also the end of the runner."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     answer, _ = peer.ask({"op": "get", "id": 1, "path": str(pipe), "label": "fetching"})

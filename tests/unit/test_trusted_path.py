@@ -1,4 +1,4 @@
-"""What another user may have prepared in a shared directory is neither followed nor written to nor read back."""
+"""Files that another user may have made in a shared directory are neither followed, written to nor read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pmitogen.util import private_directory, trusted_path
 from pmitogen.util.atomic_file import atomic_write
 from pmitogen.util.trusted_path import UntrustedPath
 
-OTHER = 65533  # a uid that is not ours
+OTHER = 65533  # the uid of another user
 
 pytestmark = pytest.mark.needs_root
 
@@ -97,7 +97,7 @@ def test_links_of_our_own_work_everywhere(shared: Path, tmp_path: Path, write: C
 
 @WRITERS
 def test_in_our_own_directory_all_is_as_always(tmp_path: Path, write: Callable[[Path], None]) -> None:
-    """Whoever could put it there could as well change what we write."""
+    """A user who can put the link there could as well change the file."""
     (tmp_path / "target").write_text("")
     (tmp_path / "link").symlink_to("target")
     os.chown(tmp_path / "link", OTHER, OTHER, follow_symlinks=False)

@@ -70,7 +70,7 @@ def test_the_ends_of_the_ranges_have_all_of_it(newest: bool, tmp_path: Path) -> 
 
 
 def _modules() -> Iterator[types.ModuleType]:
-    """Ours that run on the controller."""
+    """pmitogen's files that run on the controller."""
     for found in pkgutil.walk_packages(pmitogen.__path__, "pmitogen."):
         if not found.name.startswith(("pmitogen.target", "pmitogen.become", "pmitogen.__main__", "pmitogen.ansible")):
             yield importlib.import_module(found.name)
@@ -86,7 +86,7 @@ def _classes() -> Iterator[type]:
 
 
 def _foreign(cls: type) -> Iterator[type]:
-    """The library's classes above one of ours; of a part that is mixed in, those of what it is mixed into."""
+    """The library's base classes of a class; for a mixin, those of the class that uses it."""
     for other in {cls, *(user for user in _classes() if cls in user.__mro__)}:
         yield from (base for base in other.__mro__ if base.__module__.partition(".")[0] in upstream.DISTRIBUTIONS)
 
@@ -103,7 +103,7 @@ def test_every_override_is_in_the_table() -> None:
 
 
 def _own_names() -> set[str]:
-    """Every name that our own code defines or assigns: private ones among them are ours, unless the table says otherwise."""
+    """Every name that pmitogen defines or assigns: its private names, unless the table says otherwise."""
     return {name for path in PACKAGE.rglob("*.py") for name in defined_names(ast.parse(path.read_text()))}
 
 

@@ -91,7 +91,7 @@ def on_page_content(html: str, **_: Any) -> str:
 
 
 def relink(text: str, folder: str, page_folder: str) -> str:
-    """Return *text*, a file of the repository's *folder*, with the links that a page in *page_folder* of the site needs.
+    """Return *text*, a file of the repository's *directory*, with the links that a page in *page_folder* of the site needs.
 
     Raises KeyError for a link to a file that the site does not show.
     """

@@ -83,7 +83,7 @@ def _run(agent: SSHAgentClient, flags: dict[str, str], files: list[str]) -> int:
     if "D" in flags:
         done = _accepted(agent, bytes([REMOVE_ALL]))
         return _say("All identities removed.") if done else _fail("Failed to remove all identities.", FAILED)
-    act = _remove if "d" in flags else functools.partial(_add, known=[])
+    act = _remove if "d" in flags else functools.partial(_add, passphrases=[])
     if files:
         return max([act(agent, file, flags) for file in files])
     paths = [os.path.expanduser(f"~/.ssh/{name}") for name in DEFAULT_FILES]

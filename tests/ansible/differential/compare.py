@@ -1,7 +1,7 @@
 """What must be equal when a play runs over ssh and over pmitogen, and what cannot be.
 
 A result is compared in every field. Left out are only fields that differ from run to run over ssh itself: times, process
-numbers, temporary names, inode numbers. What differs by design is in ``BY_DESIGN``, each with its topic in the table
+numbers, temporary names, inode numbers. Intended differences are in ``BY_DESIGN``, each with its topic in the table
 of ``docs/differences.md``, which gives the reason.
 """
 

@@ -1,4 +1,4 @@
-"""The plays of this folder, each run once over ssh and once over pmitogen, before the first test of its ansible-core looks."""
+"""Run each play of this directory once over ssh and once over pmitogen, before the first test of its ansible-core."""
 
 from __future__ import annotations
 

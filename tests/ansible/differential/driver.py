@@ -1,11 +1,11 @@
 """Runs each play twice, over ssh and over pmitogen, on the same target, and keeps what it said and what it left.
 
 The two runs of a play are made one after the other, since they use the same paths; different plays run at the same time, one per
-processor. Before each run the target's folder and the controller's are empty.
+processor. Before each run the target's and the controller's directory are empty.
 
 A play finds these variables:
 
-``work``, ``here``             the target's folder and the controller's
+``work``, ``here``             the target's directory and the controller's
 ``me``, ``other``, ``third``   accounts
 ``server``                     a web server
 ``old_python``, ``venv``       further interpreters; empty where there is none
@@ -251,7 +251,7 @@ def _run_side(made: World, people: People, play: str, core: str, python: Path, c
 
 
 def _keep(made: World, play: str, core: str, connection: str, run: Run) -> None:
-    """Lay the whole output where PMITOGEN_TEST_KEEP says, for whoever looks for the cause of a difference."""
+    """Write the whole output to the directory PMITOGEN_TEST_KEEP, to find the cause of a difference."""
     place = os.environ.get("PMITOGEN_TEST_KEEP")
     if place:
         Path(place, f"{play}-{core}-{connection}.log").write_text(run.output)
@@ -264,7 +264,7 @@ def _end_masters(home: Path) -> None:
 
 
 def _leftovers(people: People) -> list[str]:
-    """Temporary folders that stayed in the accounts' homes; async_wrapper looks every 5 seconds whether to remove its own."""
+    """Return the temporary directories left in the accounts' homes; async_wrapper removes its own within 5 seconds."""
     deadline = time.monotonic() + 8
     while True:
         found = []

@@ -90,7 +90,7 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no error of ours."""
+        """Ignore the error of a client that hangs up."""
 
 
 @contextlib.contextmanager

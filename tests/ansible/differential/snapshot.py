@@ -1,4 +1,4 @@
-"""What a play left in a folder: every name with type, owner, mode, content, and time where the play chose it."""
+"""Files that a play leaves in a directory: name, type, owner, mode, content, and time where the play chose it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Every play of ``plays/`` has the same results over pmitogen as over ssh, and leaves the same files.
 
-The plays run once for all tests (see conftest.py). What differs by design is listed in compare.py and docs/differences.md, and
+The plays run once for all tests (see conftest.py). Intended differences are listed in compare.py and docs/differences.md, and
 nowhere else.
 """
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def _with_atheris(name: str, seconds: float) -> int:
-    """Run this very program for one target under atheris; its exit status."""
+    """Run this program for one target under atheris, and return its exit status."""
     from tests.hostile.fuzzing import targets
 
     with tempfile.TemporaryDirectory(prefix="pmt-fuzz") as directory:

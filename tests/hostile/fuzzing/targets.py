@@ -1,4 +1,4 @@
-"""What is fuzzed: a function from bytes, the exceptions that it may raise, and inputs to begin with.
+"""The targets of the fuzzer: each is a function of bytes, the exceptions that it may raise, and inputs to begin with.
 
 A target fails if it raises anything else, or if one input takes more than ``SLOW`` seconds of processor time.
 """
