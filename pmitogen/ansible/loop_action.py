@@ -40,7 +40,8 @@ REFUSED = frozenset(
 NO_ITEMS = "No items in the list"
 Result = dict[str, Any]
 Variables = dict[str, Any]
-# Before ansible-core 2.21, no_log hides only those results of a loop that are marked; later the task alone decides.
+NO_LOG = "_ansible_no_log"  # an action plugin marks a result with it that is to be hidden, whatever the task says
+# Before ansible-core 2.21, only those results of a loop are hidden that are marked; since then all, if the task or one is marked.
 HIDES_MARKED_RESULTS = tuple(map(int, __version__.split(".")[:2])) < (2, 21)
 
 
@@ -172,9 +173,12 @@ class LoopAction(ActionBase):
     def _overall(self, results: list[Result]) -> Result:
         """Return the task's result in the form of ``loop``, with the facts and differences that Ansible takes from a task."""
         overall: Result = {"results": results, "changed": any(result["changed"] for result in results)}
-        if self._task.no_log and HIDES_MARKED_RESULTS:
-            for result in results:
-                result["_ansible_no_log"] = True
+        marks = [result.pop(NO_LOG, False) or bool(self._task.no_log) for result in results]
+        if any(marks):
+            overall[NO_LOG] = True
+            for result, is_marked in zip(results, marks, strict=True) if HIDES_MARKED_RESULTS else ():
+                if is_marked:
+                    result[NO_LOG] = True
         failed = any(result["failed"] for result in results)
         skipped = all(result.get("skipped") for result in results)
         if skipped:
@@ -262,13 +266,15 @@ class _Item:
         for name in names[:2]:
             if name in self._variables:
                 registered[self._variables[name]] = self._variables[self._variables[name]]
+        if result.get(NO_LOG, False) is not False:  # Ansible, too, takes what is no boolean as true
+            registered[NO_LOG] = True
         self._show(registered)
         return registered
 
     def _show(self, result: Result) -> None:
         action = self._action
         failed = result["failed"] or result.get("unreachable")
-        if action._task.no_log or not failed and display.verbosity < 1:
+        if action._task.no_log or NO_LOG in result or not failed and display.verbosity < 1:
             return
         label = self._label()
         host = action._task.delegate_to or self._variables.get("inventory_hostname")

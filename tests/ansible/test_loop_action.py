@@ -165,6 +165,36 @@ def test_all_items_take_two_round_trips(ansible: Ansible, sshd: Sshd, account: A
         relay.close()
 
 
+MARKS = """\
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    _VALID_ARGS = frozenset(("say",))
+
+    def run(self, tmp=None, task_vars=None):
+        said = self._task.args["say"]
+        return {"changed": True, "failed": "fails" in said, "said": said, "msg": said, "_ansible_no_log": "hidden" in said}
+"""
+
+
+@pytest.mark.newest_core
+def test_results_that_an_action_plugin_marks_are_hidden_as_by_loop(ansible: Ansible) -> None:
+    if tuple(map(int, ansible.core.split("."))) < (2, 19):
+        pytest.skip("pmitogen.core.loop needs ansible-core 2.19")
+    items = ["plain one", "hidden one", "hidden one fails", "plain two"]
+    for some in (items, ["plain one", "plain two fails"]):
+        tasks: list[dict[str, Any]] = [
+            {"name": "loop", "marks": {"say": "{{ item }}"}, "loop": some, "ignore_errors": True},
+            {"name": "action", LOOP: {"module": "marks", "args": {"say": "{{ item }}"}, "items": some}, "ignore_errors": True},
+        ]
+        run = ansible.tasks(tasks, {"web": {}}, connection="local", args=["-vvv"], files={"action_plugins/marks.py": MARKS})
+        assert [task.kind for task in run.tasks] == ["failed", "failed"], run.output
+        assert "hidden one" not in run.output
+        loops, ours = run.output.partition("TASK [action]")[::2]
+        assert [text in ours for text in some] == [text in loops for text in some] == ["hidden" not in text for text in some]
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"async": 10, "poll": 1}, "async: pmitogen.core.loop waits for all its items; remove async, or use loop"),
     ({"loop": [1]}, "loop: cannot be combined with the items of pmitogen.core.loop; remove one of them"),
