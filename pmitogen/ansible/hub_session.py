@@ -246,6 +246,7 @@ class HubSession:
                 display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._open_options.get('remote_user')}", host=self._host())
             caller = CallerEnvironment.current()
             self._client = _connect(self._hub_index(), caller)
+            self._client.on_warnings = _show_warnings
             self._client.open(self._open_options, caller)
             name = self._interpreter_to_boot() if ahead else None
             self._early_requested = True
@@ -293,6 +294,12 @@ def _connect(hub_index: int, caller: CallerEnvironment) -> hub.Client:
     from pmitogen.hub.daemon import start_or_adopt
 
     return start_or_adopt.connect(_run_pid(), hub_index, log=hub_log(), caller=caller)
+
+
+def _show_warnings(warnings: list[tuple[str, str]]) -> None:
+    from pmitogen.ansible import connection_warnings
+
+    connection_warnings.show(warnings)
 
 
 def hub_log() -> str | None:

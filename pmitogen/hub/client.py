@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 
 from pmitogen.errors import HubError
@@ -53,6 +53,7 @@ class Client:
         self._unsent = [framing.encode_frame({"op": "hello", **hello.identity()})]
         self._last_id = 0
         self._caller: CallerEnvironment | None = None
+        self.on_warnings: Callable[[list[tuple[str, str]]], None] = lambda warnings: None  # called by receive()
 
     def next_id(self) -> int:
         """Return a number for a request, unique on this connection."""
@@ -112,6 +113,9 @@ class Client:
         if frame[0].get("op") == Op.NEED and "caller" in frame[0] and self._caller is not None:
             self.introduce(self._caller)
             self.flush()
+            return self.receive(timeout)
+        if frame[0].get("op") == Op.WARNINGS:
+            self.on_warnings(frame[0]["warnings"])
             return self.receive(timeout)
         return frame
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pmitogen.hub.mitogen_stream import MitogenChannelStream
     from pmitogen.protocol.requests import ConnectionOptions
     from pmitogen.transport.connection import Connection
+    from pmitogen.transport.connection_warnings import Warn
     from pmitogen.transport.jump_host_pool import JumpHostPool
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -62,8 +63,10 @@ class Login:
         router: Router,
         jump_hosts: JumpHostPool,
         ask: Prompt | None = None,
+        warn: Warn | None = None,
     ) -> None:
         self._ask = ask
+        self._warn = warn or (lambda warning: None)
         self._caller = caller
         self._options = options
         self._router = router
@@ -129,7 +132,7 @@ class Login:
             "sent": connection.bytes_sent,
             "received": connection.bytes_received,
             "stages": self.all_stages(),
-            "warnings": list(connection.warnings),
+            "warnings": [each.text for each in connection.warnings],
             "missing_identities": missing_identities(connection.auth_report.attempts),
         }
 
@@ -189,6 +192,7 @@ class Login:
             deadline=self._deadline if self._login_timeout else time.monotonic() + LOGIN_TIMEOUT,
             resolver=resolve.resolve_hop,
             confirm=confirm_with(ask) if ask else None,
+            warn=self._warn,
         )
         with self._lock:
             self.connection = connection

@@ -33,6 +33,7 @@ from pmitogen.util.caller import CallerEnvironment
 if TYPE_CHECKING:
     from pmitogen.protocol.escalation_plan import EscalationPlan
     from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions
+    from pmitogen.transport.connection_warnings import ConnectionWarning, Warn
     from pmitogen.transport.jump_host_pool import JumpHostPool
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -60,6 +61,7 @@ class HostRegistry:
         self.is_closing, self._close_reason = False, ""
         self._on_empty: Callable[[], None] | None = None
         self.on_stopped: Callable[[], None] = lambda: None  # called when the I/O thread ends, on it
+        self.on_warning: Warn = lambda warning: None  # called for each warning about a connection, on the I/O thread
         mitogen.core.listen(self.broker, "shutdown", self._close_all)
         mitogen.core.listen(self.broker, "exit", lambda: self.on_stopped())
 
@@ -124,9 +126,13 @@ class HostRegistry:
 
     def new_login(self, host: Host) -> Login:
         """Return a login for *host*, not begun yet. It is closed with the hub."""
-        login = Login(host.options, host.caller, self.router, self.jump_hosts, host.ask)
+        login = Login(host.options, host.caller, self.router, self.jump_hosts, host.ask, self._warn)
         self._logins.add(login)
         return login
+
+    def _warn(self, warning: ConnectionWarning) -> None:
+        """Pass a warning on. Any thread."""
+        self.defer(lambda: self.on_warning(warning))
 
     def claim(self, identity: Callable[[], bytes], host: Host) -> Host:
         """Return the host that has the connection with this identity; *host* gets it if there is none. Any thread."""

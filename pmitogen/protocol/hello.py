@@ -17,7 +17,7 @@ from typing import TypedDict
 from pmitogen import __file__ as package_file
 from pmitogen import __version__
 
-VERSION = 7  # of the messages between client, hub and agent: increase it with every change of protocol/operations.py
+VERSION = 8  # of the messages between client, hub and agent: increase it with every change of protocol/operations.py
 STABLE = frozenset(("hello", "status", "stop", "refused"))  # operations that every version understands
 
 

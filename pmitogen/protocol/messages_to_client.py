@@ -66,3 +66,5 @@ class Answer(_Operation, total=False):
     # need
     archive: str
     caller: str
+    # warnings: the severity and the text of each (see transport/connection_warnings.py)
+    warnings: list[tuple[str, str]]

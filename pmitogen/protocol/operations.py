@@ -39,6 +39,7 @@ class Op(str, enum.Enum):
     STATUS = "status"
     STOP = "stop"
     TRACE = "trace"
+    WARNINGS = "warnings"
     # Between hub, agent and runners, about interpreters
     ACCOUNTS_CHANGED = "accounts-changed"
     ACCOUNT_ENDED = "account-ended"

@@ -34,6 +34,8 @@ The framing and the operations {stable} are the same in every version; only thes
 fields that are not in the table.
 Errors of a client are anything that is not in the table, a request before `open`, and a request with the number of an open one.
 The hub answers with `refused`, which says what was wrong, and closes the connection.
+Before an answer to a request, `warnings` may come, which belongs to no request: the severity and the text of each new warning
+about a connection of the run. One client gets each of them.
 
 ### Messages of a client
 

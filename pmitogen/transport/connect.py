@@ -22,6 +22,7 @@ from pmitogen.transport.auth.authenticate import AuthReport, authenticate
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.connection import Connection, Stages
 from pmitogen.transport.connection_identity import connection_key
+from pmitogen.transport.connection_warnings import ConnectionWarning, Warn, ignore, visible
 from pmitogen.transport.dial import JUMP_HOST_ADVICE, TARGET_ADVICE, dial, resolve
 from pmitogen.transport.errors import JumpHostFailed
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
@@ -51,6 +52,7 @@ def connect(
     deadline: float,
     resolver: Resolver = resolve_hop,
     confirm: Callable[[str], bool] | None = None,
+    warn: Warn = ignore,
 ) -> Connection:
     """Make a connection. Blocks; call it on any thread except a transport's.
 
@@ -60,10 +62,12 @@ def connect(
     :param deadline: when to give up, in ``time.monotonic()`` seconds; the limits of each step apply as well.
     :param resolver: returns the settings of a jump host.
     :param confirm: asks the user whether to trust a new host key; None: the user cannot be asked.
+    :param warn: called on this thread with each warning that the LogLevel shows, as soon as there is one: the login may fail
+        later, or ask for a password. The connection has them as well.
 
     Raises ConnectError, whose stage says which step failed, and AuthenticationError.
     """
-    connecting = _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, ())
+    connecting = _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, warn, ())
     with connecting.naming_jump_hosts():
         return connecting.connect()
 
@@ -91,7 +95,7 @@ def probe_host_key(
     Jump hosts are connected to as by :func:`connect`, with *credentials* and *confirm*.
     Raises ConnectError (stage ``kex`` if the server has no such key).
     """
-    connecting = _Connecting(settings, credentials or Credentials(), jump_hosts, deadline, resolve_hop, confirm, ())
+    connecting = _Connecting(settings, credentials or Credentials(), jump_hosts, deadline, resolve_hop, confirm, ignore, ())
     with connecting.naming_jump_hosts():
         return connecting.probe(names)
 
@@ -124,11 +128,13 @@ class _Connecting:
     deadline: float
     resolver: Resolver
     confirm: Callable[[str], bool] | None
+    warn: Warn
     path: tuple[Hashable, ...]
 
     def __post_init__(self) -> None:
         self.endpoint = self.settings.endpoint
         self.stages = Stages()
+        self.warnings: tuple[ConnectionWarning, ...] = ()  # so far
         self.connect_timeout = connect_timeout(self.settings)
         self.advice = JUMP_HOST_ADVICE if self.path else TARGET_ADVICE
         self.jump_count = len(self.settings.proxyjump)  # hosts on the way; a hop's own configuration can add some
@@ -189,11 +195,12 @@ class _Connecting:
         return self.settings.hostname, self.settings.port, self.settings.proxyjump, self.settings.proxycommand
 
     def _attempt(self) -> Connection:
+        self.warnings = ()
         with self._key_exchange(self._wanted_host_keys) as (transport, stream):
             with self._timed("auth"):
                 report, decision = self._log_in(transport, stream)
-            warnings = decision.warnings + algorithms.weak_kex_warnings(transport, self.settings)
-            connection = Connection(self.settings, transport, self.stages, report, warnings, stream.close, unsafe=decision.unsafe)
+            end, unsafe = stream.close, decision.unsafe
+            connection = Connection(self.settings, transport, self.stages, report, self.warnings, end, unsafe=unsafe)
             connection.jump_count = self.jump_count
             return connection
 
@@ -254,10 +261,11 @@ class _Connecting:
         if connection_key(hop) in path or len(path) > MAX_HOPS:
             raise ConnectError(f"{self.endpoint}: ProxyJump: {last.host}: the jump hosts form a loop", "proxy")
         hop_credentials = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
-        connecting = _Connecting(hop, hop_credentials, self.jump_hosts, self.deadline, self.resolver, self.confirm, path)
+        connecting = _Connecting(hop, hop_credentials, self.jump_hosts, self.deadline, self.resolver, self.confirm, self.warn, path)
         try:
             bastion = self.jump_hosts.connect(hop, hop_credentials, self.deadline, connecting.connect_as_jump_host)
             connecting.jump_count = bastion.jump_count
+            self.warnings += bastion.warnings
             self.jump_count = bastion.jump_count + 1
             began, limit = self._limits(time.monotonic())
             return _Stream(bastion.open_tunnel(self.settings.hostname, self.settings.port, limit), began, limit)
@@ -338,9 +346,16 @@ class _Connecting:
 
     def _log_in(self, transport: ClientTransport, stream: _Stream) -> tuple[AuthReport, HostKeyDecision]:
         decision = check_host_key(self.settings, transport.get_remote_server_key(), stream.address, confirm=self.confirm)
+        self._warn((*algorithms.weak_kex_warnings(transport, self.settings), *decision.warnings))
         self.settings = decision.restrict(self.settings)
         report = authenticate(transport, self.settings, self.credentials, self.deadline, key_cache=self.jump_hosts.key_cache)
         return report, decision
+
+    def _warn(self, warnings: tuple[ConnectionWarning, ...]) -> None:
+        shown = visible(warnings, self.settings.loglevel)
+        self.warnings += shown
+        for each in shown:
+            self.warn(each)
 
     @contextlib.contextmanager
     def _timed_exchanges(self, transport: ClientTransport) -> Iterator[None]:

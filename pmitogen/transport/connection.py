@@ -20,6 +20,7 @@ import paramiko
 from pmitogen.errors import ConnectError, ConnectionLost, ConnectStage
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.report import AuthReport
+from pmitogen.transport.connection_warnings import ConnectionWarning
 from pmitogen.transport.errors import SessionRefused
 from pmitogen.transport.forwarding import agent_forwarding
 from pmitogen.transport.forwarding.address import Address, TCPAddress
@@ -56,7 +57,7 @@ class Connection:
         transport: ClientTransport,
         stages: Stages,
         auth_report: AuthReport,
-        warnings: tuple[str, ...],
+        warnings: tuple[ConnectionWarning, ...],
         on_close: Callable[[], None],
         *,
         unsafe: bool = False,
@@ -65,7 +66,7 @@ class Connection:
         self._variables = variables(settings)
         self.auth_report = auth_report
         self.unsafe = unsafe  # the host key is changed or revoked, and checking is off: send no secret
-        self.warnings = warnings  # whole lines for the user, about the host key and the algorithms
+        self.warnings = warnings  # about the host keys and the algorithms, also those of the jump hosts
         self.peer = settings.endpoint
         self.stages = stages
         self.jump_count = 0  # jump hosts on the way

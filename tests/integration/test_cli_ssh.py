@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.accounts import Account
+from tests.support.keys import KeyFile
 from tests.support.processes import wait_until
 from tests.support.sshd import Sshd
 
@@ -107,6 +108,35 @@ def test_missing_identity_files(host: tuple[str, ...], tmp_path: Path) -> None:
     for done in (ours, theirs):
         assert done.returncode == 0 and done.stderr.decode().splitlines() == expected
     assert ssh("-q", *options, *host, "true").stderr.decode().splitlines() == expected[:1]
+
+
+@pytest.mark.needs_program("ssh")
+def test_warnings_about_the_host_key_are_those_of_openssh(
+    sshd: Sshd, account: Account, short_path: Path, make_key: Callable[..., KeyFile]
+) -> None:
+    """Also under the same LogLevel: the usual way to silence the line about a new key must not hide a changed one."""
+    known, name = short_path / "known", f"[{sshd.host}]:{sshd.port}"
+
+    def warnings(program: tuple[str, ...], lines: str, *options: str) -> str:
+        known.write_text(lines)
+        first = [f"-o{option}" for option in (*options, f"UserKnownHostsFile={known}", "BatchMode=yes")]
+        done = ssh(*first, *sshd.ssh_args(), f"{account.name}@{sshd.host}", "true", program=program)
+        assert done.returncode == 0, done.stderr
+        return done.stderr.decode().replace("\r", "")
+
+    for options in (
+        ("StrictHostKeyChecking=accept-new",),
+        ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"),
+        ("StrictHostKeyChecking=no", "CheckHostIP=yes"),
+        ("StrictHostKeyChecking=accept-new", "LogLevel=ERROR"),
+    ):
+        ours, theirs = (warnings(program, "", *options) for program in (OURS, ("ssh",)))
+        assert ours == theirs and ("Permanently added" in ours) != ("LogLevel=ERROR" in options), options
+    changed = f"{name} {make_key().public}\n"
+    for level, is_shown in (("INFO", True), ("ERROR", True), ("QUIET", False)):
+        options = ("StrictHostKeyChecking=no", f"LogLevel={level}")
+        assert ("HAS CHANGED" in warnings(("ssh",), changed, *options)) == is_shown
+        assert ("does not match" in warnings(OURS, changed, *options)) == is_shown
 
 
 def test_a_lost_connection(sshd: Sshd, host: tuple[str, ...], make_sshd: Callable[..., Sshd], account: Account) -> None:

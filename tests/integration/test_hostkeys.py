@@ -120,7 +120,7 @@ def test_cannot_be_written(sshd: Sshd, short_path: Path) -> None:
     options = {"stricthostkeychecking": "accept-new"}
     write(short_path / "file", "not a folder")
     verdict = verify(settings_for(sshd, userknownhostsfile=(f"{short_path}/file/kh",), **options))
-    assert verdict.status == "new" and "not written" in verdict.warnings[0]
+    assert verdict.status == "new" and "not written" in verdict.warnings[0].text
     assert verify(settings_for(sshd, userknownhostsfile=("none",), **options)).status == "new"
     assert verify(settings_for(sshd, userknownhostsfile=("/dev/null",), **options)).status == "added"
 
@@ -136,7 +136,7 @@ def test_changed(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
         )
     settings = settings_for(sshd, stricthostkeychecking="no", userknownhostsfile=files, forwardagent=True)
     verdict = verify(settings)
-    assert verdict.unsafe and f"{files[0]}:2" in verdict.warnings[0]
+    assert verdict.unsafe and f"{files[0]}:2" in verdict.warnings[0].text
     limited = verdict.restrict(settings)
     assert not (limited.passwordauthentication or limited.kbdinteractiveauthentication or limited.forwardagent)
     assert limited.pubkeyauthentication

@@ -41,7 +41,7 @@ def test_address_is_checked(tmp_path: Path) -> None:
     assert caught.value.stage == "hostkey"
     with pytest.raises(ConnectError, match="has another key"):
         check(path, both, stricthostkeychecking="accept-new")
-    assert "has another key" in check(path, both, stricthostkeychecking="no").warnings[0]
+    assert "has another key" in check(path, both, stricthostkeychecking="no").warnings[0].text
     assert check(path, both, checkhostip=False).warnings == ()
     assert check(path, both, proxycommand="nc web 22").status == "known"
     assert check(path, both, proxyjump=(JumpHop("bastion"),)).status == "known"

@@ -14,6 +14,7 @@ from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.auth.report import missing_identities
 from pmitogen.transport.connect import connect
 from pmitogen.transport.connection import Connection
+from pmitogen.transport.connection_warnings import ConnectionWarning
 from pmitogen.transport.jump_host_pool import JumpHostPool
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT
 from pmitogen.util.peer_text import escape_lines, one_line
@@ -32,6 +33,7 @@ def log_in(invocation: Invocation) -> Iterator[Connection]:
             jump_hosts=hops,
             deadline=time.monotonic() + LOGIN_TIMEOUT,
             confirm=confirm_with(ask) if ask else None,
+            warn=_print_warning,
         )
         try:
             if is_talkative(settings.loglevel):
@@ -48,6 +50,9 @@ def _print_notices(connection: Connection) -> None:
         sys.stderr.write(line + "\n")
     for line in missing_identities(connection.auth_report.attempts):
         sys.stderr.write(one_line(line) + "\n")
-    for warning in connection.warnings:
-        sys.stderr.write(one_line(f"Warning: {warning}") + "\n")
+    sys.stderr.flush()
+
+
+def _print_warning(warning: ConnectionWarning) -> None:
+    sys.stderr.write(one_line(f"Warning: {warning.text}") + "\n")
     sys.stderr.flush()

@@ -96,6 +96,7 @@ class HubLifecycle:
             return False
         self.settings.end()
         listener.callers.clear()
+        listener.warnings.end_run()
         self.is_standby = True
         listener.rename(socket_paths.standby_socket(listener.path, self.fingerprint))
         return True

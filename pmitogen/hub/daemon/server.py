@@ -27,6 +27,8 @@ import mitogen.core
 from pmitogen.errors import ConnectionLost, Error, UsageError
 from pmitogen.hub.daemon.lifecycle import HubLifecycle
 from pmitogen.hub.daemon.run_settings import RunSettings
+from pmitogen.hub.daemon.run_warnings import RunWarnings
+from pmitogen.hub.daemon.socket_paths import warnings_file
 from pmitogen.hub.host.host import Host
 from pmitogen.hub.host.states import State
 from pmitogen.hub.registry import HostRegistry
@@ -61,6 +63,8 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
         self.created_at = time.time()
         self.connections = 0
         self.callers: dict[str, CallerEnvironment] = {}  # by digest
+        self.warnings = RunWarnings(lambda: warnings_file(self.path))
+        registry.on_warning = self.warnings.add
         self._chains = itertools.count(1)
         self._sock = sock
         self._sock.setblocking(False)
@@ -162,14 +166,18 @@ class WorkerSession:
         self._registry.broker.start_receive(self._stream)
 
     def answer(self, header: Answer, body: bytes) -> None:
-        """Send the worker one frame."""
+        """Send the worker one frame, after the run's new warnings."""
+        is_listening = bool(self._requests)  # it waits for answers to requests
         if header["op"] in FINAL:
             ended = self._requests.pop(header["id"], None)
             if ended is not None and ended is self._preconnect:
                 self._preconnect_error = header if header["op"] == Op.ERROR else None
                 return
-        if not self._is_disconnected:
-            self._stream.protocol.write(framing.encode_frame(dict(header), body))
+        if self._is_disconnected:
+            return
+        if is_listening and (warnings := self.listener.warnings.take()):
+            self._stream.protocol.write(framing.encode_frame({"op": Op.WARNINGS.value, "warnings": warnings}, b""))
+        self._stream.protocol.write(framing.encode_frame(dict(header), body))
 
     def pause(self) -> None:
         """Stop reading: the host does not accept more data for now."""

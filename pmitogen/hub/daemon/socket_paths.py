@@ -27,6 +27,7 @@ from pmitogen.util import private_directory, processes
 
 STANDBY = "standby-"
 SSH = "ssh-"
+WARNINGS = ".warnings"
 MAX_ADDRESS = 107  # bytes of a socket's path on Linux
 TEMPORARY = "/tmp"  # noqa: S108 - the directory made below is checked
 
@@ -144,6 +145,12 @@ def ssh_sockets() -> list[str]:
     return paths
 
 
+def warnings_file(path: str) -> str:
+    """Return the file of the warnings that the run with a hub at *path* has had (see run_warnings.py)."""
+    directory, name = os.path.split(path)
+    return os.path.join(directory, f"{name.partition('.')[0]}{WARNINGS}")
+
+
 def is_ssh_socket(name: str) -> bool:
     """Return whether *name*, without its directory, is that of a socket for ``pmitogen ssh``."""
     return name.startswith(SSH) and name.endswith(".sock")
@@ -170,7 +177,7 @@ def _suffix(hub_index: int) -> str:
 
 
 def remove_stale(directory: str, ended: int) -> None:
-    """Remove stale sockets and locks in *directory*: those of the run *ended*, and of processes that no longer exist.
+    """Remove stale sockets, locks and files of warnings in *directory*: those of the run *ended*, and of ended processes.
 
     A socket with a listener stays: another hub of that run removes its own. The directory is removed if it is empty.
     """
@@ -178,7 +185,7 @@ def remove_stale(directory: str, ended: int) -> None:
         for name in os.listdir(directory):
             pid, _, start = name.removeprefix(STANDBY).removeprefix(SSH).partition(".")[0].partition("-")
             start = start.partition("-")[0]
-            if not name.endswith((".sock", ".sock.lock")) or not pid.isdigit():
+            if not name.endswith((".sock", ".sock.lock", WARNINGS)) or not pid.isdigit():
                 continue
             path = os.path.join(directory, name)
             if int(pid) == ended or processes.start_time(int(pid)) != start:

@@ -12,6 +12,7 @@ files and KnownHostsCommand.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,7 @@ from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.local_host import LocalHost
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.flags.ssh.values.jump import Jump, ProxyJump
+from pmitogen.transport.connection_warnings import ConnectionWarning, Severity
 from pmitogen.transport.hostkeys import known_hosts, known_hosts_sources
 from pmitogen.transport.hostkeys.known_hosts_sources import KnownHostsSources
 from pmitogen.transport.keys import certificate, public_key
@@ -39,12 +41,12 @@ class HostKeyDecision(NamedTuple):
 
     *status* is ``known``, ``certificate``, ``added`` (new, now written down), ``new`` (accepted, but written nowhere), ``local``
     (NoHostAuthenticationForLocalhost) or ``unsafe``: the key is changed or revoked and StrictHostKeyChecking is ``no``. Then the
-    session must be made with :meth:`restrict`'s settings. *location* is the deciding ``file:line``; *warnings* are whole lines.
+    session must be made with :meth:`restrict`'s settings. *location* is the deciding ``file:line``.
     """
 
     status: str
     location: str | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[ConnectionWarning, ...] = ()
 
     @property
     def unsafe(self) -> bool:
@@ -95,7 +97,6 @@ class _HostKeyCheck:
         self.store = KnownHostsSources(settings, address)
         self.certificate_problem: str | None = None
         self.certificate: certificate.Certificate | None = None
-        self.warnings: list[str] = []
 
     # -- decisions
 
@@ -178,20 +179,23 @@ class _HostKeyCheck:
         names = [self.name]
         if self.store.address_name and not self.store.lines(self.store.address_name, self.plain):
             names.append(self.store.address_name)
-        return self._record(names)
+        return self._record(names, f"Permanently added '{','.join(names)}' ({self._key_name()}) to the list of known hosts.")
 
-    def _record(self, names: list[str]) -> HostKeyDecision:
+    def _record(self, names: list[str], text: str) -> HostKeyDecision:
+        """Add the key to known_hosts. *text*: tells the user that it was added, in ssh's words."""
         target = next(iter(self.settings.userknownhostsfile), "none")
         if target == "none":
-            return HostKeyDecision("new", warnings=tuple(self.warnings))
+            return HostKeyDecision("new")
         try:
             location = known_hosts_sources.append(target, names, self.plain, hashed=self.settings.hashknownhosts)
         except OSError as error:
-            self.warnings.append(
-                f"{self.name}: host key {self.describe_key()} accepted, but not written to {target}: {error.strerror}"
-            )
-            return HostKeyDecision("new", warnings=tuple(self.warnings))
-        return HostKeyDecision("added", location, tuple(self.warnings))
+            problem = f"{self.name}: host key {self.describe_key()} accepted, but not written to {target}: {error.strerror}"
+            return HostKeyDecision("new", warnings=(self._warning("unrecorded", problem, self._severity_of_new(target)),))
+        return HostKeyDecision("added", location, (self._warning("added", text, self._severity_of_new(target)),))
+
+    def _severity_of_new(self, target: str) -> Severity:
+        """Return the severity of a warning about a new key: it is expected where the user wants no checks or no record."""
+        return Severity.NOTICE if self.strict == "no" or target == os.devnull else Severity.WARNING
 
     # -- the steps
 
@@ -228,13 +232,14 @@ class _HostKeyCheck:
         if not name or any(line.blob == self.plain for line in lines):
             return HostKeyDecision("known", location)
         if not lines:
-            return self._record([name])._replace(status="known", location=location)
+            text = f"Permanently added the {self._key_name()} host key for IP address '{name}' to the list of known hosts."
+            return self._record([name], text)._replace(status="known", location=location)
         other = f"{self.address} has another key in {lines[0].location}"
         text = f"{self.describe_key()} is known for {self.name} ({location}), but {other}"
         confirmed = self.strict == "ask" and self.confirm is not None and self.confirm(text + ".")
         if self.strict != "no" and not confirmed:
             raise self._refuse(f"{text}: remove that line, or use CheckHostIP=no")
-        return HostKeyDecision("known", location, (f"{self.name}: {text}",))
+        return HostKeyDecision("known", location, (self._warning("address", f"{self.name}: {text}"),))
 
     def _changed_or_revoked(self, line: known_hosts.KnownHostsLine, state: str, remedy: str) -> HostKeyDecision:
         text = f"{self.describe_key()} {state} {line.location}"
@@ -247,15 +252,20 @@ class _HostKeyCheck:
                 f"{text}: {_EAVESDROPPING}; StrictHostKeyChecking=no is not sufficient for a jump host, or where "
                 f"ExitOnForwardFailure is yes; {remedy}"
             )
-        warning = f"{self.name}: {text}; under StrictHostKeyChecking=no the session has no password login and no agent forwarding"
-        return HostKeyDecision("unsafe", line.location, (*self.warnings, warning))
+        text = f"{self.name}: {text}; under StrictHostKeyChecking=no the session has no password login and no agent forwarding"
+        return HostKeyDecision("unsafe", line.location, (self._warning("changed", text, Severity.ERROR),))
 
     # -- messages
 
     def describe_key(self) -> str:
         """Return a description of the plain key in ssh's format."""
-        name = public_key.display_name(public_key.blob_type(self.plain))
-        return f"{name} {public_key.fingerprint(self.plain, self.settings.fingerprinthash)}"
+        return f"{self._key_name()} {public_key.fingerprint(self.plain, self.settings.fingerprinthash)}"
+
+    def _key_name(self) -> str:
+        return public_key.display_name(public_key.blob_type(self.plain))
+
+    def _warning(self, kind: str, text: str, severity: Severity = Severity.WARNING) -> ConnectionWarning:
+        return ConnectionWarning(self.name, kind, severity, text)
 
     def _authority(self) -> str:
         assert self.certificate is not None

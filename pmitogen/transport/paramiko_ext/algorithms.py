@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.connection_warnings import ConnectionWarning, Severity
 from pmitogen.transport.keys import chacha20_poly1305
 from pmitogen.transport.paramiko_ext.transport import ClientTransport
 from pmitogen.util import peer_text
@@ -56,14 +57,15 @@ def _choose(
     return chosen
 
 
-def weak_kex_warnings(transport: ClientTransport, settings: Settings) -> tuple[str, ...]:
+def weak_kex_warnings(transport: ClientTransport, settings: Settings) -> tuple[ConnectionWarning, ...]:
     """Return the warning of WarnWeakCrypto about the negotiated algorithms, if any."""
     if not settings.warnweakcrypto or transport.agreed_kex in POST_QUANTUM:
         return ()
-    return (
+    text = (
         f"{settings.endpoint}: the key exchange {transport.agreed_kex} is not safe from a future quantum computer "
-        "(WarnWeakCrypto): update the server's OpenSSH to 9.9 or later",
+        "(WarnWeakCrypto): update the server's OpenSSH to 9.9 or later"
     )
+    return (ConnectionWarning(f"{settings.hostname} port {settings.port}", "weak", Severity.WARNING, text),)
 
 
 def no_common_algorithm(transport: ClientTransport) -> str | None:
