@@ -25,8 +25,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     cores = list(installed_cores()) or ["none"]
     plays = sorted(path.stem for path in driver.PLAYS.glob("*.yml"))
+    named = metafunc.config.getoption("--core")
+    if named:
+        cores = [core for core in cores if core in named] or ["none"]
     if not metafunc.config.getoption("--all"):  # each core's plays take minutes
-        cores = cores[:1]
+        cores = cores if named else cores[:1]
         plays = [play for play in plays if play not in driver.SLOW]
     pairs = [(play, core) for core in cores for play in plays]
     marked = [pytest.param(pair, marks=pytest.mark.slow if pair[0] in SLOW else (), id="-".join(pair)) for pair in pairs]
