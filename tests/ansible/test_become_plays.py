@@ -48,7 +48,8 @@ def _ways(ansible: Ansible, sshd: Sshd, people: People) -> dict[str, tuple[dict[
 
 @pytest.mark.newest_core
 def test_every_way_in(ansible: Ansible, sshd: Sshd, people: People, request: pytest.FixtureRequest) -> None:
-    every_way = request.config.getoption("--all") or ansible.core == next(iter(installed_cores()))
+    option = request.config.getoption
+    every_way = option("--all") or option("--core") or ansible.core == next(iter(installed_cores()))
     ways = _ways(ansible, sshd, people)
     tasks: list[dict[str, Any]] = [
         {"name": "first", "ansible.builtin.raw": "id -un"},  # names no interpreter
