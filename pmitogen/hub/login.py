@@ -62,11 +62,10 @@ class Login:
         caller: CallerEnvironment,
         router: Router,
         jump_hosts: JumpHostPool,
-        ask: Prompt | None = None,
-        warn: Warn | None = None,
+        ask: Prompt | None,
+        warn: Warn,
     ) -> None:
-        self._ask = ask
-        self._warn = warn or (lambda warning: None)
+        self._ask, self._warn = ask, warn
         self._caller = caller
         self._options = options
         self._router = router

@@ -24,8 +24,8 @@ class Severity(str, enum.Enum):
 class ConnectionWarning(NamedTuple):
     """One line for the user.
 
-    *host* is the name under which the host's key is known, or its address. *kind* is ``changed``, ``address``, ``added``,
-    ``unrecorded`` or ``weak``. *text* is the line, without the word "Warning".
+    *host* is the host's name and port. *kind* is ``changed``, ``address``, ``added``, ``unrecorded`` or ``weak``. *text* is the
+    line, without the word "Warning".
     """
 
     host: str

@@ -189,7 +189,7 @@ class _HostKeyCheck:
         try:
             location = known_hosts_sources.append(target, names, self.plain, hashed=self.settings.hashknownhosts)
         except OSError as error:
-            problem = f"{self.name}: host key {self.describe_key()} accepted, but not written to {target}: {error.strerror}"
+            problem = f"{self._where()}: host key {self.describe_key()} accepted, but not written to {target}: {error.strerror}"
             return HostKeyDecision("new", warnings=(self._warning("unrecorded", problem, self._severity_of_new(target)),))
         return HostKeyDecision("added", location, (self._warning("added", text, self._severity_of_new(target)),))
 
@@ -239,7 +239,7 @@ class _HostKeyCheck:
         confirmed = self.strict == "ask" and self.confirm is not None and self.confirm(text + ".")
         if self.strict != "no" and not confirmed:
             raise self._refuse(f"{text}: remove that line, or use CheckHostIP=no")
-        return HostKeyDecision("known", location, (self._warning("address", f"{self.name}: {text}"),))
+        return HostKeyDecision("known", location, (self._warning("address", f"{self._where()}: {text}"),))
 
     def _changed_or_revoked(self, line: known_hosts.KnownHostsLine, state: str, remedy: str) -> HostKeyDecision:
         text = f"{self.describe_key()} {state} {line.location}"
@@ -252,8 +252,9 @@ class _HostKeyCheck:
                 f"{text}: {_EAVESDROPPING}; StrictHostKeyChecking=no is not sufficient for a jump host, or where "
                 f"ExitOnForwardFailure is yes; {remedy}"
             )
-        text = f"{self.name}: {text}; under StrictHostKeyChecking=no the session has no password login and no agent forwarding"
-        return HostKeyDecision("unsafe", line.location, (self._warning("changed", text, Severity.ERROR),))
+        limited = "under StrictHostKeyChecking=no the session has no password login and no agent forwarding"
+        warning = self._warning("changed", f"{self._where()}: {text}; {limited}", Severity.ERROR)
+        return HostKeyDecision("unsafe", line.location, (warning,))
 
     # -- messages
 
@@ -265,7 +266,14 @@ class _HostKeyCheck:
         return public_key.display_name(public_key.blob_type(self.plain))
 
     def _warning(self, kind: str, text: str, severity: Severity = Severity.WARNING) -> ConnectionWarning:
-        return ConnectionWarning(self.name, kind, severity, text)
+        return ConnectionWarning(f"{self.settings.hostname} port {self.settings.port}", kind, severity, text)
+
+    def _where(self) -> str:
+        """Return the host's name in warnings. Several hosts may share one HostKeyAlias."""
+        settings = self.settings
+        if not settings.hostkeyalias:
+            return self.name
+        return f"{settings.hostname} port {settings.port} (HostKeyAlias {settings.hostkeyalias})"
 
     def _authority(self) -> str:
         assert self.certificate is not None
