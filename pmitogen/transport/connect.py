@@ -261,7 +261,9 @@ class _Connecting:
         if connection_key(hop) in path or len(path) > MAX_HOPS:
             raise ConnectError(f"{self.endpoint}: ProxyJump: {last.host}: the jump hosts form a loop", "proxy")
         hop_credentials = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
-        connecting = _Connecting(hop, hop_credentials, self.jump_hosts, self.deadline, self.resolver, self.confirm, self.warn, path)
+        connecting = _Connecting(
+            hop, hop_credentials, self.jump_hosts, self.deadline, self.resolver, self.confirm, self.warn, path
+        )
         try:
             bastion = self.jump_hosts.connect(hop, hop_credentials, self.deadline, connecting.connect_as_jump_host)
             connecting.jump_count = bastion.jump_count
