@@ -49,8 +49,8 @@ class AgentChannel:
         self.booting = None
         self._codec = "zlib"
         self._sent: set[str] = set()
-        self._pack = zlib.compressobj(6)
-        self._unpack = zlib.decompressobj()
+        self._pack = framing.new_compressor()
+        self._unpack = framing.new_decompressor()
         self._gate = Gate()
 
     @property

@@ -44,8 +44,8 @@ about a connection of the run. One client gets each of them.
 ## The agent link
 
 A message has Mitogen's header of {header} bytes. From an agent: destination 0, source and authority the agent's own number,
-handle {unpacked} (as it is) or {packed} (one zlib stream per direction, for bodies below {pack_below} bytes), no reply. A message
-holds exactly one frame.
+handle {unpacked} (as it is) or {packed} (one zlib stream per direction, with a window of {window} bytes, for bodies
+below {pack_below} bytes), no reply. A message holds exactly one frame.
 An agent that sends anything else, or anything that is not in these tables, breaks the protocol: the hub closes the
 connection to that host. If `account` names another account than the login account, only that account's interpreter is ended.
 """
@@ -74,6 +74,7 @@ def render() -> str:
             unpacked=framing.TO_HUB_UNPACKED,
             packed=framing.TO_HUB_PACKED,
             pack_below=limits.COMPRESS_BELOW,
+            window=1 << framing.COMPRESSION_WINDOW,
             client="\n".join(_rows(messages_from_client.TABLE)),
         ),
         "### Messages of an agent\n",

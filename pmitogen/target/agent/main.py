@@ -58,8 +58,8 @@ class Agent(object):
         self._chains = Chains()
         self._runners = {}  # type: Dict[int, RunnerProxy]
         self._end_errors = {}  # type: Dict[int, Header] # account -> the error that ended its runner
-        self._unpack = zlib.decompressobj()
-        self._pack = zlib.compressobj(6)
+        self._unpack = framing.new_decompressor()
+        self._pack = framing.new_compressor()
         self._own_files = bundle["own"]
         self._boot_python = framing.to_wire(sys.argv[3])
         user = sources.account_name()
