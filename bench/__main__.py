@@ -66,7 +66,7 @@ def _trace_case(environment: Environment, case: Case, contenders: list[Contender
     """Seconds of each stage of one more run over pmitogen."""
     for contender in contenders:
         if case.traced and contender.name == "pmitogen":
-            path = environment.folder / "trace.json"
+            path = environment.directory / "trace.json"
             env = {**contender.env, "PMITOGEN_TRACE": str(path)}
             _say(case, contender, "traced", environment.play(case, replace(contender, env=env), through_relay=bool(case.delay)))
             return stages.read(path)
@@ -93,10 +93,10 @@ def _say(case: Case, contender: Contender, which: str, run: dict[str, object]) -
 
 
 def _save(results: Results, docs: bool) -> None:
-    folder = repository / "bench" / "results"
-    results.save(folder / f"core-{results.core}.json")
-    (folder / f"core-{results.core}.svg").write_text(chart.as_svg(chart.groups(results)))
-    print(f"\nbench: written: {folder.relative_to(repository)}/core-{results.core}.json and .svg")
+    directory = repository / "bench" / "results"
+    results.save(directory / f"core-{results.core}.json")
+    (directory / f"core-{results.core}.svg").write_text(chart.as_svg(chart.groups(results)))
+    print(f"\nbench: written: {directory.relative_to(repository)}/core-{results.core}.json and .svg")
     if docs:
         page = repository / "docs" / "benchmark.md"
         page.write_text(report.in_page(page.read_text(), results))

@@ -94,17 +94,17 @@ class Environment:
 
     def _set_up(self, stack: contextlib.ExitStack) -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self.folder = Path(tempfile.mkdtemp(prefix="pmb-", dir="/tmp"))
-        stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        self.folder.chmod(0o711)
+        self.directory = Path(tempfile.mkdtemp(prefix="pmb-", dir="/tmp"))
+        stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        self.directory.chmod(0o711)
         for name, mode in (("home", 0o711), ("run", 0o700), ("tmp", 0o711)):
-            (self.folder / name).mkdir()
-            (self.folder / name).chmod(mode)
+            (self.directory / name).mkdir()
+            (self.directory / name).chmod(mode)
         accounts = Accounts()
         stack.callback(accounts.remove_all)
         self.account = accounts.make(sudo="nopasswd", sudo_defaults=["!logfile"])
         self.addresses = [f"127.0.{1 + number // 250}.{1 + number % 250}" for number in range(self._most)]
-        self.key = make_key(self.folder / "id_ed25519")
+        self.key = make_key(self.directory / "id_ed25519")
         self._sshds: list[Sshd] = []
         port = free_port(self.addresses)
         for first in range(0, self._most, _PER_SSHD):
@@ -112,16 +112,16 @@ class Environment:
             stack.callback(self._sshds[-1].stop)
         stack.callback(self._close_relays)
         self.port = port
-        self.known_hosts = self.folder / "known_hosts"
+        self.known_hosts = self.directory / "known_hosts"
         self._write_known_hosts()
 
     def _start_sshd(self, addresses: list[str], port: int) -> Sshd:
-        folder = self.folder / f"sshd-{addresses[0]}"
-        folder.mkdir()
-        folder.chmod(0o711)
+        directory = self.directory / f"sshd-{addresses[0]}"
+        directory.mkdir()
+        directory.chmod(0o711)
         # The log is kept short, and nobody waits in line: it is not sshd that is measured.
         config = ["MaxSessions 1000", "MaxStartups 1000", "PrintLastLog no"]
-        return Sshd(folder, self.key, config=config, addresses=addresses, log_level="INFO", port=port).start()
+        return Sshd(directory, self.key, config=config, addresses=addresses, log_level="INFO", port=port).start()
 
     def relay(self, delay: float) -> Relay:
         """The relay that adds *delay* seconds each way; started when first asked for."""
@@ -146,20 +146,20 @@ class Environment:
         *cpu* is that of the controller's processes, *target_cpu* that of all that sshd has started.
         """
         self._runs += 1
-        folder = self.folder / f"r{self._runs}"
-        folder.mkdir()
+        directory = self.directory / f"r{self._runs}"
+        directory.mkdir()
         relay = self.relay(case.delay) if through_relay else None
-        self._lay_out(folder, case, contender, relay.port if relay else self.port)
+        self._lay_out(directory, case, contender, relay.port if relay else self.port)
         if relay:
             relay.counts()
         before = self._target_cpu()
-        result = self._measure(folder, case, contender)
+        result = self._measure(directory, case, contender)
         result["target_cpu"] = self._target_cpu() - before
         if relay:
             result.update(relay.counts())
         if result["code"]:
-            print((folder / "out").read_text()[-3000:], file=sys.stderr, flush=True)
-        shutil.rmtree(folder)
+            print((directory / "out").read_text()[-3000:], file=sys.stderr, flush=True)
+        shutil.rmtree(directory)
         for path in self.account.home.glob("work-*"):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         return result
@@ -193,7 +193,7 @@ class Environment:
                 self._left_cpu += usage.ru_utime + usage.ru_stime
         return self._left_cpu + sum(processes.cpu(sshd.pid, with_children=True) for sshd in self._sshds)
 
-    def _lay_out(self, folder: Path, case: Case, contender: Contender, port: int) -> None:
+    def _lay_out(self, directory: Path, case: Case, contender: Contender, port: int) -> None:
         options = f"-o UserKnownHostsFile={self.known_hosts} -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
         common = {
             "ansible_connection": contender.connection,
@@ -208,33 +208,33 @@ class Environment:
             f"host{number}": {"ansible_host": address, "work": f"{self.account.home}/work-{self._runs}-{number}"}
             for number, address in enumerate(self.addresses[: case.hosts])
         }
-        (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))
+        (directory / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))
         own = contender.name == "pmitogen"
-        (folder / "play.yml").write_text(case.baseline() if contender.baseline else case.play(own))
-        (folder / "ansible.cfg").write_text("")
-        (folder / "page.j2").write_text(_PAGE)
+        (directory / "play.yml").write_text(case.baseline() if contender.baseline else case.play(own))
+        (directory / "ansible.cfg").write_text("")
+        (directory / "page.j2").write_text(_PAGE)
         if case.big_file:
-            (folder / "big").symlink_to(self._big_file())
+            (directory / "big").symlink_to(self._big_file())
         if case.small_files:
-            (folder / "small").mkdir()
+            (directory / "small").mkdir()
             for number in range(SMALL_FILES):
-                (folder / "small" / f"file{number}").write_text(f"line {number}\n" * 40)
+                (directory / "small" / f"file{number}").write_text(f"line {number}\n" * 40)
 
     def _big_file(self) -> Path:
-        path = self.folder / "big"
+        path = self.directory / "big"
         if not path.exists():
             with path.open("wb") as file:
                 for _ in range(BIG_FILE >> 20):
                     file.write(os.urandom(1 << 20))
         return path
 
-    def _measure(self, folder: Path, case: Case, contender: Contender) -> dict[str, Any]:
+    def _measure(self, directory: Path, case: Case, contender: Contender) -> dict[str, Any]:
         env = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED)}
         env.update(
             contender.env,
-            HOME=str(self.folder / "home"),
-            TMPDIR=str(self.folder / "tmp"),
-            XDG_RUNTIME_DIR=str(self.folder / "run"),
+            HOME=str(self.directory / "home"),
+            TMPDIR=str(self.directory / "tmp"),
+            XDG_RUNTIME_DIR=str(self.directory / "run"),
             ANSIBLE_FORKS=str(case.forks),
             ANSIBLE_NOCOLOR="1",
             ANSIBLE_TIMEOUT="60",  # a busy machine is slow to log in, which is not what is measured
@@ -243,8 +243,8 @@ class Environment:
         )
         playbook = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "play.yml"]
         # The measuring process runs on our Python: it is not part of what is measured.
-        argv = [sys.executable, "-m", "bench.measure", str(folder / "result"), str(_LIMIT), *playbook]
-        with (folder / "out").open("wb") as out:
-            subprocess.run(argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False)
-        result = folder / "result"
+        argv = [sys.executable, "-m", "bench.measure", str(directory / "result"), str(_LIMIT), *playbook]
+        with (directory / "out").open("wb") as out:
+            subprocess.run(argv, cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False)
+        result = directory / "result"
         return json.loads(result.read_text()) if result.exists() else {"code": -1, "wall": 0.0, "cpu": 0.0}

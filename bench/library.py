@@ -87,31 +87,31 @@ def measure(library: str, case: str, settings: dict[str, Any]) -> Figures | str:
 def rig(hosts: int) -> Iterator[dict[str, Any]]:
     """An sshd, an account and files for as long as they are used."""
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pmb-", dir="/tmp")))
-        folder.chmod(0o711)
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pmb-", dir="/tmp")))
+        directory.chmod(0o711)
         accounts = Accounts()
         stack.callback(accounts.remove_all)
         account = accounts.make()
-        key = make_key(folder / "id_ed25519")
-        (folder / "sshd").mkdir(mode=0o711)
+        key = make_key(directory / "id_ed25519")
+        (directory / "sshd").mkdir(mode=0o711)
         config = ["MaxSessions 1000", "MaxStartups 2000", "PrintLastLog no"]
         with socket.create_server(("0.0.0.0", 0)) as free:  # every host of a case is an address of this machine
             port = free.getsockname()[1]
-        server = Sshd(folder / "sshd", key, config=config, addresses=["0.0.0.0"], log_level="INFO", port=port).start()
+        server = Sshd(directory / "sshd", key, config=config, addresses=["0.0.0.0"], log_level="INFO", port=port).start()
         stack.callback(server.stop)
-        with open(folder / "large", "wb") as large:
+        with open(directory / "large", "wb") as large:
             for _ in range(LARGE >> 20):
                 large.write(os.urandom(1 << 20))
-        (folder / "small").mkdir()
+        (directory / "small").mkdir()
         for number in range(1000):
-            (folder / "small" / f"file{number}").write_bytes(os.urandom(1 + number % 4096))
+            (directory / "small" / f"file{number}").write_bytes(os.urandom(1 + number % 4096))
         yield {
             "hosts": [f"127.0.{2 + number // 250}.{1 + number % 250}" for number in range(hosts)],
             "port": server.port,
             "user": account.name,
             "key": str(key.path),
-            "large": str(folder / "large"),
-            "small": str(folder / "small"),
+            "large": str(directory / "large"),
+            "small": str(directory / "small"),
             "remote": str(account.home),
         }
 

@@ -177,7 +177,7 @@ def main(argv: list[str]) -> int:
     with Environment(python) as environment:
         (plain,) = make_contenders(python, ("pmitogen",))
         variants = [Variant(""), *(variant for variant in VARIANTS if variant.name in wanted)]
-        contenders = {variant.name: _contender(plain, variant, environment.folder) for variant in variants}
+        contenders = {variant.name: _contender(plain, variant, environment.directory) for variant in variants}
         found: Found = {name: {case.name: [] for case in chosen} for name in contenders}
         for case in chosen:
             for contender in contenders.values():  # once without a figure: the payload cache fills, Python compiles

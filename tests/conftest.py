@@ -43,8 +43,8 @@ from tests.support import init, session
 from tests.support import keys as keys_support
 
 # Before all else: see init. The directory is made first, so that the parent process can remove it at the end.
-session.make_folder()
-init.become_family(session.remove_folder)
+session.make_directory()
+init.become_family(session.remove_directory)
 
 from pmitogen import toggles  # noqa: E402
 from tests.support import extras, leaks, no_openssh, programs  # noqa: E402
@@ -135,7 +135,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _pytest_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _pytest_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Makes pytest's own directory before any test changes TMPDIR."""
     return tmp_path_factory.getbasetemp()
 
@@ -164,10 +164,10 @@ def still_accounts() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def home(_leak_check: None, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
-    folder = session.folder / "h" / str(next(_numbers))
-    folder.mkdir()
-    folder.chmod(0o755)
-    clean = session.clean_environment(folder)
+    directory = session.directory / "h" / str(next(_numbers))
+    directory.mkdir()
+    directory.chmod(0o755)
+    clean = session.clean_environment(directory)
     for name in set(os.environ) - set(clean):
         if name != "PYTEST_CURRENT_TEST":
             monkeypatch.delenv(name)
@@ -176,14 +176,14 @@ def home(_leak_check: None, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
     for name, value in clean.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(tempfile, "tempdir", None)  # so that TMPDIR is read again
-    return folder
+    return directory
 
 
 # -- what tests ask for -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def another_makes_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+def another_makes_directories(monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory that is to be created appears a moment earlier."""
     make = os.makedirs
 
@@ -196,15 +196,15 @@ def another_makes_folders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def client_key() -> KeyFile:
-    return keys_support.make_key(session.folder / "k" / "id_ed25519")
+    return keys_support.make_key(session.directory / "k" / "id_ed25519")
 
 
 @pytest.fixture
 def short_path() -> Path:
-    folder = session.folder / str(next(_numbers))
-    folder.mkdir()
-    folder.chmod(0o711)
-    return folder
+    directory = session.directory / str(next(_numbers))
+    directory.mkdir()
+    directory.chmod(0o711)
+    return directory
 
 
 @pytest.fixture
@@ -216,10 +216,10 @@ def make_key(short_path: Path) -> Callable[..., KeyFile]:
 
 
 def _new_sshd(key: KeyFile, **options: object) -> Sshd:
-    folder = session.folder / f"s{next(_numbers)}"
-    folder.mkdir()
-    folder.chmod(0o711)
-    server = Sshd(folder, key, **options)  # type: ignore[arg-type]
+    directory = session.directory / f"s{next(_numbers)}"
+    directory.mkdir()
+    directory.chmod(0o711)
+    server = Sshd(directory, key, **options)  # type: ignore[arg-type]
     return server.start()
 
 
@@ -281,7 +281,7 @@ def ansible(request: pytest.FixtureRequest, home: Path) -> Ansible:
     if python is None:
         _skip_for("ansible-core")
     assert python is not None
-    return Ansible(core, python, session.folder / f"a{next(_numbers)}")
+    return Ansible(core, python, session.directory / f"a{next(_numbers)}")
 
 
 @pytest.fixture(scope="session")

@@ -152,8 +152,8 @@ def candidates(version: str) -> Iterator[str]:
     """Where an interpreter of *version* ("3.12") may be."""
     if sys.version_info[:2] == tuple(int(part) for part in version.split(".")):
         yield sys.executable
-    for folder in os.environ.get("PATH", "").split(":"):
-        yield os.path.join(folder, "python" + version)
+    for directory in os.environ.get("PATH", "").split(":"):
+        yield os.path.join(directory, "python" + version)
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     for root in (pyenv / "versions", Path("/opt/python"), Path.home() / ".local/share/uv/python"):
         for found in sorted(root.glob("*" + version + "*/bin/python" + version), reverse=True):
@@ -196,9 +196,9 @@ def stamp_of(core: str, extra: str, more: Sequence[str] = ()) -> str:
     return hashlib.sha256(inputs).hexdigest()
 
 
-def is_ready(folder: Path, cores: Sequence[str], extras: Sequence[str], more: Sequence[str] = ()) -> bool:
-    stamp = folder / ".stamp"
-    if not stamp.exists() or not (folder / "bin/python").exists():
+def is_ready(directory: Path, cores: Sequence[str], extras: Sequence[str], more: Sequence[str] = ()) -> bool:
+    stamp = directory / ".stamp"
+    if not stamp.exists() or not (directory / "bin/python").exists():
         return False
     return stamp.read_text() in {stamp_of(core, extra, more) for core in cores for extra in extras}
 
@@ -215,13 +215,13 @@ def requirement(core: str) -> str:
     return "ansible-core>=%s,<%s" % (oldest, following(core))
 
 
-def make_environment(folder: Path, cores: Sequence[str], extra: str, more: Sequence[str] = (), only: str = "") -> bool:
+def make_environment(directory: Path, cores: Sequence[str], extra: str, more: Sequence[str] = (), only: str = "") -> bool:
     """Make *directory* a virtual environment with this project, one of *cores* and *more*; True unless that is impossible.
 
     *only*: the version of Python that it must have.
     """
     # An environment with the test tools does for a caller that does not ask for them.
-    if is_ready(folder, cores, [extra] if extra else ["", "test"], more):
+    if is_ready(directory, cores, [extra] if extra else ["", "test"], more):
         return True
     chosen = choose(cores, only)
     if chosen is None:
@@ -231,22 +231,22 @@ def make_environment(folder: Path, cores: Sequence[str], extra: str, more: Seque
     core, python = chosen
     if core != cores[0]:
         say("no Python for ansible-core %s here; taking %s" % (cores[0], core))
-    say("making %s: ansible-core %s on %s" % (folder.name, core, python))
+    say("making %s: ansible-core %s on %s" % (directory.name, core, python))
     ours = str(HERE) + ("[%s]" % extra if extra else "")
-    pip = str(folder / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"
-    if not (run(python, "-m", "venv", "--clear", str(folder)) and run(*pip, "-e", ours, requirement(core), *more)):
-        say("FAILED: %s could not be made; see above" % folder.name)
+    pip = str(directory / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"
+    if not (run(python, "-m", "venv", "--clear", str(directory)) and run(*pip, "-e", ours, requirement(core), *more)):
+        say("FAILED: %s could not be made; see above" % directory.name)
         return False
-    (folder / ".stamp").write_text(stamp_of(core, extra, more))
+    (directory / ".stamp").write_text(stamp_of(core, extra, more))
     return True
 
 
 def update_newest(extra: str) -> None:
     """The step ``newest``; see the head of this file."""
-    folder = HERE / (".venv-" + NEWEST)
-    if not make_environment(folder, (NEWEST,), extra):
+    directory = HERE / (".venv-" + NEWEST)
+    if not make_environment(directory, (NEWEST,), extra):
         return
-    pip = str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check"
+    pip = str(directory / "bin/python"), "-m", "pip", "--disable-pip-version-check"
     if not run(*pip, "install", "-q", "--upgrade", requirement(NEWEST)):
         say("could not look for a newer ansible-core %s; going on with what is there" % NEWEST)
     after = following(NEWEST)
@@ -266,19 +266,19 @@ def oldest_dependencies() -> tuple[str, ...]:
 
 def make_upstream(extra: str) -> bool:
     """The step ``upstream``: pip would refuse versions above our bounds, so these are installed after the rest, and alone."""
-    folder = HERE / ".venv-upstream"
-    if not make_environment(folder, (NEWEST,), extra):
+    directory = HERE / ".venv-upstream"
+    if not make_environment(directory, (NEWEST,), extra):
         return False
-    pip = str(folder / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"
+    pip = str(directory / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"
     if run(*pip, "--upgrade", "--no-deps", "--force-reinstall", *UPSTREAM):
         return True
     say("FAILED: the development branches could not be installed; see above")
     return False
 
 
-def add_collection(folder: Path, name: str) -> None:
+def add_collection(directory: Path, name: str) -> None:
     """Extract one collection of the package ``ansible`` to *directory*/collections, unless it is there."""
-    target = folder / "collections"
+    target = directory / "collections"
     members = "ansible_collections/" + name.replace(".", "/") + "/"
     if (target / members).is_dir():
         return
@@ -295,7 +295,7 @@ def add_collection(folder: Path, name: str) -> None:
             "-d",
             temporary,
         )
-        if not run(str(folder / "bin/python"), *args, "ansible"):
+        if not run(str(directory / "bin/python"), *args, "ansible"):
             say("NO COLLECTION %s: the tests that need it will be skipped" % name)
             return
         (wheel,) = Path(temporary).glob("*.whl")

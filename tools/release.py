@@ -48,22 +48,22 @@ def run(*command: object, cwd: Path = HERE, env: dict[str, str] | None = None) -
     return done.stdout
 
 
-def version_of(folder: Path) -> str:
+def version_of(directory: Path) -> str:
     """Return the version in *directory*. Raises Failure unless package and collection have the same."""
-    ours = re.findall(r'^__version__ = "(.+)"$', (folder / "pmitogen/_version.py").read_text(), re.M)
-    theirs = re.findall(r"^version: (.+)$", (folder / COLLECTION / "galaxy.yml").read_text(), re.M)
+    ours = re.findall(r'^__version__ = "(.+)"$', (directory / "pmitogen/_version.py").read_text(), re.M)
+    theirs = re.findall(r"^version: (.+)$", (directory / COLLECTION / "galaxy.yml").read_text(), re.M)
     if len(ours) != 1 or ours != theirs:
         raise Failure(f"pmitogen/_version.py has {ours}, galaxy.yml has {theirs}")
     return ours[0]
 
 
-def export(folder: Path) -> None:
+def export(directory: Path) -> None:
     """Write the committed files to *directory*, with the same modes on every machine."""
-    folder.mkdir()
-    archive = folder.with_suffix(".tar")
+    directory.mkdir()
+    archive = directory.with_suffix(".tar")
     run("git", "-c", "tar.umask=0022", "archive", "-o", archive, "HEAD")
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, **({"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}))
+        tar.extractall(directory, **({"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}))
     archive.unlink()
 
 
@@ -91,15 +91,15 @@ def build(source: Path, out: Path, epoch: int) -> list[Path]:
     return sorted(out.iterdir())
 
 
-def check_install(wheel: Path, version: str, folder: Path) -> None:
+def check_install(wheel: Path, version: str, directory: Path) -> None:
     """Install *wheel* in an environment of its own, run its command, and write the bill of materials next to it."""
-    python = folder / "venv/bin/python"
-    run(sys.executable, "-m", "venv", folder / "venv")
-    run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", wheel, cwd=folder)
-    shown = run(python, "-m", "pmitogen", "--version", cwd=folder).strip()
+    python = directory / "venv/bin/python"
+    run(sys.executable, "-m", "venv", directory / "venv")
+    run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", wheel, cwd=directory)
+    shown = run(python, "-m", "pmitogen", "--version", cwd=directory).strip()
     if shown != f"pmitogen {version}":
         raise Failure(f"the installed wheel says {shown!r}, not pmitogen {version}")
-    run(python, "-m", "pip", "uninstall", "-q", "-y", "pip", cwd=folder)  # the bill holds what runs, and no installer
+    run(python, "-m", "pip", "uninstall", "-q", "-y", "pip", cwd=directory)  # the bill holds what runs, and no installer
     bill = wheel.parent / f"pmitogen-{version}.cdx.json"
     argv = ("environment", "--output-reproducible", "--pyproject", HERE / "pyproject.toml", "-o", bill, python)
     run(sys.executable, "-m", "cyclonedx_py", *argv)
@@ -112,13 +112,16 @@ def placeholders() -> list[str]:
     return [name for name in names if any(mark in (HERE / name).read_bytes() for mark in marks)]
 
 
-def check_plays(source: Path, folder: Path) -> None:
+def check_plays(source: Path, directory: Path) -> None:
     """Raise Failure with what ansible-lint finds in the collection or in the plays of the pages."""
-    collection, plays = folder / COLLECTION, folder / "plays"
+    collection, plays = directory / COLLECTION, directory / "plays"
     shutil.copytree(source / COLLECTION, collection)
     plays.mkdir()
     run(sys.executable, source / "tools/docs/plays.py", plays)
-    env = {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}", "ANSIBLE_COLLECTIONS_PATH": str(folder)}
+    env = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
+        "ANSIBLE_COLLECTIONS_PATH": str(directory),
+    }
     for place in (collection, plays):
         run(
             sys.executable,

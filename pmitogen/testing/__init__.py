@@ -24,6 +24,6 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedSer
     """An SSH server that answers commands as the test tells it. It ends with the test."""
     from pmitogen.testing.server import ScriptedServer  # Paramiko is loaded when a test uses it
 
-    folder: Path = tmp_path_factory.mktemp("ssh_server")
-    with ScriptedServer(folder) as server:
+    directory: Path = tmp_path_factory.mktemp("ssh_server")
+    with ScriptedServer(directory) as server:
         yield server

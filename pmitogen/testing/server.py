@@ -35,14 +35,14 @@ class ScriptedServer(DemoServer):
     :param real: True: run commands without an answer on this machine, and serve this machine's files.
     """
 
-    def __init__(self, folder: Path, real: bool = False) -> None:
+    def __init__(self, directory: Path, real: bool = False) -> None:
         super().__init__(paramiko.ECDSAKey.generate(), paramiko.ECDSAKey.generate(), secrets.token_hex(8))
         self.real = real
-        self.folder = folder
-        self.root = folder / "root"  # ``/`` of SFTP
-        self.key_path = folder / "key"  # the private key that it lets in
-        self.known_hosts = folder / "known_hosts"
-        self.config = folder / "config"  # of ssh: leads every host name to this server
+        self.directory = directory
+        self.root = directory / "root"  # ``/`` of SFTP
+        self.key_path = directory / "key"  # the private key that it lets in
+        self.known_hosts = directory / "known_hosts"
+        self.config = directory / "config"  # of ssh: leads every host name to this server
         self.login_delay = 0.0  # seconds that each new connection waits for the server's first byte
         self._rules: list[Rule] = []
         self._commands: list[str] = []
@@ -180,7 +180,7 @@ class ScriptedServer(DemoServer):
         """A process that writes the answer: its streams then take the same way as those of any other command."""
         with self._scripting:
             self._files += 1
-            base = self.folder / f"answer-{self._files}"
+            base = self.directory / f"answer-{self._files}"
         paths = [base.with_suffix(".stdout"), base.with_suffix(".stderr")]
         for path, data in zip(paths, (answer.stdout, answer.stderr), strict=True):
             path.write_bytes(data)

@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_co
 WHERE = [{"name": "where", "ansible.builtin.command": "printenv SSH_CONNECTION"}]
 
 
-def _files(server: Sshd, alias: str, folder: Path) -> str:
+def _files(server: Sshd, alias: str, directory: Path) -> str:
     """Words for *server*'s host key under any address."""
-    known = folder / alias
+    known = directory / alias
     known.write_text(f"{alias} {server.host_keys[0].public}\n")
     return f"-o UserKnownHostsFile={known} -o GlobalKnownHostsFile=none -o HostKeyAlias={alias} -o IdentitiesOnly=yes"
 

@@ -41,25 +41,25 @@ class Case:
 
 def _closed_python(account: Account) -> Path:
     """An interpreter that only *account* can run."""
-    folder = account.home / "closed"
-    if not folder.exists():
-        folder.mkdir(mode=0o700)
-        os.chown(folder, account.uid, account.gid)
-        (folder / "python3").symlink_to(SYSTEM_PYTHON)
-    return folder / "python3"
+    directory = account.home / "closed"
+    if not directory.exists():
+        directory.mkdir(mode=0o700)
+        os.chown(directory, account.uid, account.gid)
+        (directory / "python3").symlink_to(SYSTEM_PYTHON)
+    return directory / "python3"
 
 
 def _cases(
-    ansible: Ansible, sshd: Sshd, people: People, make_account: Callable[..., Account], folder: Path
+    ansible: Ansible, sshd: Sshd, people: People, make_account: Callable[..., Account], directory: Path
 ) -> tuple[dict[str, Case], list[Account]]:
     asked, free, other = people.asked, people.free, people.others[0]
     stranger, closed, late = make_account(), make_account(shell="/usr/sbin/nologin"), make_account()
     subprocess.run(["chage", "-E", "1", late.name], check=True, timeout=20)
     python = _closed_python(free)
     for name, text in (("mute", MUTE), ("endless", ENDLESS)):
-        (folder / name).mkdir()
-        (folder / name / "sudo").write_text(text)
-        (folder / name / "sudo").chmod(0o755)
+        (directory / name).mkdir()
+        (directory / name / "sudo").write_text(text)
+        (directory / name / "sudo").chmod(0o755)
 
     def case(login: Account, method: str, user: str, *args: str, kind: str = "failed", **more: Any) -> Case:
         variables = becoming(method, user, more.pop("password", None), **more)
@@ -82,9 +82,15 @@ def _cases(
         "nologin": case(asked, "su", closed.name, "shell", password=closed.password),
         "nologin-sudo": case(free, "sudo", closed.name, "shell", ansible_become_flags="-i"),
         "expired": case(asked, "su", late.name, "expired", password=late.password),
-        "mute": case(free, "sudo", "root", str(LIMIT), kind=unreachable, ansible_become_exe=str(folder / "mute/sudo")),
+        "mute": case(free, "sudo", "root", str(LIMIT), kind=unreachable, ansible_become_exe=str(directory / "mute/sudo")),
         "endless": case(
-            free, "sudo", "root", "token", kind=unreachable, password="n0t-th1s", ansible_become_exe=str(folder / "endless/sudo")
+            free,
+            "sudo",
+            "root",
+            "token",
+            kind=unreachable,
+            password="n0t-th1s",
+            ansible_become_exe=str(directory / "endless/sudo"),
         ),
     }
     interpreter = ansible.target(sshd, free, ansible_python_interpreter=str(python), **becoming("sudo", other.name))

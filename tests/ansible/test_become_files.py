@@ -41,7 +41,7 @@ TASKS: list[dict[str, Any]] = [
     {"name": "shell", "ansible.builtin.shell": "echo $HOME ~ $USER; umask", "args": {"chdir": "~"}},
     {"name": "unarchive", "ansible.builtin.unarchive": {"src": "parts.tar", "dest": "~"}},
     {"name": "mine", "ansible.builtin.copy": {"content": "x", "dest": "~/mine"}, "become": False},
-    {"name": "root", "ansible.builtin.copy": {"content": "x", "dest": "{{ folder }}/root"}, **AS_ROOT},
+    {"name": "root", "ansible.builtin.copy": {"content": "x", "dest": "{{ directory }}/root"}, **AS_ROOT},
     {"name": "root-home", "ansible.builtin.stat": {"path": "~"}, **AS_ROOT},
 ]
 
@@ -68,8 +68,8 @@ class Watch:
     def _run(self) -> None:
         while not self._over.wait(0.01):
             for account in self._accounts:
-                folder = account.home / ".ansible/tmp"
-                for path in [*(folder.iterdir() if folder.exists() else ()), *owned_files({account.uid})]:
+                directory = account.home / ".ansible/tmp"
+                for path in [*(directory.iterdir() if directory.exists() else ()), *owned_files({account.uid})]:
                     self._look(path, account)
 
     def _look(self, path: Path, account: Account) -> None:
@@ -97,7 +97,7 @@ def test_everything_in_the_target_account(ansible: Ansible, sshd: Sshd, people: 
         "parts.tar": (tmp_path / "parts.tar").read_bytes(),
     }  # fmt: skip
     short_path.chmod(0o755)
-    host = ansible.target(sshd, login, other=other.name, folder=str(short_path), **becoming("sudo", other.name))
+    host = ansible.target(sshd, login, other=other.name, directory=str(short_path), **becoming("sudo", other.name))
     watch = Watch(login, other)
     with watch.running():
         run = ansible.tasks(TASKS, {"h": host}, play={"become": True}, files=files).check()
@@ -109,9 +109,9 @@ def test_everything_in_the_target_account(ansible: Ansible, sshd: Sshd, people: 
     assert (other.home / "large").stat().st_size == 3 << 20
     assert (other.home / "templated").stat().st_mode & 0o777 == 0o600
     assert (login.home / "mine").owner() == login.name and (short_path / "root").owner() == "root"
-    who, file, folder = run.task("script")["stdout_lines"]
-    assert who == other.name and file.startswith("-rwx") and "+" not in file and folder == f"drwx------ {other.name}"
-    assert next(ansible.folder.rglob("got")).read_text() == "secret words\n"
+    who, file, directory = run.task("script")["stdout_lines"]
+    assert who == other.name and file.startswith("-rwx") and "+" not in file and directory == f"drwx------ {other.name}"
+    assert next(ansible.directory.rglob("got")).read_text() == "secret words\n"
     assert run.task("async")["stdout_lines"] == [other.name, str(other.home)]
     assert run.task("home")["stat"]["path"] == str(other.home)
     assert run.task("root-home")["stat"]["path"] == "/root"
@@ -119,7 +119,7 @@ def test_everything_in_the_target_account(ansible: Ansible, sshd: Sshd, people: 
     until = time.monotonic() + 5  # async_wrapper removes its own after the job, at its leisure
     while list((other.home / ".ansible/tmp").iterdir()) and time.monotonic() < until:
         time.sleep(0.1)
-    assert not list((other.home / ".ansible/tmp").iterdir()), "temporary folders stayed"
+    assert not list((other.home / ".ansible/tmp").iterdir()), "temporary directories stayed"
     for account in (login, other):
         for path in list(account.home.iterdir()):
             if not path.name.startswith(".") and not path.is_dir():

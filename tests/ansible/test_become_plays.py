@@ -190,8 +190,8 @@ def test_where_the_password_may_come_from(source: str, ansible: Ansible, sshd: S
     assert asked.password not in run.output
 
 
-def _vault_file(folder: Path) -> Path:
-    path = folder / "vault"
+def _vault_file(directory: Path) -> Path:
+    path = directory / "vault"
     path.write_text("vault word\n")
     return path
 
@@ -212,13 +212,13 @@ def _variables(ansible: Ansible, password: str, secret: Path) -> dict[str, dict[
     }
 
 
-def _typing(ansible: Ansible, password: str, folder: Path) -> Ansible:
+def _typing(ansible: Ansible, password: str, directory: Path) -> Ansible:
     """The same core, run on a terminal where somebody types *password*."""
-    typist, wrapper = folder / "typist.py", folder / "python"
+    typist, wrapper = directory / "typist.py", directory / "python"
     typist.write_text(_TYPIST)
     wrapper.write_text(f"#!/bin/sh\nexec {ansible.python} {typist} '{password}' {ansible.python} \"$@\"\n")
     wrapper.chmod(0o700)
-    return Ansible(ansible.core, wrapper, ansible.folder)
+    return Ansible(ansible.core, wrapper, ansible.directory)
 
 
 # -- one session each -------------------------------------------------------------------------------------------------------
@@ -226,10 +226,10 @@ def _typing(ansible: Ansible, password: str, folder: Path) -> Ansible:
 _SLOWLY = ("linear", "host_pinned")
 
 
-def _three_ways(people: People, login: Account, folder: Path) -> tuple[dict[str, dict[str, Any]], list[Callable[[], int]]]:
+def _three_ways(people: People, login: Account, directory: Path) -> tuple[dict[str, dict[str, Any]], list[Callable[[], int]]]:
     """A task's keywords to become each of the three others, by sudo, su and doas, and counters of the sessions."""
     one, two, three = people.others
-    (su, su_uses), (doas, doas_uses) = format_count(folder, "su"), format_count(folder, "doas")
+    (su, su_uses), (doas, doas_uses) = format_count(directory, "su"), format_count(directory, "doas")
     ours, theirs = ({"vars": {"ansible_become_password": each.password}} for each in (login, two))
     sudo = {"become_user": one.name, **ours}
     by_su = {"become_user": two.name, "become_method": "su", "become_exe": str(su), **theirs}

@@ -59,9 +59,13 @@ class Sampler:
 
 def _files(*accounts: Account) -> Iterator[Path]:
     """Files that a run, or its target side, may have written; not the inventory, in which the test itself has put passwords."""
-    folders = [session.folder, *(account.home for account in accounts), *owned_files({account.uid for account in accounts})]
-    for folder in folders:
-        for root, _, names in os.walk(folder):
+    directories = [
+        session.directory,
+        *(account.home for account in accounts),
+        *owned_files({account.uid for account in accounts}),
+    ]
+    for directory in directories:
+        for root, _, names in os.walk(directory):
             yield from (Path(root) / name for name in names if name != "hosts.json")
     yield from (account.sudo_log for account in accounts if account.sudo_log.exists())
 
@@ -81,7 +85,7 @@ def test_no_secret_is_anywhere(ansible: Ansible, sshd: Sshd, people: People, sho
     }
     by_password = {"ansible_password": asked.password, "ansible_ssh_private_key_file": "/nonexistent/key"}
     hosts = {name: ansible.target(sshd, asked, **variables, **by_password) for name, variables in options.items()}
-    ours = "inventory_hostname == 'sudo'"  # elsewhere Ansible itself may leave a folder
+    ours = "inventory_hostname == 'sudo'"  # elsewhere Ansible itself may leave a directory
     tasks: list[dict[str, Any]] = [
         {"name": "who", **WHO, "ignore_errors": True},
         {"name": "hidden", **WHO, "no_log": True, "ignore_errors": True},

@@ -100,7 +100,7 @@ def test_paths_are_below_the_runs_directory(
     run = _play(ansible, checkout, variables, env={"DOOR": str(sshd.port)}).check()
     assert run.task("who")["stdout"] == account.name
     if "-E" in variables["ansible_ssh_common_args"]:
-        (log,) = ansible.folder.glob("*/ssh.log")
+        (log,) = ansible.directory.glob("*/ssh.log")
         assert log.stat().st_mode & 0o777 == 0o666 & ~_umask()
 
 
@@ -144,11 +144,11 @@ def test_agent_and_variables_are_those_of_each_run(
     """The second run has an agent that opens nothing, and is not let in by the first one's; the third is the first again."""
     other = make_key("ed25519")
     server.authorized_keys.write_text(server.authorized_keys.read_text())
-    folders = [short_path / name for name in ("a", "b")]
-    for folder in folders:
-        folder.mkdir()
+    directories = [short_path / name for name in ("a", "b")]
+    for directory in directories:
+        directory.mkdir()
     target = _target(server, account, "-A -o SendEnv=WHICH")
-    with ssh_agent(folders[0], server.key.path) as first, ssh_agent(folders[1], other.path) as second:
+    with ssh_agent(directories[0], server.key.path) as first, ssh_agent(directories[1], other.path) as second:
         mark = server.mark()
 
         def play(agent: str, which: str) -> Run:
@@ -222,7 +222,7 @@ def test_log_and_timeline_are_those_of_each_run(
     assert sizes[1] and (tmp_path / "1.log").stat().st_size == sizes[0]
     (hub,) = json.loads(hubs("--json"))
     held = {os.readlink(f"/proc/{hub['pid']}/fd/{name}") for name in os.listdir(f"/proc/{hub['pid']}/fd")}
-    assert not [name for name in held if str(tmp_path) in name or str(ansible.folder) in name]
+    assert not [name for name in held if str(tmp_path) in name or str(ansible.directory) in name]
     assert os.readlink(f"/proc/{hub['pid']}/fd/2") == "/dev/null"
 
 

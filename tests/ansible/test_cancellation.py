@@ -61,8 +61,8 @@ def there(make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) 
     """A server, an account there, and what runs already."""
     server, account = make_sshd(), make_account(sudo="nopasswd")
     yield server, account, init.family()
-    for folder in Path(os.environ["TMPDIR"]).glob("pymp-*"):
-        shutil.rmtree(folder)  # of the Python module that Ansible forks with, which was killed and could not
+    for directory in Path(os.environ["TMPDIR"]).glob("pymp-*"):
+        shutil.rmtree(directory)  # of the Python module that Ansible forks with, which was killed and could not
 
 
 SLEEP = [{"name": "long", "ansible.builtin.command": "sleep 61"}]

@@ -64,14 +64,16 @@ def test_the_collections_plugin_is_the_plugin() -> None:
 
 def test_its_options_are_not_parsed(ansible: Ansible) -> None:
     env = {**ansible.environment(), **NO_PATH}
-    done = subprocess.run([ansible.python, "-c", PARSED], capture_output=True, text=True, timeout=60, env=env, cwd=ansible.folder)
+    done = subprocess.run(
+        [ansible.python, "-c", PARSED], capture_output=True, text=True, timeout=60, env=env, cwd=ansible.directory
+    )
     assert json.loads(done.stdout) == [2222, [], "pmitogen.core.ssh"], done.stderr
 
 
 def test_ansible_doc_shows_it(ansible: Ansible) -> None:
     env = {**ansible.environment(), **NO_PATH}
     command = [ansible.python, "-m", "ansible", "doc", "-t", "connection", "--json", "pmitogen.core.ssh"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, cwd=ansible.folder)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, cwd=ansible.directory)
     (shown,) = json.loads(done.stdout).values()
     assert set(shown["doc"]["options"]) == set(generate.load_documentation()["options"])
     assert "connection: pmitogen.core.ssh" in shown["examples"]

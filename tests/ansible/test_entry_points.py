@@ -24,10 +24,10 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.newest
 NOBODY = "nobody-of-that-name"
 
 
-def inventory(folder: Path, target: Mapping[str, Any], connection: str = "pmitogen", host: str = "web") -> Path:
+def inventory(directory: Path, target: Mapping[str, Any], connection: str = "pmitogen", host: str = "web") -> Path:
     """An inventory file of one host."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "hosts.json"
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "hosts.json"
     path.write_text(json.dumps({"all": {"hosts": {host: {**target, "ansible_connection": connection}}}}))
     return path
 
@@ -36,11 +36,11 @@ def start(ansible: Ansible, program: str, *args: object, typed: str = "") -> sub
     """``ansible-PROGRAM words...`` by its own script, as a user starts it."""
     command = [str(ansible.python.parent / program), *map(str, args)]
     env = {**ansible.environment(), "PATH": f"{ansible.python.parent}:{os.environ['PATH']}"}
-    return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=100, env=env, cwd=ansible.folder)
+    return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=100, env=env, cwd=ansible.directory)
 
 
 def test_ansible(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    hosts = inventory(ansible.folder, ansible.target(sshd, account))
+    hosts = inventory(ansible.directory, ansible.target(sshd, account))
     done = start(ansible, "ansible", "-i", hosts, "all", "-m", "command", "-a", "id -un", "-b", "--one-line")
     assert done.returncode == 0 and "web | CHANGED" in done.stdout and "root" in done.stdout, done.stdout + done.stderr
     done = start(ansible, "ansible", "-i", hosts, "all", "-m", "ping", "-u", NOBODY, "-e", f"ansible_user={NOBODY}")
@@ -48,7 +48,7 @@ def test_ansible(ansible: Ansible, sshd: Sshd, account: Account) -> None:
 
 
 def test_ansible_with_words_of_the_command_line(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    ansible.folder.mkdir(parents=True, exist_ok=True)
+    ansible.directory.mkdir(parents=True, exist_ok=True)
     options = f"-o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null -p {sshd.port}"
     args = ["-i", f"{sshd.host},", "all", "-c", "pmitogen", "-u", account.name, "--private-key", sshd.key.path]
     done = start(ansible, "ansible", *args, f"--ssh-common-args={options}", "-T", "20", "-m", "ping", "-o")
@@ -57,16 +57,16 @@ def test_ansible_with_words_of_the_command_line(ansible: Ansible, sshd: Sshd, ac
 
 @pytest.mark.slow
 def test_ansible_in_the_background(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    hosts = inventory(ansible.folder, ansible.target(sshd, account))
+    hosts = inventory(ansible.directory, ansible.target(sshd, account))
     done = start(ansible, "ansible", "-i", hosts, "all", "-B", "30", "-P", "1", "-m", "command", "-a", "echo done")
     assert done.returncode == 0 and "done" in done.stdout, done.stdout + done.stderr
     account.run("rm", "-rf", f"{account.home}/.ansible_async")
 
 
 def test_ansible_playbook(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    hosts = inventory(ansible.folder, ansible.target(sshd, account))
+    hosts = inventory(ansible.directory, ansible.target(sshd, account))
     play = [{"hosts": "all", "tasks": [{"ansible.builtin.command": "id -un"}]}]
-    (ansible.folder / "play.yml").write_text(json.dumps(play))
+    (ansible.directory / "play.yml").write_text(json.dumps(play))
     stranger = ["-e", f"ansible_user={NOBODY}"]
     for args, code in (([], 0), (["--check"], 0), (["--list-tasks"], 0), (["--syntax-check"], 0), (stranger, 4)):
         done = start(ansible, "ansible-playbook", "-i", hosts, "play.yml", *args)
@@ -75,7 +75,7 @@ def test_ansible_playbook(ansible: Ansible, sshd: Sshd, account: Account) -> Non
 
 @pytest.mark.slow
 def test_ansible_console(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    hosts = inventory(ansible.folder, ansible.target(sshd, account))
+    hosts = inventory(ansible.directory, ansible.target(sshd, account))
     mark = sshd.mark()
     typed = "command id -un\nbecome yes\ncommand id -un\nshell echo $((40 + 2))\nexit\n"
     done = start(ansible, "ansible-console", "-i", hosts, "all", typed=typed)
@@ -105,7 +105,7 @@ def test_ansible_pull(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: 
 
 def test_ansible_inventory(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     for connection in ("pmitogen", "pmitogen.core.ssh"):
-        hosts = inventory(ansible.folder, ansible.target(sshd, account), connection)
+        hosts = inventory(ansible.directory, ansible.target(sshd, account), connection)
         done = start(ansible, "ansible-inventory", "-i", hosts, "--list")
         assert json.loads(done.stdout)["_meta"]["hostvars"]["web"]["ansible_connection"] == connection, done
 
@@ -139,20 +139,22 @@ def test_callbacks(callback: str, ansible: Ansible, sshd: Sshd, account: Account
     ]
     output = []
     for connection in ("ssh", "pmitogen"):
-        folder = ansible.folder / connection
-        hosts = inventory(folder, ansible.target(sshd, account), connection)
-        (folder / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+        directory = ansible.directory / connection
+        hosts = inventory(directory, ansible.target(sshd, account), connection)
+        (directory / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
         args = ["ansible-playbook", "-i", str(hosts), "play.yml", "-v"]
         env = {**ansible.environment(), **CALLBACKS[callback], "PATH": f"{ansible.python.parent}:{os.environ['PATH']}"}
-        env.update(ANSIBLE_PIPELINING="1", ANSIBLE_HOME=str(folder), ANSIBLE_SSH_CONTROL_PATH_DIR=str(ansible.folder / "cp"))
+        env.update(
+            ANSIBLE_PIPELINING="1", ANSIBLE_HOME=str(directory), ANSIBLE_SSH_CONTROL_PATH_DIR=str(ansible.directory / "cp")
+        )
         done = subprocess.run(
-            [str(ansible.python.parent / args[0]), *args[1:]], capture_output=True, text=True, timeout=100, env=env, cwd=folder
+            [str(ansible.python.parent / args[0]), *args[1:]], capture_output=True, text=True, timeout=100, env=env, cwd=directory
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        written = [path.read_text() for name in ("tree", "junit") for path in sorted((folder / name).glob("*"))]
+        written = [path.read_text() for name in ("tree", "junit") for path in sorted((directory / name).glob("*"))]
         assert bool(written) == ("tree" in callback)
         texts = (done.stdout, done.stderr, *written)
-        output.append(re.sub(VARIES, "...", "\n".join(texts).replace(str(folder), "FOLDER")).splitlines())
+        output.append(re.sub(VARIES, "...", "\n".join(texts).replace(str(directory), "FOLDER")).splitlines())
     assert output[0] == output[1], "\n".join(difflib.unified_diff(*output, "ssh", "pmitogen", n=0))
 
 
@@ -239,14 +241,14 @@ class Others:
         (version,) = found[0].glob("lib/python3*/site-packages/ansible_core-*.dist-info")
         self.ansible = Ansible(version.name, self.bin / "python", Path())
 
-    def run(self, folder: Path, program: str, *args: object, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(self, directory: Path, program: str, *args: object, **more: str) -> subprocess.CompletedProcess[str]:
         """Run one of its programs in *directory*, on a terminal because some require one."""
         env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "PYTHONPATH": str(repository), "ANSIBLE_NOCOLOR": "1"}
         env.update(ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS), **more)
         command = [str(self.bin / program), *map(str, args)]
         terminal, end = pty.openpty()
         try:
-            return subprocess.run(command, stdin=end, capture_output=True, text=True, timeout=400, env=env, cwd=folder)
+            return subprocess.run(command, stdin=end, capture_output=True, text=True, timeout=400, env=env, cwd=directory)
         finally:
             os.close(terminal)
             os.close(end)

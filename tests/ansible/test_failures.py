@@ -53,11 +53,11 @@ def _options(known_hosts: Path) -> str:
 
 
 def _hosts(
-    ansible: Ansible, sshd: Sshd, account: Account, folder: Path, locked: KeyFile, stranger: KeyFile
+    ansible: Ansible, sshd: Sshd, account: Account, directory: Path, locked: KeyFile, stranger: KeyFile
 ) -> dict[str, dict[str, Any]]:
-    changed = folder / "changed"
+    changed = directory / "changed"
     changed.write_text(f"[{sshd.host}]:{sshd.port} {stranger.public}\n")
-    empty = folder / "empty"
+    empty = directory / "empty"
     empty.write_text("")
 
     def target(**more: Any) -> dict[str, Any]:

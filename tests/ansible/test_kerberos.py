@@ -96,7 +96,7 @@ def test_a_ticket_that_cannot_be_used(realm: Realm, options: tuple[str, ...], ph
 def test_without_a_ticket_the_other_methods_are_tried(realm: Realm) -> None:
     realm.server.authorize(realm.server.key.public)
     argv = realm.argv(*GSSAPI, f"IdentityFile={realm.server.key}")
-    done = pmitogen("ping", *argv, **{**realm.ticket, "KRB5CCNAME": f"FILE:{realm.kdc.folder}/none"})
+    done = pmitogen("ping", *argv, **{**realm.ticket, "KRB5CCNAME": f"FILE:{realm.kdc.directory}/none"})
     assert done.returncode == 0, done.stderr
 
 

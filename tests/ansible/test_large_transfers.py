@@ -141,8 +141,8 @@ def test_a_cut_leaves_the_old_file(
     else:
         running.signal(9)
     run = running.finish()
-    for folder in Path(os.environ["TMPDIR"]).glob("pymp-*"):
-        shutil.rmtree(folder)  # of the Python module that Ansible forks with, which was killed and could not
+    for directory in Path(os.environ["TMPDIR"]).glob("pymp-*"):
+        shutil.rmtree(directory)  # of the Python module that Ansible forks with, which was killed and could not
     assert replaced.read_text() == "old\n"
     if victim == "connection":
         assert run.task("cut").kind == "unreachable", run.output

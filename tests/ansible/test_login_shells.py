@@ -31,9 +31,9 @@ echo "no such choice"
 """
 
 
-def _shell(folder: Path, text: str) -> tuple[str, Path]:
+def _shell(directory: Path, text: str) -> tuple[str, Path]:
     """A login shell made of a script, and the file that each of its command lines is added to."""
-    shell, log = folder / "shell", folder / "log"
+    shell, log = directory / "shell", directory / "log"
     shell.write_text(text.format(log=log))
     shell.chmod(0o755)
     log.touch()

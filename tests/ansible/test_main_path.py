@@ -37,12 +37,12 @@ MIX: list[dict[str, Any]] = [
 FILES = {"t.j2": "host {{ inventory_hostname }}\n", "s.sh": '#!/bin/sh\necho "script $1"\n'}
 
 
-def _with_wrapper(ansible: Ansible, folder: Path, text: str) -> Ansible:
+def _with_wrapper(ansible: Ansible, directory: Path, text: str) -> Ansible:
     """The same core, its Python started by a wrapper."""
-    wrapper = folder / "python"
+    wrapper = directory / "python"
     wrapper.write_text("#!/bin/sh\n" + text)
     wrapper.chmod(0o755)
-    return Ansible(ansible.core, wrapper, ansible.folder)
+    return Ansible(ansible.core, wrapper, ansible.directory)
 
 
 @pytest.mark.needs_program("strace")

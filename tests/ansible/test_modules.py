@@ -164,10 +164,10 @@ def test_raw_and_script(ansible: Ansible, sshd: Sshd, account: Account) -> None:
 # A server with temporary directories of its own, so that all changes there come from its sessions.
 PRIVATE = """
 set -e
-mount --bind {folder} /mnt
+mount --bind {directory} /mnt
 for place in /tmp /var/tmp /dev/shm; do mount -t tmpfs -o mode=1777 none $place; done
-mkdir -m 711 {folder}
-mount --move /mnt {folder}
+mkdir -m 711 {directory}
+mount --move /mnt {directory}
 exec "$@"
 """
 
@@ -177,7 +177,7 @@ def test_hundred_steps_write_nothing(
     ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
 ) -> None:
     """No files but the requested ones, seen by inotify in the homes and the common temporary directories."""
-    server = make_sshd(wrapper=["unshare", "-m", "sh", "-c", PRIVATE.format(folder=session.folder), "sh"])
+    server = make_sshd(wrapper=["unshare", "-m", "sh", "-c", PRIVATE.format(directory=session.directory), "sh"])
     account, other = make_account(sudo="nopasswd"), make_account()
     asked = account.home / "asked"
     tasks: list[dict[str, Any]] = []
@@ -194,7 +194,7 @@ def test_hundred_steps_write_nothing(
             {"name": f"f{number}", "ansible.builtin.file": {"path": str(asked), "state": state, "mode": "0600"}},
         ]
     root = Path(f"/proc/{server.pid}/root")
-    assert not list((root / "var/tmp").iterdir()), "the server's temporary folders are not its own"
+    assert not list((root / "var/tmp").iterdir()), "the server's temporary directories are not its own"
     with Watch(account.home, other.home, root / "tmp", root / "var/tmp", root / "dev/shm") as watch:
         (root / "var/tmp/seen").touch()
         run = ansible.tasks(tasks[:100], {"h": ansible.target(server, account)}).check()

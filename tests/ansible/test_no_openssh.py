@@ -66,9 +66,9 @@ def test_the_root_has_no_client() -> None:
     assert no_openssh.run("ssh").returncode == 127
 
 
-def play(ansible: Ansible, sshd: Sshd, account: Account, folder: Path) -> Run:
+def play(ansible: Ansible, sshd: Sshd, account: Account, directory: Path) -> Run:
     """The main play with this core, there."""
-    inside = Ansible(ansible.core, no_openssh.wrapper(folder / "python", [ansible.python]), ansible.folder)
+    inside = Ansible(ansible.core, no_openssh.wrapper(directory / "python", [ansible.python]), ansible.directory)
     host = inside.target(sshd, account)
     return inside.tasks(PLAY, {"h": host}, files={"t.j2": "host {{ inventory_hostname }}\n"}, ssh_programs=True)
 
@@ -152,7 +152,7 @@ def test_host_keys(host: str, sshd: Sshd, account: Account, home: Path) -> None:
 @pytest.mark.slow
 def test_a_password(ansible: Ansible, sshd: Sshd, account: Account, short_path: Path) -> None:
     """A password, for which Ansible's ssh would start sshpass."""
-    inside = Ansible(ansible.core, no_openssh.wrapper(short_path / "python", [ansible.python]), ansible.folder)
+    inside = Ansible(ansible.core, no_openssh.wrapper(short_path / "python", [ansible.python]), ansible.directory)
     host = inside.target(sshd, account, ansible_password=account.password)
     del host["ansible_ssh_private_key_file"]
     inside.tasks([{"name": "ping", "ansible.builtin.ping": {}}], {"h": host}, ssh_programs=True).check()

@@ -26,19 +26,19 @@ WORDS = f"setpriv --reuid {UID} --regid {UID} --clear-groups --inh-caps=+dac_rea
 @pytest.fixture
 def own(short_path: Path) -> Iterator[Path]:
     """A directory that belongs to the uid."""
-    folder = short_path / "own"
-    folder.mkdir()
-    os.chown(folder, UID, UID)
-    yield folder
+    directory = short_path / "own"
+    directory.mkdir()
+    os.chown(directory, UID, UID)
+    yield directory
     shutil.rmtree(f"/tmp/pmitogen-{UID}", ignore_errors=True)
 
 
-def nameless(ansible: Ansible, folder: Path) -> Ansible:
+def nameless(ansible: Ansible, directory: Path) -> Ansible:
     """*ansible*, run by the uid."""
-    python = folder / "python"
+    python = directory / "python"
     python.write_text(f'#!/bin/sh\numask 022\nexec {WORDS} {shlex.quote(str(ansible.python))} "$@"\n')
     python.chmod(0o755)
-    return Ansible(ansible.core, python, ansible.folder)
+    return Ansible(ansible.core, python, ansible.directory)
 
 
 @pytest.mark.parametrize("kind", ["absent", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("read-only", "unset"))])

@@ -59,9 +59,9 @@ print(json.dumps(hosts.payloads_restored))
 OLDEST = """
 import json, os, sys
 from pmitogen.ansible.preload import payload_cache
-folder = os.open(sys.argv[1], os.O_RDONLY)
-payload_cache._prune(folder)
-print(json.dumps([payload_cache.MAX_STORED, sorted(os.listdir(folder))]))
+directory = os.open(sys.argv[1], os.O_RDONLY)
+payload_cache._prune(directory)
+print(json.dumps([payload_cache.MAX_STORED, sorted(os.listdir(directory))]))
 """
 
 
@@ -328,8 +328,8 @@ def test_another_core_or_a_changed_one(home: Home, ansible: Ansible, sshd: Sshd,
 
 def _collection(path: Path, name: str, word: str, imports: str) -> None:
     plugins = path / "ansible_collections" / name / "plugins"
-    for folder in ("modules", "module_utils"):
-        (plugins / folder).mkdir(parents=True)
+    for directory in ("modules", "module_utils"):
+        (plugins / directory).mkdir(parents=True)
     (plugins / "modules/greet.py").write_text(GREET % imports)
     (plugins / "module_utils/words.py").write_text(f"WORD = {word!r}\n")
     (plugins.parent / "meta").mkdir()

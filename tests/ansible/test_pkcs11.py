@@ -71,9 +71,9 @@ def at_a_terminal(argv: list[str], pin: str, environment: dict[str, str]) -> tup
     return status, seen.decode()
 
 
-def play(core: str, server: Sshd, account: Account, token: SoftToken, folder: Path, pin: str, count: int = 1) -> list[str]:
+def play(core: str, server: Sshd, account: Account, token: SoftToken, directory: Path, pin: str, count: int = 1) -> list[str]:
     """Run ping on *count* hosts, each with a login of its own, with the options of Ansible; return what went wrong."""
-    inside = Ansible(core, extras.PYTHON, folder / "runs")
+    inside = Ansible(core, extras.PYTHON, directory / "runs")
     host = inside.target(server, account, ansible_ssh_pkcs11_provider=token.library, ansible_password=pin)
     del host["ansible_ssh_private_key_file"]
     hosts = {f"h{number}": {**host, "ansible_ssh_extra_args": f"-o ControlPath=/{number}"} for number in range(count)}

@@ -63,7 +63,7 @@ def test_once_and_before_the_workers(ansible: Ansible) -> None:
 
 
 @pytest.mark.needs_ansible
-def test_a_folder_that_a_play_brings_is_seen_where_ansible_does_not_look_again(ansible: Ansible) -> None:
+def test_a_directory_that_a_play_brings_is_seen_where_ansible_does_not_look_again(ansible: Ansible) -> None:
     assert not _look(ansible, "main", ANSIBLE_OLD_PLUGIN_CACHE_CLEAR="1")["modules"]
 
 
@@ -85,13 +85,13 @@ def test_the_hub_of_a_run_that_will_want_one(
 ) -> None:
     """It is there before any task has asked for it, and gone with the run."""
     for name, text in inventory.items():
-        (ansible.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (ansible.folder / name).write_text(text + "\n")
+        (ansible.directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (ansible.directory / name).write_text(text + "\n")
     play = [{"hosts": "all", "gather_facts": False, "tasks": [{"pause": {"seconds": 2}}]}]
-    (ansible.folder / "play.yml").write_text(json.dumps(play))
+    (ansible.directory / "play.yml").write_text(json.dumps(play))
     argv = [str(ansible.python), "-m", "ansible", "playbook", "-i", "hosts.ini", *args, "play.yml"]
     run = subprocess.Popen(
-        argv, env={**ansible.environment(), **env}, cwd=ansible.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        argv, env={**ansible.environment(), **env}, cwd=ansible.directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
     socket = Path(os.environ["XDG_RUNTIME_DIR"]) / f"pmitogen-{os.getuid()}" / f"{run.pid}-{processes.start_time(run.pid)}.sock"
     found = False

@@ -26,12 +26,12 @@ DOWN = 0.7  # seconds
 class Machine:
     """The target. ``reboots`` counts; ``script`` is what asks for one, ``boot`` the file that tells since when it is up."""
 
-    def __init__(self, server: Sshd, folder: Path) -> None:
+    def __init__(self, server: Sshd, directory: Path) -> None:
         self.server, self.reboots = server, 0
-        self.script, self.boot, self._mark = folder / "reboot", folder / "boot", folder / "mark"
+        self.script, self.boot, self._mark = directory / "reboot", directory / "boot", directory / "mark"
         self.script.write_text(f"#!/bin/sh\ntouch '{self._mark}'\nsleep ${{1:-0}}\necho going down\n")
         self.script.chmod(0o755)
-        folder.chmod(0o777)
+        directory.chmod(0o777)
         self.boot.write_text("boot 0\n")
 
     def serve(self, done: threading.Event) -> None:

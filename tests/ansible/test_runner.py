@@ -54,7 +54,7 @@ def environment(others: Path, short_path: Path) -> dict[str, str]:
     }
 
 
-def job(folder: Path, sshd: Sshd, account: Account, key: str, hosts: int = 1, passwords: dict[str, str] | None = None) -> Path:
+def job(directory: Path, sshd: Sshd, account: Account, key: str, hosts: int = 1, passwords: dict[str, str] | None = None) -> Path:
     """Write the directory of one job for ansible-runner."""
     known = f"-o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null"
     variables = {"ansible_host": sshd.host, "ansible_port": sshd.port, "ansible_user": account.name}
@@ -64,40 +64,40 @@ def job(folder: Path, sshd: Sshd, account: Account, key: str, hosts: int = 1, pa
     if passwords:
         files["env/passwords"] = passwords
     for name, content in files.items():
-        path = folder / name
+        path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
-    (folder / "env").mkdir(exist_ok=True)
-    (folder / "env/ssh_key").write_text(key)
-    (folder / "env/ssh_key").chmod(0o600)
-    return folder
+    (directory / "env").mkdir(exist_ok=True)
+    (directory / "env/ssh_key").write_text(key)
+    (directory / "env/ssh_key").chmod(0o600)
+    return directory
 
 
-def ran(folder: Path) -> list[str]:
+def ran(directory: Path) -> list[str]:
     """The hosts on which the task has run, by the events that ansible-runner has recorded."""
-    events = [json.loads(path.read_text()) for path in folder.glob("artifacts/**/job_events/*.json")]
+    events = [json.loads(path.read_text()) for path in directory.glob("artifacts/**/job_events/*.json")]
     return sorted(event["event_data"]["host"] for event in events if event["event"] == "runner_on_ok")
 
 
 def test_an_encrypted_key(sshd: Sshd, account: Account, environment: dict[str, str], others: Path, short_path: Path) -> None:
     key = make_key(short_path / "key", passphrase="a passphrase")
     sshd.authorize(key.public)
-    folder = job(short_path / "job", sshd, account, key.path.read_text(), 2, PROMPTS)
+    directory = job(short_path / "job", sshd, account, key.path.read_text(), 2, PROMPTS)
     done = no_openssh.run(
-        others / "bin/ansible-runner", "run", folder, "-p", "play.yml", "--ident", "1", env=environment, timeout=110
+        others / "bin/ansible-runner", "run", directory, "-p", "play.yml", "--ident", "1", env=environment, timeout=110
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert ran(folder) == ["h0", "h1"]
+    assert ran(directory) == ["h0", "h1"]
     assert "a passphrase" not in done.stdout
 
 
 def test_a_wrong_passphrase(sshd: Sshd, account: Account, environment: dict[str, str], others: Path, short_path: Path) -> None:
     key = make_key(short_path / "key", passphrase="a passphrase")
-    folder = job(short_path / "job", sshd, account, key.path.read_text(), 1, {**PROMPTS, ASK: "wrong"})
+    directory = job(short_path / "job", sshd, account, key.path.read_text(), 1, {**PROMPTS, ASK: "wrong"})
     done = no_openssh.run(
-        others / "bin/ansible-runner", "run", folder, "-p", "play.yml", "--ident", "1", env=environment, timeout=110
+        others / "bin/ansible-runner", "run", directory, "-p", "play.yml", "--ident", "1", env=environment, timeout=110
     )
-    assert done.returncode != 0 and ran(folder) == []
+    assert done.returncode != 0 and ran(directory) == []
 
 
 def test_an_odd_uid_and_a_read_only_home(
@@ -106,15 +106,20 @@ def test_an_odd_uid_and_a_read_only_home(
     """As in a container of OpenShift: a uid without a passwd entry, and nothing writable but the job's directory."""
     key = make_key(short_path / "key")
     sshd.authorize(key.public)
-    folder = job(short_path / "job", sshd, account, key.path.read_text())
+    directory = job(short_path / "job", sshd, account, key.path.read_text())
     home = short_path / "home"
     home.mkdir(mode=0o555)
-    subprocess.run(["chown", "-R", f"{ODD_UID}:0", folder, home], check=True)
-    more = {"HOME": str(home), "TMPDIR": str(folder), "XDG_RUNTIME_DIR": str(folder), "ANSIBLE_LOCAL_TEMP": str(folder / "tmp")}
-    argv = (*ODD, others / "bin/ansible-runner", "run", folder, "-p", "play.yml", "--ident", "1")
+    subprocess.run(["chown", "-R", f"{ODD_UID}:0", directory, home], check=True)
+    more = {
+        "HOME": str(home),
+        "TMPDIR": str(directory),
+        "XDG_RUNTIME_DIR": str(directory),
+        "ANSIBLE_LOCAL_TEMP": str(directory / "tmp"),
+    }
+    argv = (*ODD, others / "bin/ansible-runner", "run", directory, "-p", "play.yml", "--ident", "1")
     done = no_openssh.run(*argv, env={**environment, **more}, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert ran(folder) == ["h0"]
+    assert ran(directory) == ["h0"]
 
 
 def test_job_slices_over_workers(sshd: Sshd, account: Account, environment: dict[str, str], others: Path, tmp_path: Path) -> None:
@@ -132,13 +137,13 @@ def test_job_slices_over_workers(sshd: Sshd, account: Account, environment: dict
             with sent.open("rb") as source, (tmp_path / f"back{number}").open("wb") as target:
                 workers.append(subprocess.Popen(command, stdin=source, stdout=target, env=environment, start_new_session=True))
         assert [worker.wait(100) for worker in workers] == [0, 0]
-    for number, folder in enumerate(slices):
+    for number, directory in enumerate(slices):
         result = tmp_path / f"result{number}"
         result.mkdir()
         with (tmp_path / f"back{number}").open("rb") as source:
             command = no_openssh.command(runner, "process", result)
             subprocess.run(command, stdin=source, env=environment, check=True, timeout=60, stdout=subprocess.DEVNULL)
-        assert ran(result) == ["h0", "h1"], folder
+        assert ran(result) == ["h0", "h1"], directory
 
 
 def test_an_execution_environment_without_openssh(others: Path, tmp_path: Path) -> None:

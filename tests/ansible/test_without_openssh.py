@@ -21,17 +21,17 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.slow, 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A PATH with this machine's programs except OpenSSH's, and with pmitogen's."""
-    folder = tmp_path_factory.mktemp("bin")
+    directory = tmp_path_factory.mktemp("bin")
     subprocess.run(
-        [sys.executable, "-m", "pmitogen", "setup", "--shims", folder / "shims"], check=True, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "pmitogen", "setup", "--shims", directory / "shims"], check=True, stdout=subprocess.DEVNULL
     )
-    (folder / "others").mkdir()
-    for directory in os.environ["PATH"].split(":"):
-        for program in Path(directory).glob("*"):
-            link = folder / "others" / program.name
+    (directory / "others").mkdir()
+    for searched in os.environ["PATH"].split(":"):
+        for program in Path(searched).glob("*"):
+            link = directory / "others" / program.name
             if not program.name.startswith(("ssh", "scp", "sftp", "slogin")) and not link.is_symlink():
                 link.symlink_to(program)
-    return f"{folder}/shims:{folder}/others"
+    return f"{directory}/shims:{directory}/others"
 
 
 def collections() -> str:
@@ -43,8 +43,8 @@ def collections() -> str:
     pytest.skip("the collection ansible.posix is not there: tools/prepare.py others")
 
 
-def files_of(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+def files_of(directory: Path) -> dict[str, str]:
+    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
 
 
 @pytest.mark.needs_program("rsync")

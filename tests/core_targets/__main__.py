@@ -29,8 +29,8 @@ def _play(target: str, core: str, python: Path, connection: str, args: argparse.
         "connection": connection,
         "expectations": targets.EXPECTATIONS.get(target, ()) if connection == "pmitogen" else (),
         "python": str(python),
-        "integration": str(sources.integration_folder(python)),
-        "packages": str(sources.packages_folder(python, core)),
+        "integration": str(sources.integration_directory(python)),
+        "packages": str(sources.packages_directory(python, core)),
         "repository": str(repository),
         "plugins": str(PLUGINS),
         "callbacks": str(_CALLBACKS),
@@ -73,7 +73,7 @@ def main() -> int:
     if lacking:
         parser.error(f"needs {lacking}")
     try:
-        known = sources.integration_folder(cores[core]) / "targets"
+        known = sources.integration_directory(cores[core]) / "targets"
     except sources.NoSources as error:
         parser.error(str(error))
     if args.playbooks:

@@ -50,8 +50,8 @@ def _prepare_accounts(python: str, packages: str) -> None:
     for path in {Path(python), Path(python).resolve()}:
         for parent in path.parents:
             parent.chmod(parent.stat().st_mode | 0o055)
-    for folder in Path(python).parent.parent.glob("lib/python3*/site-packages"):
-        (folder / "core-targets.pth").write_text(packages + "\n")
+    for directory in Path(python).parent.parent.glob("lib/python3*/site-packages"):
+        (directory / "core-targets.pth").write_text(packages + "\n")
 
 
 def _start_sshd() -> None:
@@ -137,13 +137,13 @@ class _Play:
         """Play the target or the playbook of *options*. Returns the exit status and the seconds it took."""
         if "playbook" in options:
             return self._timed(lambda: self._play_book(Path(options["playbook"])) or self._play_book(Path(options["playbook"])))
-        folder = self._integration / "targets" / options["target"]
-        aliases = (folder / "aliases").read_text() if (folder / "aliases").exists() else ""
+        directory = self._integration / "targets" / options["target"]
+        aliases = (directory / "aliases").read_text() if (directory / "aliases").exists() else ""
         for role in re.findall(r"setup/(?:always|once)/(\S+)", aliases):
             self._play_role(role, aliases)
-        if (folder / "runme.sh").exists():
-            self._env["ANSIBLE_PLAYBOOK_DIR"] = str(folder)
-            return self._timed(lambda: self._run("./runme.sh", "-v", cwd=folder))
+        if (directory / "runme.sh").exists():
+            self._env["ANSIBLE_PLAYBOOK_DIR"] = str(directory)
+            return self._timed(lambda: self._run("./runme.sh", "-v", cwd=directory))
         return self._timed(lambda: self._play_role(options["target"], aliases))
 
     def _timed(self, command: Callable[[], int]) -> tuple[int, float]:

@@ -22,7 +22,7 @@ def full_version(python: Path) -> str:
     return _run(str(python), "-c", code).strip()
 
 
-def integration_folder(python: Path) -> Path:
+def integration_directory(python: Path) -> Path:
     """``test/integration`` of the source release of the ansible-core of *python*; downloads it the first time."""
     version = full_version(python)
     tree = FOLDER / f"ansible_core-{version}"
@@ -35,12 +35,12 @@ def integration_folder(python: Path) -> Path:
     return tree / "test/integration"
 
 
-def packages_folder(python: Path, core: str) -> Path:
+def packages_directory(python: Path, core: str) -> Path:
     """A directory with the further packages, for the ansible-core *core* of *python*; installs them the first time."""
-    folder = FOLDER / f"packages-{core}"
-    if not folder.exists():
-        _run(str(python), "-m", "pip", "install", "-q", "--target", str(folder), *_NEEDED)
-    return folder
+    directory = FOLDER / f"packages-{core}"
+    if not directory.exists():
+        _run(str(python), "-m", "pip", "install", "-q", "--target", str(directory), *_NEEDED)
+    return directory
 
 
 def _run(*args: str) -> str:

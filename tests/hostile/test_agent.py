@@ -332,8 +332,8 @@ def _quietly(work: Callable[[], Any]) -> None:
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A shared library that leaves a mark when it is loaded: where it is, and where the mark."""
-    folder = tmp_path_factory.mktemp("library")
-    source, built, mark = folder / "evil.c", folder / "evil.so", folder / "loaded"
+    directory = tmp_path_factory.mktemp("library")
+    source, built, mark = directory / "evil.c", directory / "evil.so", directory / "loaded"
     source.write_text(
         "#include <fcntl.h>\nint C_GetFunctionList(void *list) { return 1; }\n"  # what ssh-pkcs11-helper looks for before
         f'__attribute__((constructor)) void f(void) {{ open("{mark}", O_CREAT | O_WRONLY, 0600); }}\n'
@@ -343,8 +343,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def agent_that_may_load(folder: Path, library: Path) -> Iterator[str]:
-    path = str(folder / "agent")
+def agent_that_may_load(directory: Path, library: Path) -> Iterator[str]:
+    path = str(directory / "agent")
     args = ["ssh-agent", "-D", "-a", path, "-P", str(library)]
     process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -38,8 +38,8 @@ def end_of_file(server: Liar, number: bytes) -> None:
     server.answer(STATUS, number, u32(1), string(b""))
 
 
-def written(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+def written(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
 
 
 @pytest.mark.parametrize("name", [b"../evil", b"/tmp/evil", b"d/../../evil", b"", b"a\0b"])

@@ -94,16 +94,16 @@ def _on_the_target(mark: Path) -> dict[str, dict[str, Any]]:
 class Hostile:
     """A host for each answer. The mark is where the login account cannot write, so that a program of the controller's made it."""
 
-    def __init__(self, ansible: Ansible, sshd: Sshd, account: Account, folder: Path) -> None:
+    def __init__(self, ansible: Ansible, sshd: Sshd, account: Account, directory: Path) -> None:
         self._ansible = ansible
-        self.mark = folder / "mark"
+        self.mark = directory / "mark"
         self.answers = _answers(self.mark)
         self.on_target = _on_the_target(self.mark)
         file = account.home / "answers.json"
         file.write_text(json.dumps({**self.answers, **self.on_target}))
         self.mark.with_suffix(".sh").write_text(f"#!/bin/sh\ntouch {self.mark}\nexit 255\n")
         self.mark.with_suffix(".sh").chmod(0o755)
-        folder.chmod(0o700)
+        directory.chmod(0o700)
         # No variable of a host says how to connect, so that none stands before a fact.
         names = [*self.answers, *self.on_target]
         self.hosts = {name: {"which": name, "answers": str(file), "ansible_host": sshd.host} for name in names}

@@ -41,11 +41,11 @@ def _variables(name: str) -> set[str]:
 
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("core", list(installed_cores()))
-@pytest.mark.parametrize(("plugin", "folder"), [("pmitogen", str(PLUGINS)), ("pmitogen.core.ssh", "/nonexistent")])
-def test_every_name_is_removed_from_facts(core: str, plugin: str, folder: str, tmp_path: Any) -> None:
+@pytest.mark.parametrize(("plugin", "directory"), [("pmitogen", str(PLUGINS)), ("pmitogen.core.ssh", "/nonexistent")])
+def test_every_name_is_removed_from_facts(core: str, plugin: str, directory: str, tmp_path: Any) -> None:
     names = sorted(_variables(plugin))
     assert len(names) > 20
-    left = _ansible(core, tmp_path).answer(CLEANED, json.dumps(names), ANSIBLE_CONNECTION_PLUGINS=folder)
+    left = _ansible(core, tmp_path).answer(CLEANED, json.dumps(names), ANSIBLE_CONNECTION_PLUGINS=directory)
     assert left == []
 
 

@@ -87,9 +87,9 @@ def certify(authority: KeyFile, key: KeyFile, *args: object, name: str = "test")
 
 
 @contextlib.contextmanager
-def ssh_agent(folder: Path, *keys: object, options: tuple[str, ...] = ()) -> Iterator[str]:
+def ssh_agent(directory: Path, *keys: object, options: tuple[str, ...] = ()) -> Iterator[str]:
     """A running ssh-agent that holds *keys*; gives its socket's path."""
-    path = str(folder / "agent")
+    path = str(directory / "agent")
     process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         wait_for_agent(path)

@@ -129,7 +129,7 @@ def test_the_interpreter_may_be_chosen(sshd: Sshd, account: Account, pythons: di
 # -- commands ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_has_its_words_input_environment_and_folder(host: Host) -> None:
+def test_a_command_has_its_words_input_environment_and_directory(host: Host) -> None:
     args = ["sh", "-c", 'cat; echo "$0 $A"; pwd; echo bad >&2; exit 3', "a  b"]
     done = host.run(args, stdin=b"in\n", env={"A": "x y"}, cwd="/")
     assert (done.rc, done.stdout, done.stderr, done.ok) == (3, b"in\na  b x y\n/\n", b"bad\n", False)

@@ -76,9 +76,9 @@ def listening_python(make_account: Any) -> str:
     (root / "bin" / "python").symlink_to("/usr/bin/python3")
     (root / "pyvenv.cfg").write_text("home = /usr/bin\n")
     (packages / "listening.pth").write_text(LISTENING)
-    for folder in (root, *root.rglob("*")):
-        if folder.is_dir():
-            folder.chmod(0o755)
+    for directory in (root, *root.rglob("*")):
+        if directory.is_dir():
+            directory.chmod(0o755)
     root.parent.chmod(0o755)
     return str(root / "bin" / "python")
 
@@ -215,9 +215,9 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         del sys.modules[name]
 
 
-def run(folder: Path, *args: str) -> str:
-    env = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}:{folder}"}
-    done = subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=60, cwd=folder, env=env)
+def run(directory: Path, *args: str) -> str:
+    env = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}:{directory}"}
+    done = subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=60, cwd=directory, env=env)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()
 

@@ -53,7 +53,7 @@ def test_single_operations(host: Host, account: Account, top: Path) -> None:
         ("b", f"{top}/b", False, True, False),
         ("link", f"{top}/link", False, False, True),
     ]
-    assert host.walk(top) == [(each, sorted(folders), sorted(names)) for each, folders, names in os.walk(top)]
+    assert host.walk(top) == [(each, sorted(directories), sorted(names)) for each, directories, names in os.walk(top)]
     assert host.glob(f"{top}/[ab]") == [f"{top}/a", f"{top}/b"]
     assert f"{top}/b/c/d" in host.glob(f"{top}/**", recursive=True)
     host.chmod(top / "a", 0o600)

@@ -175,14 +175,14 @@ def program(host: pmitogen.Host, task: aio.Host) -> None:
 PYRIGHT = session.repository / ".venv-library" / "bin" / "pyright"
 
 
-def _pyright(folder: Path, *files: str) -> str:
+def _pyright(directory: Path, *files: str) -> str:
     """What pyright says of *files*: of each error its file, its line counted from 1, and its text."""
     if not PYRIGHT.exists():
         pytest.skip("no pyright: make test-all installs it")
     settings = {"extraPaths": [str(session.repository)], "pythonVersion": "3.12", "typeCheckingMode": "strict"}
-    (folder / "pyrightconfig.json").write_text(json.dumps({**settings, "reportUnusedExpression": False}))
+    (directory / "pyrightconfig.json").write_text(json.dumps({**settings, "reportUnusedExpression": False}))
     command = [PYRIGHT, "--outputjson", "--pythonpath", PYRIGHT.with_name("python"), *files]
-    found = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280)
+    found = subprocess.run(command, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280)
     lines = []
     for each in json.loads(found.stdout)["generalDiagnostics"]:
         if each["severity"] == "error":
@@ -191,13 +191,15 @@ def _pyright(folder: Path, *files: str) -> str:
     return "\n".join(lines)
 
 
-def _mypy(folder: Path, *files: str) -> str:
+def _mypy(directory: Path, *files: str) -> str:
     pytest.importorskip("mypy")
     env = {**os.environ, "MYPYPATH": str(session.repository)}
     command = [sys.executable, "-m", "mypy", "--strict", "--strict-equality", "--config-file", "/dev/null", "--no-error-summary"]
     cache = ["--cache-dir", str(session.repository / ".mypy_cache" / "programs"), "--follow-imports", "silent"]
     ignored = ["--ignore-missing-imports", *files]
-    return subprocess.run([*command, *cache, *ignored], cwd=folder, env=env, capture_output=True, text=True, timeout=110).stdout
+    return subprocess.run(
+        [*command, *cache, *ignored], cwd=directory, env=env, capture_output=True, text=True, timeout=110
+    ).stdout
 
 
 CHECKERS = [_mypy, pytest.param(_pyright, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]

@@ -299,7 +299,7 @@ def test_a_chain_through_sudo_with_a_terminal_of_its_own(make_account: Callable[
     assert got["same"], got
 
 
-def test_the_folder_to_start_from(account: Account, tmp_path: Path) -> None:
+def test_the_directory_to_start_from(account: Account, tmp_path: Path) -> None:
     assert enter(account, "sudo", chdir="/usr/share")["line"].split()[2] == "/usr/share"
     got = enter(account, "sudo", chdir=str(tmp_path / "none"))
     assert got["kind"] == "other" and "cannot chdir" in got["message"], got
@@ -441,8 +441,8 @@ def test_a_host_without_terminals(account: Account, short_path: Path) -> None:
         assert got["kind"] == "tty" and "no terminal for it" in got["message"] and got["seconds"] < 2, got
 
 
-def script(folder: Path, text: str, *, name: str = "sudo", interpreter: str = "/bin/sh") -> str:
-    path = folder / name
+def script(directory: Path, text: str, *, name: str = "sudo", interpreter: str = "/bin/sh") -> str:
+    path = directory / name
     path.write_text(f"#!{interpreter}\n{text}")
     path.chmod(0o755)
     return str(path)
@@ -478,11 +478,11 @@ PROMPTS = [
 ]  # fmt: skip
 
 
-def asking(method: str, prompt: str, user: str, folder: Path) -> str:
+def asking(method: str, prompt: str, user: str, directory: Path) -> str:
     """A program of this name that asks so, and notes what it is told."""
     text = prompt.replace("'", "'\\''").replace("{p}", OWN_PROMPT).replace("{user}", user)
-    ask = ASK.format(prompt=text, right="s3cret", wrong="no").replace("[ ", f'echo "$answer" >>{folder}/told; [ ', 1)
-    return script(folder, OWN + ask + (RUN_STRING if method == "su" else RUN), name=method)
+    ask = ASK.format(prompt=text, right="s3cret", wrong="no").replace("[ ", f'echo "$answer" >>{directory}/told; [ ', 1)
+    return script(directory, OWN + ask + (RUN_STRING if method == "su" else RUN), name=method)
 
 
 @pytest.mark.parametrize(("method", "prompt"), PROMPTS)
@@ -509,13 +509,13 @@ def test_other_questions_get_no_password(account: Account, short_path: Path) -> 
     """Though their program hides what is typed."""
 
     def try_(number: int) -> tuple[dict[str, Any], list[str]]:
-        folder = short_path / str(number)
-        folder.mkdir()
-        folder.chmod(0o777)
+        directory = short_path / str(number)
+        directory.mkdir()
+        directory.chmod(0o777)
         method, prompt = OTHER_QUESTIONS[number]
-        fake = asking(method, prompt, account.name, folder)
+        fake = asking(method, prompt, account.name, directory)
         got = enter(account, method, exe=fake, user=account.name, password="s3cret", timeout=2)
-        notes = folder / "told"
+        notes = directory / "told"
         return got, notes.read_text().split() if notes.exists() else []
 
     with ThreadPoolExecutor(5) as pool:

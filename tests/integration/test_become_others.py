@@ -31,9 +31,9 @@ SUS = [
 ]
 
 
-def setuid_copy(program: str, folder: Path, name: str) -> str:
+def setuid_copy(program: str, directory: Path, name: str) -> str:
     """A copy of *program* that runs as root for everybody, called *name*. Skips the test if it was built without that."""
-    found, path = programs.find_program(program), folder / name
+    found, path = programs.find_program(program), directory / name
     assert found
     shutil.copy(found, path)
     path.chmod(0o4755)

@@ -26,13 +26,13 @@ OURS = (sys.executable, "-m", "pmitogen", "cp")
 class Host:
     """A server under the name ``t`` of a configuration, and a directory of the test on each side."""
 
-    def __init__(self, server: Sshd, folder: Path, user: str = "root") -> None:
-        self.config = folder / "config"
+    def __init__(self, server: Sshd, directory: Path, user: str = "root") -> None:
+        self.config = directory / "config"
         self.config.write_text(
             f"Host t\n HostName {server.host}\n Port {server.port}\n User {user}\n IdentityFile {server.key.path}\n"
             f" IdentitiesOnly yes\n UserKnownHostsFile {server.known_hosts}\n StrictHostKeyChecking yes\n"
         )
-        self.there, self.here = folder / "there", folder / "here"
+        self.there, self.here = directory / "there", directory / "here"
         self.there.mkdir()
         self.here.mkdir()
 
@@ -53,24 +53,24 @@ def host(sshd: Sshd, tmp_path: Path) -> Host:
     return Host(sshd, tmp_path)
 
 
-def tree(folder: Path) -> dict[str, tuple[int, int, bytes | None]]:
+def tree(directory: Path) -> dict[str, tuple[int, int, bytes | None]]:
     """Mode, time and content of each file."""
     found = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(directory.rglob("*")):
         content = None if path.is_dir() else path.read_bytes()
-        found[str(path.relative_to(folder))] = path.stat().st_mode, int(path.stat().st_mtime), content
+        found[str(path.relative_to(directory))] = path.stat().st_mode, int(path.stat().st_mtime), content
     return found
 
 
-def make_tree(folder: Path) -> None:
-    (folder / "d" / "e").mkdir(parents=True)
+def make_tree(directory: Path) -> None:
+    (directory / "d" / "e").mkdir(parents=True)
     names = ["a", "b c", "d/'q\"$(x)", "d/e/\xe8\xaa\n", "d/-r", "d/[x]*", os.fsdecode(b"d/n\xff")]
     for number, name in enumerate(names):
-        (folder / name).write_bytes(os.urandom(number * 20_000))
-        os.chmod(folder / name, 0o600 + number * 8)
-        os.utime(folder / name, (1_000_000_000 + number, 1_100_000_000 + number))
-    os.chmod(folder / "d/e", 0o750)
-    os.utime(folder / "d/e", (1, 1_200_000_000))
+        (directory / name).write_bytes(os.urandom(number * 20_000))
+        os.chmod(directory / name, 0o600 + number * 8)
+        os.utime(directory / name, (1_000_000_000 + number, 1_100_000_000 + number))
+    os.chmod(directory / "d/e", 0o750)
+    os.utime(directory / "d/e", (1, 1_200_000_000))
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def make_tree(folder: Path) -> None:
 def test_same_messages_and_status_as_scp(host: Host, argv: tuple[str, ...]) -> None:
     results = []
     for program in (OURS, ("scp",)):
-        for folder in (host.there, host.here):
-            subprocess.run(["rm", "-rf", *folder.iterdir()], check=True)
-            (folder / "f").write_text("text")
+        for directory in (host.there, host.here):
+            subprocess.run(["rm", "-rf", *directory.iterdir()], check=True)
+            (directory / "f").write_text("text")
         done = host.run(*(word.format(there=host.there) for word in argv), program=program)
-        left = {str(path.relative_to(host.here.parent)) for folder in (host.there, host.here) for path in folder.rglob("*")}
+        left = {str(path.relative_to(host.here.parent)) for directory in (host.there, host.here) for path in directory.rglob("*")}
         results.append((done.returncode, done.stderr.splitlines(), left))
     if argv[0] in ("-X",):  # older releases of scp do not know it
         results[1] = (0, [], {"there/f", "here/f", "there/x"})
@@ -149,13 +149,13 @@ def test_trees_there_and_back(host: Host) -> None:
 
 def test_an_existing_file_keeps_its_mode_and_links(host: Host) -> None:
     (host.here / "new").write_text("new")
-    for folder, target in ((host.there, f"t:{host.there}/link"), (host.here, "link")):
-        (folder / "old").write_text("old and longer")
-        (folder / "old").chmod(0o604)
-        (folder / "link").symlink_to("old")
+    for directory, target in ((host.there, f"t:{host.there}/link"), (host.here, "link")):
+        (directory / "old").write_text("old and longer")
+        (directory / "old").chmod(0o604)
+        (directory / "link").symlink_to("old")
         host.copy("new", target)
-        assert (folder / "old").read_text() == "new" and (folder / "old").stat().st_mode & 0o777 == 0o604
-        assert (folder / "link").is_symlink()
+        assert (directory / "old").read_text() == "new" and (directory / "old").stat().st_mode & 0o777 == 0o604
+        assert (directory / "link").is_symlink()
     host.copy("new", "t:/dev/null")
     host.copy("t:/proc/self/status", "status")
     assert "Name:" in (host.here / "status").read_text()
@@ -164,8 +164,8 @@ def test_an_existing_file_keeps_its_mode_and_links(host: Host) -> None:
 def test_another_accounts_file_and_directory(sshd: Sshd, account: Account, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Where a file cannot be replaced it is written in place."""
     tmp_path = tmp_path_factory.mktemp("shared")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
     host = Host(sshd, tmp_path, account.name)
     (host.here / "new").write_text("new")
     (host.there / "f").write_text("old")

@@ -74,15 +74,15 @@ def run(host: Host, *argv: str, program: tuple[str, ...] = OURS, commands: str =
 def test_same_output_and_files_as_sftp(host: Host) -> None:
     results = []
     for program in (OURS, ("sftp",)):
-        for folder in (host.there, host.here):
-            subprocess.run(["rm", "-rf", *folder.iterdir()], check=True)
+        for directory in (host.there, host.here):
+            subprocess.run(["rm", "-rf", *directory.iterdir()], check=True)
         subprocess.run(["sh", "-c", PREPARE], cwd=host.there, check=True)
         (host.here / "into").mkdir()
         done = run(host, "-b", "-", "t", program=program, commands=BATCH.format(there=host.there))
         left = {
             str(path.relative_to(host.here.parent)): (path.lstat().st_mode, path.read_text() if path.is_file() else "")
-            for folder in (host.there, host.here)
-            for path in sorted(folder.rglob("*"))
+            for directory in (host.there, host.here)
+            for path in sorted(directory.rglob("*"))
         }
         results.append((done.returncode, done.stdout.splitlines(), left))
     assert results[0][0] == 1

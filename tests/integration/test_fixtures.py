@@ -88,7 +88,7 @@ def test_accounts_go_with_all_they_have(make_account: Callable[..., Account], re
 def test_the_environment_is_clean(home: Path) -> None:
     assert not [name for name in os.environ if name.startswith(("ANSIBLE_", "SSH_", "LC_"))]
     assert Path.home() == home and not list(home.iterdir())
-    assert tempfile.gettempdir().startswith(str(session.folder))
+    assert tempfile.gettempdir().startswith(str(session.directory))
 
 
 def test_the_leak_check_sees_detached_processes_files_threads_and_sockets() -> None:

@@ -193,7 +193,7 @@ def test_a_source_cut_short_leaves_the_old_file(files: file_transfer.FileTransfe
     assert path.read_bytes() == b"old"
 
 
-def test_missing_folder_and_file(files: file_transfer.FileTransfer, short_path: Path) -> None:
+def test_missing_directory_and_file(files: file_transfer.FileTransfer, short_path: Path) -> None:
     with pytest.raises(RemoteError, match="cannot write .*/no/f: .*[Nn]o such file") as caught:
         files.put(io.BytesIO(b"x"), 1, str(short_path / "no" / "f"))
     assert "\n" not in caught.value.message
@@ -217,7 +217,7 @@ def test_a_session_serves_many_transfers(files: file_transfer.FileTransfer, shor
     wait_until(lambda: not list(short_path.glob("*.part")))  # the shell removes it when it sees the end of its input
 
 
-def test_a_folder_is_not_replaced(files: file_transfer.FileTransfer, short_path: Path) -> None:
+def test_a_directory_is_not_replaced(files: file_transfer.FileTransfer, short_path: Path) -> None:
     (short_path / "d").mkdir()
     with pytest.raises(RemoteError, match="cannot write"):
         files.put(io.BytesIO(b"x"), 1, str(short_path / "d"))

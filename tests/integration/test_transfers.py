@@ -150,12 +150,12 @@ def test_what_can_fail_late_is_waited_for_where_nothing_is_sent_ahead(
 @pytest.fixture
 def small_disk(options: dict[str, Any]) -> Iterator[Path]:
     """A directory of the account with room for 64 KiB."""
-    folder = Path(os.fsdecode(home(options))) / "small"
-    folder.mkdir()
-    owner = folder.parent.stat().st_uid
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=64k,uid={owner},mode=755", "none", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    directory = Path(os.fsdecode(home(options))) / "small"
+    directory.mkdir()
+    owner = directory.parent.stat().st_uid
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=64k,uid={owner},mode=755", "none", str(directory)], check=True)
+    yield directory
+    subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
 @pytest.mark.parametrize("size", [200_000, 3 * CREDIT_WINDOW], ids=["small", "streamed"])
@@ -183,15 +183,15 @@ def test_sizes(door: Door, options: dict[str, Any]) -> None:
 
 
 def test_names(door: Door, options: dict[str, Any]) -> None:
-    folder = home(options)
+    directory = home(options)
     for name, raw in NAMES.items():
         data = name.encode()
-        path = os.path.join(folder, raw)
+        path = os.path.join(directory, raw)
         assert door.put(path, pieces(data))["op"] == "ok", name
         taken: list[bytes] = []
         assert door.get(path, taken.append)["op"] == "ok", name
         assert b"".join(taken) == data, name
-    assert {name for name in os.listdir(folder) if not name.startswith(b".")} == set(NAMES.values())
+    assert {name for name in os.listdir(directory) if not name.startswith(b".")} == set(NAMES.values())
 
 
 def test_what_cannot_be_said_so(door: Door, options: dict[str, Any]) -> None:
@@ -357,8 +357,8 @@ def other_python(tmp_path: Path) -> str:
     """The same interpreter under another name, which has a runner of its own."""
     path = tmp_path / "python"
     path.symlink_to("/usr/bin/python3")
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(folder.stat().st_mode | 0o111)
+    for directory in (tmp_path, *tmp_path.parents[:3]):
+        directory.chmod(directory.stat().st_mode | 0o111)
     return str(path)
 
 

@@ -55,9 +55,9 @@ class Account:
     def write(self, path: str, text: str, mode: int = 0o644) -> Path:
         """Write a file (and its directories) in the home, owned by the account."""
         target = self.home / path
-        for folder in reversed([parent for parent in target.parents if self.home in parent.parents and not parent.exists()]):
-            folder.mkdir(mode=0o755)
-            os.chown(folder, self.uid, self.gid)
+        for directory in reversed([parent for parent in target.parents if self.home in parent.parents and not parent.exists()]):
+            directory.mkdir(mode=0o755)
+            os.chown(directory, self.uid, self.gid)
         target.write_text(text)
         os.chown(target, self.uid, self.gid)
         target.chmod(mode)
@@ -218,8 +218,8 @@ def _remove_stale() -> None:
 def owned_files(uids: set[int]) -> set[Path]:
     """Return the files of *uids* in the common temporary directories."""
     found = set()
-    for folder in _COMMON:
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+    for directory in _COMMON:
+        with contextlib.suppress(OSError), os.scandir(directory) as entries:
             for entry in entries:
                 with contextlib.suppress(OSError):
                     if entry.stat(follow_symlinks=False).st_uid in uids:

@@ -104,12 +104,12 @@ class Run:
 class Running:
     """A run under way."""
 
-    def __init__(self, command: list[str], folder: Path, env: dict[str, str], marks: Path) -> None:
-        self._folder, self._marks = folder, marks
-        self._out = (folder / "stdout").open("wb")
-        self._err = (folder / "stderr").open("wb")
+    def __init__(self, command: list[str], directory: Path, env: dict[str, str], marks: Path) -> None:
+        self._directory, self._marks = directory, marks
+        self._out = (directory / "stdout").open("wb")
+        self._err = (directory / "stderr").open("wb")
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err, cwd=folder, env=env, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err, cwd=directory, env=env, start_new_session=True
         )
 
     @property
@@ -118,7 +118,7 @@ class Running:
 
     def tasks(self) -> list[TaskResult]:
         """The results so far."""
-        return [record for record in read_records(self._folder / "records")[0] if not record.kind.startswith("item-")]
+        return [record for record in read_records(self._directory / "records")[0] if not record.kind.startswith("item-")]
 
     def signal(self, number: int, *, group: bool = True) -> None:
         """Sends a signal to the run's whole process group, as a terminal does, or to its main process alone."""
@@ -136,23 +136,23 @@ class Running:
         finally:
             self._out.close()
             self._err.close()
-        records, stats = read_records(self._folder / "records")
+        records, stats = read_records(self._directory / "records")
         tasks = [record for record in records if not record.kind.startswith("item-")]
         items = [record for record in records if record.kind.startswith("item-")]
         started = self._marks.read_text().splitlines() if self._marks.exists() else []
         return Run(rc, self._text("stdout"), self._text("stderr"), tasks, items, stats, started)
 
     def _text(self, name: str) -> str:
-        return (self._folder / name).read_text(errors="replace")
+        return (self._directory / name).read_text(errors="replace")
 
 
 class Ansible:
     """ansible-core *core* of the interpreter *python*, run in directories below *directory*."""
 
-    def __init__(self, core: str, python: Path, folder: Path) -> None:
+    def __init__(self, core: str, python: Path, directory: Path) -> None:
         self.core = core
         self.python = python
-        self.folder = folder
+        self.directory = directory
 
     def __repr__(self) -> str:
         return f"ansible-core {self.core}"
@@ -207,14 +207,14 @@ class Ansible:
         *play*: YAML text, or plays as Python lists and dicts. *hosts*: name -> variables. *files*: path -> content, laid beside
         the playbook. *ssh_programs*: whether real ones are on the PATH; by default only if the *connection* is "ssh".
         """
-        folder = self._new_folder(hosts, files or {})
-        (folder / "play.yml").write_text(play if isinstance(play, str) else json.dumps(play, indent=1))
+        directory = self._new_directory(hosts, files or {})
+        (directory / "play.yml").write_text(play if isinstance(play, str) else json.dumps(play, indent=1))
         command = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "-c", connection, *args, "play.yml"]
-        return self._start(command, folder, connection, env, ssh_programs)
+        return self._start(command, directory, connection, env, ssh_programs)
 
     def start_beside(
         self,
-        folder: Path,
+        directory: Path,
         play: str,
         hosts: Mapping[str, Mapping[str, Any]],
         variables: Mapping[str, Any],
@@ -223,9 +223,9 @@ class Ansible:
         env: Mapping[str, str],
     ) -> Running:
         """Start the playbook named *play* in *directory*, with the files beside it; *variables* are the group all's."""
-        (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
+        (directory / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
         command = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "-c", connection, play]
-        return self._start(command, folder, connection, env, True)
+        return self._start(command, directory, connection, env, True)
 
     def adhoc(
         self,
@@ -239,36 +239,36 @@ class Ansible:
         timeout: float = 100,
     ) -> Run:
         """Runs ``ansible all -m module -a words``."""
-        folder = self._new_folder(hosts, {})
+        directory = self._new_directory(hosts, {})
         command = [str(self.python), "-m", "ansible", "adhoc", "-i", "hosts.json", "-c", connection, "all", "-m", module]
         more = {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", **(env or {})}
-        return self._start([*command, "-a", text, *args], folder, connection, more, None).finish(timeout)
+        return self._start([*command, "-a", text, *args], directory, connection, more, None).finish(timeout)
 
-    def _new_folder(self, hosts: Mapping[str, Mapping[str, Any]], files: Mapping[str, str | bytes]) -> Path:
-        folder = self.folder / f"run{next(_counter)}"
-        folder.mkdir(parents=True)
-        (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": {name: dict(vars) for name, vars in hosts.items()}}}))
+    def _new_directory(self, hosts: Mapping[str, Mapping[str, Any]], files: Mapping[str, str | bytes]) -> Path:
+        directory = self.directory / f"run{next(_counter)}"
+        directory.mkdir(parents=True)
+        (directory / "hosts.json").write_text(json.dumps({"all": {"hosts": {name: dict(vars) for name, vars in hosts.items()}}}))
         for name, content in files.items():
-            path = folder / name
+            path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return folder
+        return directory
 
     def _start(
-        self, command: list[str], folder: Path, connection: str, env: Mapping[str, str] | None, ssh_programs: bool | None
+        self, command: list[str], directory: Path, connection: str, env: Mapping[str, str] | None, ssh_programs: bool | None
     ) -> Running:
-        marks = folder / "ssh-programs"
-        full = {**os.environ, **self._environment(folder), **(env or {})}
+        marks = directory / "ssh-programs"
+        full = {**os.environ, **self._environment(directory), **(env or {})}
         if not (connection == "ssh" if ssh_programs is None else ssh_programs):
-            full["PATH"] = f"{_poisoned(folder, marks)}:{full['PATH']}"
-        return Running(command, folder, full, marks)
+            full["PATH"] = f"{_poisoned(directory, marks)}:{full['PATH']}"
+        return Running(command, directory, full, marks)
 
     def environment(self) -> dict[str, str]:
         """What a run sees, for a script that is to run under the same Python."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return {**os.environ, **self._environment(self.folder)}
+        self.directory.mkdir(parents=True, exist_ok=True)
+        return {**os.environ, **self._environment(self.directory)}
 
-    def _environment(self, folder: Path) -> dict[str, str]:
+    def _environment(self, directory: Path) -> dict[str, str]:
         return {
             "PYTHONPATH": str(session.repository),
             "ANSIBLE_CONNECTION_PLUGINS": str(PLUGINS),
@@ -278,13 +278,13 @@ class Ansible:
             "ANSIBLE_LOCALHOST_WARNING": "0",
             "ANSIBLE_PYTHON_INTERPRETER": "auto_silent",
             "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=2s",  # by default, ssh stays for a minute
-            "PMITOGEN_TEST_RECORDS": str(folder / "records"),
+            "PMITOGEN_TEST_RECORDS": str(directory / "records"),
         }
 
 
-def _poisoned(folder: Path, marks: Path) -> Path:
+def _poisoned(directory: Path, marks: Path) -> Path:
     """A directory with programs that leave a mark and fail, under the names of the ssh programs."""
-    poison = folder / "poison"
+    poison = directory / "poison"
     poison.mkdir()
     for name in _SSH_PROGRAMS:
         (poison / name).write_text(f"#!/bin/sh\necho \"$0 $*\" >> '{marks}'\nexit 255\n")

@@ -71,7 +71,7 @@ def is_installed(kind: str) -> bool:
     return kind != MOCK or importlib.util.find_spec("mockssh") is not None
 
 
-def python_backend(kind: str, key: KeyFile, folder: Path) -> Iterator[Backend]:
+def python_backend(kind: str, key: KeyFile, directory: Path) -> Iterator[Backend]:
     """Run the demo server or mock-ssh-server while the caller's body runs."""
     name = "demo" if kind == DEMO else "mock"
     process = subprocess.Popen(
@@ -86,7 +86,7 @@ def python_backend(kind: str, key: KeyFile, folder: Path) -> Iterator[Backend]:
     assert process.stdout is not None
     try:
         port, key_type, blob = process.stdout.readline().split()
-        known_hosts = folder / "known_hosts"
+        known_hosts = directory / "known_hosts"
         known_hosts.write_text(f"[127.0.0.1]:{port} {key_type} {blob}\n")
         user = getpass.getuser() if kind == DEMO else "user"
         yield Backend(

@@ -33,9 +33,9 @@ def becoming(method: str, user: str, password: str | None = None, **more: Any) -
     return {**options, "ansible_become_password": password} if password is not None else options
 
 
-def format_count(folder: Path, program: str) -> tuple[Path, Callable[[], int]]:
+def format_count(directory: Path, program: str) -> tuple[Path, Callable[[], int]]:
     """A program that notes its start and becomes *program*, and how many starts it has noted: no log tells it of su and doas."""
-    wrapper, notes = folder / program, folder / f"{program}.notes"
+    wrapper, notes = directory / program, directory / f"{program}.notes"
     notes.touch()
     notes.chmod(0o666)
     wrapper.write_text(f'#!/bin/sh\necho start >> {notes}\nexec {programs.find_program(program)} "$@"\n')

@@ -34,12 +34,12 @@ def pmitogen(*argv: str | Path, **environment: str) -> subprocess.CompletedProce
 class SoftToken:
     """A token of SoftHSM in *directory*, with its PIN. *environment*: what its library reads."""
 
-    def __init__(self, folder: Path, pin: str = "4321") -> None:
+    def __init__(self, directory: Path, pin: str = "4321") -> None:
         self.pin = pin
         self.library = next(path for path in _LIBRARIES if os.path.exists(path))
-        (folder / "tokens").mkdir(parents=True)
-        config = folder / "softhsm2.conf"
-        config.write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
+        (directory / "tokens").mkdir(parents=True)
+        config = directory / "softhsm2.conf"
+        config.write_text(f"directories.tokendir = {directory}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
         self.environment = {"SOFTHSM2_CONF": str(config)}
         self._run("softhsm2-util", "--init-token", "--free", "--label", "card", "--pin", pin, "--so-pin", "87654321")
         self._count = 0

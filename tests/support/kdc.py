@@ -19,28 +19,28 @@ START_TIMEOUT = 10.0  # seconds
 class KDC:
     """One running KDC. *environment*: what makes a program use its realm; *keytab*: keys of the host principals."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        self.directory = directory
         self.port = free_port(["127.0.0.1"])
-        self.keytab = folder / "keytab"
-        (folder / "krb5.conf").write_text(
+        self.keytab = directory / "keytab"
+        (directory / "krb5.conf").write_text(
             f"[libdefaults]\n default_realm = {REALM}\n dns_lookup_kdc = false\n dns_lookup_realm = false\n rdns = false\n"
             f" dns_canonicalize_hostname = false\n[realms]\n {REALM} = {{\n  kdc = 127.0.0.1:{self.port}\n }}\n"
             f"[domain_realm]\n localhost = {REALM}\n .pmt.test = {REALM}\n"
         )
-        (folder / "kdc.conf").write_text(
+        (directory / "kdc.conf").write_text(
             f"[kdcdefaults]\n kdc_listen = 127.0.0.1:{self.port}\n kdc_tcp_listen = 127.0.0.1:{self.port}\n"
-            f"[realms]\n {REALM} = {{\n  database_name = {folder}/principal\n  key_stash_file = {folder}/stash\n"
-            f"  acl_file = {folder}/acl\n }}\n[logging]\n kdc = FILE:{folder}/log\n"
+            f"[realms]\n {REALM} = {{\n  database_name = {directory}/principal\n  key_stash_file = {directory}/stash\n"
+            f"  acl_file = {directory}/acl\n }}\n[logging]\n kdc = FILE:{directory}/log\n"
         )
-        self.environment = {"KRB5_CONFIG": str(folder / "krb5.conf"), "KRB5_KDC_PROFILE": str(folder / "kdc.conf")}
+        self.environment = {"KRB5_CONFIG": str(directory / "krb5.conf"), "KRB5_KDC_PROFILE": str(directory / "kdc.conf")}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> KDC:
         """Make the realm and start the KDC."""
         self._run("kdb5_util", "create", "-s", "-r", REALM, "-P", secrets.token_hex(16))
-        command = [str(find_program("krb5kdc")), "-n", "-r", REALM, "-P", str(self.folder / "pid")]
+        command = [str(find_program("krb5kdc")), "-n", "-r", REALM, "-P", str(self.directory / "pid")]
         self._process = subprocess.Popen(
             command,
             env={**os.environ, **self.environment},
@@ -50,7 +50,7 @@ class KDC:
             start_new_session=True,
         )
         deadline = time.monotonic() + START_TIMEOUT
-        log = self.folder / "log"
+        log = self.directory / "log"
         while not (log.exists() and "commencing operation" in log.read_text()):
             assert time.monotonic() < deadline and self._process.poll() is None, log.read_text() if log.exists() else "no log"
             time.sleep(0.02)
@@ -76,7 +76,7 @@ class KDC:
 
     def ticket(self, name: str, password: str) -> dict[str, str]:
         """Get a forwardable ticket for a user; return the environment of programs that use it."""
-        cache = f"FILE:{self.folder}/cache-{name}"
+        cache = f"FILE:{self.directory}/cache-{name}"
         self._run("kinit", "-f", "-c", cache, name, text=password + "\n")
         return {**self.environment, "KRB5CCNAME": cache}
 

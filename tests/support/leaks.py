@@ -51,7 +51,7 @@ def _sockets() -> set[str]:
 
 
 def _files(uids: set[int]) -> set[Path]:
-    found = {path for name in ("t", "r") for path in (session.folder / name).iterdir()}
+    found = {path for name in ("t", "r") for path in (session.directory / name).iterdir()}
     found |= accounts.owned_files(uids)
     return found
 

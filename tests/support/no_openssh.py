@@ -54,7 +54,7 @@ def _directories() -> dict[str, list[str]]:
 
 def command(*argv: str | Path) -> list[str]:
     """Return the command line that runs *argv* without OpenSSH's client."""
-    scratch = session.folder / "no-openssh"
+    scratch = session.directory / "no-openssh"
     scratch.mkdir(exist_ok=True)
     hidden = [f"{directory}={','.join(programs)}" for directory, programs in _directories().items()]
     script = _SCRIPT % " ".join(_HELPERS)

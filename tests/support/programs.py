@@ -30,8 +30,8 @@ def find_program(name: str) -> str | None:
 
 
 def _candidates(version: str) -> Iterator[Path]:
-    for folder in (os.environ.get("PATH", "") + SYSTEM_PATH).split(":"):
-        yield Path(folder) / f"python{version}"
+    for directory in (os.environ.get("PATH", "") + SYSTEM_PATH).split(":"):
+        yield Path(directory) / f"python{version}"
     # The home of the passwd entry, since tests change HOME.
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path(os.path.expanduser(f"~{_user()}")) / ".pyenv")
     for root in (pyenv / "versions", Path("/opt/python")):

@@ -18,23 +18,23 @@ _KEPT = ("PMITOGEN_TEST_INIT", "PMITOGEN_VENVS")  # the tests' own
 _DROPPED_PREFIXES = ("ANSIBLE_", "PMITOGEN_", "SSH_", "XDG_", "LC_", "MITOGEN_", "SUDO_", "PYTHON")
 _DROPPED = ("DISPLAY", "LANGUAGE", "MAIL", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
-folder: Path  # set by make_folder
+directory: Path  # set by make_directory
 repository = Path(__file__).resolve().parents[2]
 
 
-def make_folder() -> Path:
+def make_directory() -> Path:
     """Make the run's directory, with ``t`` (TMPDIR), ``r`` (XDG_RUNTIME_DIR) and ``k`` (keys) in it."""
-    global folder
+    global directory
     _remove_stale()
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
-    folder.chmod(0o711)
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
+    directory.chmod(0o711)
     me = processes.read(os.getpid())
     assert me is not None
-    (folder / "owner").write_text(f"{me.pid} {me.start}")
+    (directory / "owner").write_text(f"{me.pid} {me.start}")
     for name, mode in (("t", 0o700), ("r", 0o700), ("k", 0o700), ("h", 0o711)):
-        (folder / name).mkdir()
-        (folder / name).chmod(mode)
-    return folder
+        (directory / name).mkdir()
+        (directory / name).chmod(mode)
+    return directory
 
 
 def _remove_stale() -> None:
@@ -52,8 +52,8 @@ def _remove_stale() -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def remove_folder() -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+def remove_directory() -> None:
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def clean_environment(home: Path) -> dict[str, str]:
@@ -63,7 +63,7 @@ def clean_environment(home: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in _KEPT or not (name in _DROPPED or name.startswith(_DROPPED_PREFIXES))
     }
-    clean.update(HOME=str(home), LANG="C.UTF-8", TMPDIR=str(folder / "t"), XDG_RUNTIME_DIR=str(folder / "r"))
+    clean.update(HOME=str(home), LANG="C.UTF-8", TMPDIR=str(directory / "t"), XDG_RUNTIME_DIR=str(directory / "r"))
     # A pyenv shim answers to every name and then fails, which no interpreter discovery expects.
     clean["PATH"] = ":".join(part for part in clean["PATH"].split(":") if not part.rstrip("/").endswith("/shims"))
     clean["PYTHONPATH"] = str(repository)  # for the Pythons that tests start

@@ -59,7 +59,7 @@ class Sshd:
 
     def __init__(
         self,
-        folder: Path,
+        directory: Path,
         key: KeyFile,
         *,
         config: Sequence[str] = (),
@@ -70,22 +70,22 @@ class Sshd:
         port: int = 0,
         wrapper: Sequence[str] = (),
     ) -> None:
-        self.folder = folder
+        self.directory = directory
         self.key = key
         self.config = list(config)
         self.addresses = list(addresses)
         self.host = self.addresses[0]
-        self.log_path = folder / "log"
-        self.authorized_keys = folder / "authorized_keys"
-        self.host_keys = [make_key(folder / f"host_{kind}", kind) for kind in host_keys]
+        self.log_path = directory / "log"
+        self.authorized_keys = directory / "authorized_keys"
+        self.host_keys = [make_key(directory / f"host_{kind}", kind) for kind in host_keys]
         self._log_level = log_level
         self._wrapper = list(wrapper)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = port
         self.authorized_keys.write_text(key.public + "\n")
         for name, text in (extra_files or {}).items():
-            (folder / name).write_text(text)
-        self.known_hosts = folder / "known_hosts"
+            (directory / name).write_text(text)
+        self.known_hosts = directory / "known_hosts"
 
     # -- life ---------------------------------------------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class Sshd:
             self._write_config()
             offset = self.mark()
             self._process = subprocess.Popen(
-                [*self._wrapper, program, "-D", "-f", str(self.folder / "config"), "-E", str(self.log_path)],
+                [*self._wrapper, program, "-D", "-f", str(self.directory / "config"), "-E", str(self.log_path)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -190,7 +190,7 @@ class Sshd:
         # root's ~/.bashrc is this machine's own, and may do much at each login (pyenv's waits a minute for a lock that a session
         # which a test has killed has left). bash reads it for sshd's sessions only where this is not yet 1.
         lines += ["Match User root", "SetEnv SHLVL=1"]
-        (self.folder / "config").write_text("\n".join(lines) + "\n")
+        (self.directory / "config").write_text("\n".join(lines) + "\n")
 
     def _write_known_hosts(self) -> None:
         lines = [f"[{address}]:{self.port} {key.public}" for address in self.addresses for key in self.host_keys]

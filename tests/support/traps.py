@@ -33,18 +33,18 @@ raise ImportError("a trap")
 class Traps:
     """The traps of one test, with their marks in *directory*."""
 
-    def __init__(self, folder: Path) -> None:
-        self._marks = folder
-        folder.mkdir(exist_ok=True)
-        folder.chmod(0o777)
+    def __init__(self, directory: Path) -> None:
+        self._marks = directory
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o777)
 
-    def lay(self, folder: Path, uid: int, gid: int, names: Iterable[str] = MODULES + RELATIVE) -> None:
+    def lay(self, directory: Path, uid: int, gid: int, names: Iterable[str] = MODULES + RELATIVE) -> None:
         """Put a trap for each of *names*, modules or paths, into *directory*: as a file, and as a package."""
         for name in names:
             mark = str(self._marks / name.replace("/", "_"))
-            for path in (folder / f"{name}.py", folder / name / "__init__.py"):
+            for path in (directory / f"{name}.py", directory / name / "__init__.py"):
                 for parent in reversed(path.parents):
-                    if folder in parent.parents and not parent.exists():
+                    if directory in parent.parents and not parent.exists():
                         parent.mkdir()
                         os.chown(parent, uid, gid)
                 path.write_text(_CODE.format(mark=mark))

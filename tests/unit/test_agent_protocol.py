@@ -19,11 +19,11 @@ RSA = encode_string("ssh-rsa") + encode_string(b"\1\0\1") + encode_string(b"\1" 
 
 
 @contextlib.contextmanager
-def answering(folder: Path, *answers: bytes) -> Iterator[tuple[SSHAgentClient, list[bytes]]]:
+def answering(directory: Path, *answers: bytes) -> Iterator[tuple[SSHAgentClient, list[bytes]]]:
     """An agent that gives *answers*, one a request, then hangs up; and what it was asked."""
     asked: list[bytes] = []
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(folder / "agent"))
+    listener.bind(str(directory / "agent"))
     listener.listen()
 
     def serve() -> None:
@@ -36,7 +36,7 @@ def answering(folder: Path, *answers: bytes) -> Iterator[tuple[SSHAgentClient, l
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        with SSHAgentClient(str(folder / "agent"), timeout=2) as agent:
+        with SSHAgentClient(str(directory / "agent"), timeout=2) as agent:
             yield agent, asked
     finally:
         thread.join()

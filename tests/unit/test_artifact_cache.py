@@ -15,7 +15,7 @@ MADE = iter(bytes([number]) for number in range(100))
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(artifact_cache.importlib.util, "cache_from_source", lambda _path: str(tmp_path / "x.pyc"))
     monkeypatch.setattr(artifact_cache.sys, "dont_write_bytecode", False)
     return tmp_path
@@ -25,10 +25,10 @@ def _artifact() -> bytes:
     return artifact_cache.cached("name", (), lambda: next(MADE))
 
 
-def test_it_is_made_once(folder: Path) -> None:
+def test_it_is_made_once(directory: Path) -> None:
     first = _artifact()
     assert _artifact() == first
-    (path,) = folder.iterdir()
+    (path,) = directory.iterdir()
     assert path.stat().st_mode & 0o777 == 0o644
 
 
@@ -42,9 +42,9 @@ def test_it_is_made_once(folder: Path) -> None:
     ],
     ids=["mode", "owner", "names", "content"],
 )
-def test_what_others_may_have_written_is_made_anew(folder: Path, spoil: Callable[[Path], object]) -> None:
+def test_what_others_may_have_written_is_made_anew(directory: Path, spoil: Callable[[Path], object]) -> None:
     first = _artifact()
-    (path,) = folder.iterdir()
+    (path,) = directory.iterdir()
     spoil(path)
     second = _artifact()
     assert second != first and _artifact() == second

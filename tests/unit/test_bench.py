@@ -108,10 +108,10 @@ def test_a_refused_connection_is_closed(make_relay: Callable[[float], Relay]) ->
             pass
 
 
-def _measure(folder: Path, *command: str, limit: float = 20) -> dict[str, object]:
-    args = [sys.executable, "-m", "bench.measure", str(folder / "result"), str(limit), *command]
+def _measure(directory: Path, *command: str, limit: float = 20) -> dict[str, object]:
+    args = [sys.executable, "-m", "bench.measure", str(directory / "result"), str(limit), *command]
     subprocess.run(args, cwd=repository, check=True, stdin=subprocess.DEVNULL, timeout=30)
-    result: dict[str, object] = json.loads((folder / "result").read_text())
+    result: dict[str, object] = json.loads((directory / "result").read_text())
     return result
 
 

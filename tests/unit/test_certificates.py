@@ -20,11 +20,11 @@ from tests.support.keys import make_key
 pytestmark = pytest.mark.needs_program("ssh-keygen")
 
 
-def certificate(folder: Path, *args: str, kind: str = "ed25519", authority: str = "ed25519") -> Certificate:
-    ca, key = make_key(folder / "ca", authority), make_key(folder / "key", kind)
+def certificate(directory: Path, *args: str, kind: str = "ed25519", authority: str = "ed25519") -> Certificate:
+    ca, key = make_key(directory / "ca", authority), make_key(directory / "key", kind)
     command = ["ssh-keygen", "-q", "-s", str(ca.path), "-I", "an id", "-z", "7", *args, str(key.path) + ".pub"]
     subprocess.run(command, check=True, capture_output=True)
-    found = parse(key_file.read_public(str(folder / "key-cert.pub")))
+    found = parse(key_file.read_public(str(directory / "key-cert.pub")))
     assert public_key.public_line(found.plain_blob) == key.public
     assert public_key.public_line(found.authority_blob) == ca.public
     return found
@@ -64,9 +64,9 @@ def test_host_with_critical_options(tmp_path: Path) -> None:
     assert "new@example.com" in str(host_problem(found, "web", ()))
 
 
-def made(folder: Path, authority: str = "ed25519", **fields: Any) -> Certificate:
+def made(directory: Path, authority: str = "ed25519", **fields: Any) -> Certificate:
     """One that ssh-keygen would not make."""
-    return parse(certificates_support.certificate(make_key(folder / "ca", authority), make_key(folder / "key"), **fields))
+    return parse(certificates_support.certificate(make_key(directory / "ca", authority), make_key(directory / "key"), **fields))
 
 
 @pytest.mark.parametrize(

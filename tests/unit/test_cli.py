@@ -48,7 +48,7 @@ def test_it_runs_as_a_module() -> None:
     assert done.stdout == f"pmitogen {pmitogen.__version__}\n"
 
 
-def test_plugin_path_is_a_folder_with_the_plugin(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plugin_path_is_a_directory_with_the_plugin(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plugin-path"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert (Path(line) / "pmitogen.py").is_file()

@@ -119,7 +119,7 @@ def test_a_link_that_leads_nowhere_harms_nobody(ansible: Ansible, home: Path) ->
     assert "connection plugin 'pmitogen' was not found" in done.stdout
 
 
-def test_a_folder_that_may_not_be_written(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_that_may_not_be_written(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / ".ansible").write_text("a file, not a folder")
     from pmitogen.cli import main
 

@@ -179,8 +179,8 @@ def test_only_paramiko_ext_uses_paramikos_private_names() -> None:
 
 
 def test_packages_and_files_stay_small() -> None:
-    for folder in [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir())]:
-        assert len(list(folder.glob("*.py"))) <= MAX_FILES, folder
+    for directory in [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir())]:
+        assert len(list(directory.glob("*.py"))) <= MAX_FILES, directory
     for path in PACKAGE.rglob("*.py"):
         name, lines = str(path.relative_to(repository)), len(path.read_text().splitlines())
         assert lines <= LONGER.get(name, MAX_LINES), f"{name} has {lines} lines"

@@ -94,8 +94,8 @@ def test_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert known_hosts.read(str(path)).lookup("db1")[0].number == 2
 
 
-@pytest.mark.usefixtures("another_makes_folders")
-def test_a_folder_that_another_connection_makes_at_this_moment(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("another_makes_directories")
+def test_a_directory_that_another_connection_makes_at_this_moment(tmp_path: Path) -> None:
     path = tmp_path / ".ssh" / "known_hosts"
     assert append(str(path), ["web"], BLOB, hashed=False) == f"{path}:1"
 

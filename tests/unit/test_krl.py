@@ -26,16 +26,16 @@ def keygen(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["ssh-keygen", *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
 
 
-def make_list(folder: Path, lines: Sequence[str], *args: object) -> Path:
+def make_list(directory: Path, lines: Sequence[str], *args: object) -> Path:
     """A KRL of what *lines* say in ssh-keygen's own terms."""
-    (folder / "specification").write_text("".join(line + "\n" for line in lines))
-    done = keygen("-k", "-f", folder / "krl", *args, folder / "specification")
+    (directory / "specification").write_text("".join(line + "\n" for line in lines))
+    done = keygen("-k", "-f", directory / "krl", *args, directory / "specification")
     assert done.returncode == 0, done.stderr
-    return folder / "krl"
+    return directory / "krl"
 
 
-def certificate(folder: Path, authority: KeyFile, serial: int, name: str) -> Path:
-    key = make_key(folder / f"{authority.path.name}-{serial}-{name}")
+def certificate(directory: Path, authority: KeyFile, serial: int, name: str) -> Path:
+    key = make_key(directory / f"{authority.path.name}-{serial}-{name}")
     assert keygen("-q", "-s", authority.path, "-h", "-I", name, "-z", serial, f"{key.path}.pub").returncode == 0
     return key.path.with_name(f"{key.path.name}-cert.pub")
 

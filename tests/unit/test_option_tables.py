@@ -78,9 +78,9 @@ def test_loading_the_plugin_parses_nothing(ansible: Ansible) -> None:
 
 
 def test_a_plugin_in_a_collection_is_known_by_its_modules_name(ansible: Ansible, tmp_path: Path) -> None:
-    folder = tmp_path / "ansible_collections" / "pmitogen" / "core" / "plugins" / "connection"
-    folder.mkdir(parents=True)
-    (folder / "ssh.py").symlink_to(PLUGINS / "pmitogen.py")
+    directory = tmp_path / "ansible_collections" / "pmitogen" / "core" / "plugins" / "connection"
+    directory.mkdir(parents=True)
+    (directory / "ssh.py").symlink_to(PLUGINS / "pmitogen.py")
     code = LOADED + "print(json.dumps([plugin._load_name, sorted(plugin.option_definitions), parsed]))"
     load_name, options, parsed = ansible.answer(code, os.devnull, "pmitogen.core.ssh", ANSIBLE_COLLECTIONS_PATH=str(tmp_path))
     assert load_name == "ansible_collections.pmitogen.core.plugins.connection.ssh"

@@ -68,13 +68,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def _wheel(folder: Path) -> Path:
-    (found,) = folder.glob("pmitogen-*.whl")
+def _wheel(directory: Path) -> Path:
+    (found,) = directory.glob("pmitogen-*.whl")
     return found
 
 
-def _sdist(folder: Path) -> Path:
-    (found,) = folder.glob("pmitogen-*.tar.gz")
+def _sdist(directory: Path) -> Path:
+    (found,) = directory.glob("pmitogen-*.tar.gz")
     return found
 
 
@@ -144,7 +144,9 @@ def test_the_description_renders(built: Path) -> None:
 def test_two_builds_are_equal(built: Path, tmp_path: Path) -> None:
     tool, again = _release_tool(), _build(tmp_path)
     assert _wheel(again).read_bytes() == _wheel(built).read_bytes()
-    first, second = (shutil.copy(_sdist(folder), tmp_path / f"{number}.tar.gz") for number, folder in enumerate((built, again)))
+    first, second = (
+        shutil.copy(_sdist(directory), tmp_path / f"{number}.tar.gz") for number, directory in enumerate((built, again))
+    )
     for path in (first, second):
         tool.normalise(path, EPOCH)
     assert first.read_bytes() == second.read_bytes()

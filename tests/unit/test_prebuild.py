@@ -11,12 +11,12 @@ pytest.importorskip("ansible")
 from pmitogen.ansible.preload import prebuild
 
 
-def _predicted(folder: Path, **files: str) -> list[str]:
+def _predicted(directory: Path, **files: str) -> list[str]:
     for name, text in files.items():
-        path = folder / name.replace("__", "/").replace("_yml", ".yml")
+        path = directory / name.replace("__", "/").replace("_yml", ".yml")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return prebuild.predicted_modules([str(folder / "play.yml")])
+    return prebuild.predicted_modules([str(directory / "play.yml")])
 
 
 def test_tasks_blocks_and_handlers_in_their_order(tmp_path: Path) -> None:
@@ -83,10 +83,10 @@ def test_nothing_where_module_utils_may_be_replaced(place: str, tmp_path: Path) 
     assert _predicted(tmp_path, **{place: ""}) == []
 
 
-def test_nor_in_a_folder_whose_name_is_a_pattern(tmp_path: Path) -> None:
-    folder = tmp_path / "[x]"
-    assert _predicted(folder, play_yml="- hosts: all\n  tasks: [{stat: {path: /x}}]") == ["stat"]
-    assert _predicted(folder, module_utils__x_yml="") == []
+def test_nor_in_a_directory_whose_name_is_a_pattern(tmp_path: Path) -> None:
+    directory = tmp_path / "[x]"
+    assert _predicted(directory, play_yml="- hosts: all\n  tasks: [{stat: {path: /x}}]") == ["stat"]
+    assert _predicted(directory, module_utils__x_yml="") == []
 
 
 @pytest.mark.parametrize(

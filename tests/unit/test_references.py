@@ -43,7 +43,9 @@ def test_pages_name_what_exists() -> None:
 
 
 def test_modules_mention_files_that_exist() -> None:
-    known = [str(path) for folder in ("pmitogen", "tests", "bench", "tools") for path in (repository / folder).rglob("*.py")]
+    known = [
+        str(path) for directory in ("pmitogen", "tests", "bench", "tools") for path in (repository / directory).rglob("*.py")
+    ]
     missing = []
     for module in MODULES:
         for name in _MENTIONED.findall(module.read_text()):

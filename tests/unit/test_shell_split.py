@@ -35,9 +35,9 @@ def ours(command: str) -> list[str] | None:
     return split_command(command, LOCAL, lambda text: text)
 
 
-def theirs(shell: str, command: str, folder: str = "/") -> list[str]:
+def theirs(shell: str, command: str, directory: str = "/") -> list[str]:
     argv = [shell, "sh", "-c"] if shell == "busybox" else [shell, "-c"]
-    done = subprocess.run([*argv, f"printf '%s\\0' x {command}"], capture_output=True, env=ENVIRON, cwd=folder, timeout=10)
+    done = subprocess.run([*argv, f"printf '%s\\0' x {command}"], capture_output=True, env=ENVIRON, cwd=directory, timeout=10)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode().split("\0")[1:-1]
 

@@ -63,32 +63,32 @@ def test_requested_sessions(tmp_path: Path) -> None:
     assert not [one for one in wrong if one[1]]
 
 
-def _write(folder: Path, case: Case) -> None:
+def _write(directory: Path, case: Case) -> None:
     for name, text in {**case.more, "config": case.text}.items():
-        path = folder / name
-        path.write_bytes(text.replace("@/", f"{folder}/").replace("@\n", f"{folder}\n").encode())
+        path = directory / name
+        path.write_bytes(text.replace("@/", f"{directory}/").replace("@\n", f"{directory}\n").encode())
         path.chmod(case.modes.get(name, 0o600))
 
 
 @pytest.mark.parametrize("start", range(0, len(CASES), 25))
 def test_files(start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path
+    directory = tmp_path
     theirs = ssh_oracle.run_ssh
 
     def ask_ssh(argv: list[str]) -> ssh_oracle.Answer:
         answer = theirs(argv)
-        (folder / "ran").unlink(missing_ok=True)
+        (directory / "ran").unlink(missing_ok=True)
         return answer
 
     monkeypatch.setattr(ssh_oracle, "run_ssh", ask_ssh)
     wrong = []
     for number, case in enumerate(CASES[start : start + 25]):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        _write(folder, case)
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        _write(directory, case)
         for ask in case.queries:
-            what = ssh_oracle.difference(["-F", str(folder / "config"), *shlex.split(ask)], str(folder))
-            (folder / "ran").unlink(missing_ok=True)
+            what = ssh_oracle.difference(["-F", str(directory / "config"), *shlex.split(ask)], str(directory))
+            (directory / "ran").unlink(missing_ok=True)
             if what:
                 wrong.append((case.text[:300], ask, what))
     assert not wrong

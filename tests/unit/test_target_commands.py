@@ -79,9 +79,9 @@ def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         assert runner.end() == 0
 
 
-def _requests(folder: Path) -> dict[str, dict[str, Any]]:
-    (folder / "here").mkdir()
-    (folder / "locked").mkdir()
+def _requests(directory: Path) -> dict[str, dict[str, Any]]:
+    (directory / "here").mkdir()
+    (directory / "locked").mkdir()
     for name, mode, text in (
         ("program", 0o755, '#!/bin/sh\necho program $0 "$@"\n'),
         ("here/relative", 0o755, "#!/bin/sh\necho relative; pwd\n"),
@@ -89,25 +89,25 @@ def _requests(folder: Path) -> dict[str, dict[str, Any]]:
         ("closed", 0o644, "#!/bin/sh\n"),
         ("lost", 0o755, "#!/nonexistent/interpreter\n"),
     ):
-        (folder / name).write_text(text)
-        (folder / name).chmod(mode)
+        (directory / name).write_text(text)
+        (directory / name).chmod(mode)
     look = [sys.executable, "-c", LOOK]
     return {
         "look": {"argv": look},
-        "look with more": {"argv": look, "env": {"GIVEN": "gr\xc3\xbcn", "HOME": "/"}, "cwd": str(folder / "here")},
+        "look with more": {"argv": look, "env": {"GIVEN": "gr\xc3\xbcn", "HOME": "/"}, "cwd": str(directory / "here")},
         "by name": {"argv": ["echo", "x"]},
-        "by its own path": {"argv": ["program", "a b"], "env": {"PATH": f"/nonexistent:{folder}:/bin"}},
-        "by an empty path": {"argv": ["relative"], "env": {"PATH": ""}, "cwd": str(folder / "here")},
-        "relative": {"argv": ["./relative"], "cwd": str(folder / "here")},
+        "by its own path": {"argv": ["program", "a b"], "env": {"PATH": f"/nonexistent:{directory}:/bin"}},
+        "by an empty path": {"argv": ["relative"], "env": {"PATH": ""}, "cwd": str(directory / "here")},
+        "relative": {"argv": ["./relative"], "cwd": str(directory / "here")},
         "account's shell": {"argv": ["", "-c", "echo $0"], "env": {"SHELL": "/bin/sh"}},
         "no such program": {"argv": ["/nonexistent/program"]},
         "no such name": {"argv": ["nonexistent-program"]},
         "no such directory": {"argv": ["/bin/true"], "cwd": "/nonexistent/directory"},
-        "a directory": {"argv": [str(folder)]},
-        "not executable": {"argv": [str(folder / "closed")]},
-        "not executable by name": {"argv": ["closed"], "env": {"PATH": str(folder)}},
-        "no interpreter line": {"argv": [str(folder / "plain")]},
-        "no such interpreter": {"argv": [str(folder / "lost")]},
+        "a directory": {"argv": [str(directory)]},
+        "not executable": {"argv": [str(directory / "closed")]},
+        "not executable by name": {"argv": ["closed"], "env": {"PATH": str(directory)}},
+        "no interpreter line": {"argv": [str(directory / "plain")]},
+        "no such interpreter": {"argv": [str(directory / "lost")]},
         "too long": {"argv": ["/bin/echo", "x" * (3 << 20)]},
         "status": {"argv": ["/bin/sh", "-c", "exit 3"]},
         "signal": {"argv": ["/bin/sh", "-c", "kill -9 $$"]},

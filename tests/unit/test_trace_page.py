@@ -152,10 +152,10 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def _write(folder: Path, events: list[Event]) -> Path:
-    (folder / "run.json").write_text(json.dumps({"traceEvents": events}))
-    assert cli.main(["trace", "--html", str(folder / "run.html"), str(folder / "run.json")]) == 0
-    return folder / "run.html"
+def _write(directory: Path, events: list[Event]) -> Path:
+    (directory / "run.json").write_text(json.dumps({"traceEvents": events}))
+    assert cli.main(["trace", "--html", str(directory / "run.html"), str(directory / "run.json")]) == 0
+    return directory / "run.html"
 
 
 def test_the_page(tmp_path: Path) -> None:
@@ -226,8 +226,8 @@ def test_in_a_browser(tmp_path: Path) -> None:
     browser = shutil.which("chromium")
     args = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     offline = ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=2000", "--dump-dom", path.as_uri()]
-    folders = dict.fromkeys(("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(tmp_path))
-    env = {**os.environ, **folders}
+    directories = dict.fromkeys(("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(tmp_path))
+    env = {**os.environ, **directories}
     done = subprocess.run([*map(str, args), *offline], env=env, capture_output=True, text=True, timeout=60)
     page = _Page(done.stdout)
     assert "script" not in page.tags and "img" not in page.tags and "<script>alert(1)</script>" in page.text

@@ -137,8 +137,8 @@ def test_each_file_that_the_table_names_uses_the_name() -> None:
     idle = []
     for row in upstream.ROWS:
         for name in row.used_in.split(" and ")[0].split(", "):
-            folder = row.used_in.rpartition("/")[0]
-            path = PACKAGE / (name if "/" in name else f"{folder}/{name}")
+            directory = row.used_in.rpartition("/")[0]
+            path = PACKAGE / (name if "/" in name else f"{directory}/{name}")
             if not re.search(rf"\b{re.escape(row.name)}\b", path.read_text()):
                 idle.append(f"{row}: {path}")
     assert not idle

@@ -90,7 +90,7 @@ def on_page_content(html: str, **_: Any) -> str:
     return re.sub(r"<code>([^<\n]{1,20}</code>)", r'<code class="short">\1', html)
 
 
-def relink(text: str, folder: str, page_folder: str) -> str:
+def relink(text: str, directory: str, page_directory: str) -> str:
     """Return *text*, a file of the repository's *directory*, with the links that a page in *page_folder* of the site needs.
 
     Raises KeyError for a link to a file that the site does not show.
@@ -99,14 +99,14 @@ def relink(text: str, folder: str, page_folder: str) -> str:
 
     def new(found: re.Match[str]) -> str:
         start, target, end = found.groups()
-        file = posixpath.normpath(posixpath.join(folder, page_folder if folder == "docs" else "", target))
+        file = posixpath.normpath(posixpath.join(directory, page_directory if directory == "docs" else "", target))
         if file.startswith("docs/"):
             page = file[len("docs/") :]
         elif file in shown:
             page = shown[file]
         else:
-            raise KeyError(f"{folder}: the site has no page for the link {target}")
-        return start + posixpath.relpath(page, page_folder or ".") + end
+            raise KeyError(f"{directory}: the site has no page for the link {target}")
+        return start + posixpath.relpath(page, page_directory or ".") + end
 
     return _LINK.sub(new, text)
 

@@ -41,11 +41,11 @@ def _server(client_key: KeyFile) -> Iterator[Sshd]:
     """An sshd whose sessions do not look like a login to bash, which would read root's own ~/.bashrc for every task over ssh."""
     if find_sshd() is None:
         pytest.skip("needs sshd")
-    folder = session.folder / "ds"
-    folder.mkdir()
-    folder.chmod(0o711)
+    directory = session.directory / "ds"
+    directory.mkdir()
+    directory.chmod(0o711)
     server = Sshd(
-        folder, client_key, config=["PermitUserEnvironment yes", "MaxSessions 50"], addresses=["127.0.0.1", "127.0.0.2"]
+        directory, client_key, config=["PermitUserEnvironment yes", "MaxSessions 50"], addresses=["127.0.0.1", "127.0.0.2"]
     ).start()
     yield server
     server.stop()
@@ -63,11 +63,11 @@ class Outcomes:
         if core not in self._pythons:
             pytest.skip("needs ansible-core")
         if (play, core) not in self._known:
-            before, folders = leaks.take(set()), _payload_folders()
+            before, directories = leaks.take(set()), _payload_directories()
             wanted = [(name, core, self._pythons[core]) for name, its in self._wanted if its == core]
             self._known.update(driver.run_all(self._made, wanted))
-            for folder in _payload_folders() - folders:
-                shutil.rmtree(folder, ignore_errors=True)
+            for directory in _payload_directories() - directories:
+                shutil.rmtree(directory, ignore_errors=True)
             _seen["report"] = driver.report(self._known)
             if left := leaks.since(before, set(), {self._keep}):
                 pytest.fail("the plays left behind:\n  " + "\n  ".join(left), pytrace=False)
@@ -85,7 +85,7 @@ def _outcomes(request: pytest.FixtureRequest, _server: Sshd, _account_maker: Acc
         and (request.config.getoption("--all") or not item.get_closest_marker("slow"))
     )
     with pytest.MonkeyPatch.context() as patch:
-        home = session.folder / "dh"
+        home = session.directory / "dh"
         home.mkdir()
         clean = session.clean_environment(home)
         for name, value in clean.items():
@@ -94,7 +94,7 @@ def _outcomes(request: pytest.FixtureRequest, _server: Sshd, _account_maker: Acc
             yield Outcomes(made, list(wanted), _server.pid)
 
 
-def _payload_folders() -> set[Path]:
+def _payload_directories() -> set[Path]:
     """What stays behind over ssh: archives of modules that were killed or ended with os._exit, which nobody is left to remove,
     folders of root's in which another account ran in the background, which that may not remove, and those whose job ended before
     it could (a module of these plays on a Python that is too old for it).

@@ -62,7 +62,7 @@ class Side:
     """One run over one connection, and what it left."""
 
     run: Run
-    folder: Path
+    directory: Path
     target: dict[str, Any]
     controller: dict[str, Any]
     leftovers: list[str]
@@ -108,7 +108,7 @@ class World:
     sshd: Sshd
     accounts: queue.SimpleQueue[People]
     url: str
-    folder: Path
+    directory: Path
     compiled: Path | None
     venv: str
     old_python: str
@@ -131,9 +131,9 @@ class World:
 @contextlib.contextmanager
 def world(sshd: Sshd, accounts: Accounts) -> Iterator[World]:
     """Accounts, a web server, interpreters and a compiled module, for as long as the plays run."""
-    folder = session.folder / "d"
-    folder.mkdir()
-    folder.chmod(0o711)
+    directory = session.directory / "d"
+    directory.mkdir()
+    directory.chmod(0o711)
     people: queue.SimpleQueue[People] = queue.SimpleQueue()
     made: list[Account] = []
     try:
@@ -146,32 +146,32 @@ def world(sshd: Sshd, accounts: Accounts) -> Iterator[World]:
                 sshd,
                 people,
                 url,
-                folder,
-                _compile(folder),
-                _venv(folder),
+                directory,
+                _compile(directory),
+                _venv(directory),
                 programs.find_python("3.9") or "",
                 free_port(["127.0.0.1"]),
             )
     finally:
         for account in made:
             accounts.remove(account)
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
-def _compile(folder: Path) -> Path | None:
+def _compile(directory: Path) -> Path | None:
     compiler = programs.find_program("cc")
     if compiler is None:
         return None
-    out = folder / "compiled"
+    out = directory / "compiled"
     done = subprocess.run(
         [compiler, "-O0", "-o", str(out), str(PLAYS / "files/compiled.c")], stdin=subprocess.DEVNULL, capture_output=True
     )
     return out if done.returncode == 0 else None
 
 
-def _venv(folder: Path) -> str:
+def _venv(directory: Path) -> str:
     """A virtual environment's interpreter, with spaces in its path."""
-    place = folder / "a venv"
+    place = directory / "a venv"
     done = subprocess.run(
         ["/usr/bin/python3", "-m", "venv", "--without-pip", str(place)], stdin=subprocess.DEVNULL, capture_output=True
     )
@@ -201,7 +201,7 @@ def _run_play(made: World, play: str, core: str, python: Path, outcome: Outcome)
 
 
 def _run_side(made: World, people: People, play: str, core: str, python: Path, connection: str) -> Side:
-    base = made.folder / f"{play}{core}"
+    base = made.directory / f"{play}{core}"
     shutil.rmtree(base, ignore_errors=True)
     work, here, home, beside = (base / name for name in ("w", "c", "h", "p"))
     for place in (base, work, here, home):
@@ -243,7 +243,7 @@ def _run_side(made: World, people: People, play: str, core: str, python: Path, c
     seconds = time.time() - began
     (base / "stdout").write_text(run.stdout)
     _keep(made, play, core, connection, run)
-    places: tuple[tuple[str, str], ...] = ((str(base), "BASE"), (str(made.folder), "FOLDER"), (made.url, "SERVER"))
+    places: tuple[tuple[str, str], ...] = ((str(base), "BASE"), (str(made.directory), "FOLDER"), (made.url, "SERVER"))
     places += tuple((account.name, name) for account, name in zip(people.all(), ("ME", "OTHER", "THIRD"), strict=True))
     return Side(
         run, beside, snapshot.take(work, began, places), snapshot.take(here, began, places), _leftovers(people), seconds, places

@@ -12,13 +12,13 @@ _KINDS = {stat.S_IFDIR: "folder", stat.S_IFREG: "file", stat.S_IFLNK: "link", st
 SHOWN = 2000  # bytes of a file that are kept as they are, so that a difference can be read
 
 
-def take(folder: Path, began: float, places: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
+def take(directory: Path, began: float, places: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
     """path -> what is there. Times before *began* were set on purpose, so they count."""
     found: dict[str, Any] = {}
-    for parent, folders, files in os.walk(os.fsencode(folder)):
-        for name in folders + files:
+    for parent, directories, files in os.walk(os.fsencode(directory)):
+        for name in directories + files:
             path = os.path.join(parent, name)
-            relative = os.fsdecode(os.path.relpath(path, os.fsencode(folder)))
+            relative = os.fsdecode(os.path.relpath(path, os.fsencode(directory)))
             found[relative] = _entry(path, began, places)
     return found
 
