@@ -47,12 +47,12 @@ def _play_case(environment: Environment, case: Case, contenders: list[Contender]
     """Run one case with all contenders in rotation."""
     contenders = [contender for contender in contenders if not case.contenders or contender.name in case.contenders]
     cells = {contender.name: Cell() for contender in contenders}
-    for number in range(repeat):
+    for index in range(repeat):
         for contender in contenders:
             cell = cells[contender.name]
             if not cell.failed:
                 cell.runs.append(environment.play(case, contender, through_relay=bool(case.delay)))
-                _say(case, contender, f"{number + 1}/{repeat}", cell.runs[-1])
+                _say(case, contender, f"{index + 1}/{repeat}", cell.runs[-1])
     if case.traffic and not case.delay:
         for contender in contenders:
             cell = cells[contender.name]

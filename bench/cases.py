@@ -43,12 +43,12 @@ class Case:
 
     def play(self, own: bool = False) -> str:
         """The playbook, as JSON, which is YAML. *own*: as pmitogen's users would write it."""
-        steps = [{"name": f"step {number}", **step} for number, step in enumerate(own and self.own_steps or self.steps)]
+        steps = [{"name": f"step {index}", **step} for index, step in enumerate(own and self.own_steps or self.steps)]
         return json.dumps([{"hosts": "all", "gather_facts": False, "tasks": steps}])
 
     def baseline(self) -> str:
         """The same play with debug in the place of each step: what Ansible costs alone."""
-        steps = [{"name": f"step {number}", "ansible.builtin.debug": {"msg": "x"}} for number in range(len(self.steps))]
+        steps = [{"name": f"step {index}", "ansible.builtin.debug": {"msg": "x"}} for index in range(len(self.steps))]
         return json.dumps([{"hosts": "all", "gather_facts": False, "tasks": steps}])
 
 

@@ -103,7 +103,7 @@ class Environment:
         accounts = Accounts()
         stack.callback(accounts.remove_all)
         self.account = accounts.make(sudo="nopasswd", sudo_defaults=["!logfile"])
-        self.addresses = [f"127.0.{1 + number // 250}.{1 + number % 250}" for number in range(self._most)]
+        self.addresses = [f"127.0.{1 + index // 250}.{1 + index % 250}" for index in range(self._most)]
         self.key = make_key(self.directory / "id_ed25519")
         self._sshds: list[Sshd] = []
         port = free_port(self.addresses)
@@ -205,8 +205,8 @@ class Environment:
             **({"big": str(self._big_file())} if case.big_file else {}),
         }
         hosts = {
-            f"host{number}": {"ansible_host": address, "work": f"{self.account.home}/work-{self._runs}-{number}"}
-            for number, address in enumerate(self.addresses[: case.hosts])
+            f"host{index}": {"ansible_host": address, "work": f"{self.account.home}/work-{self._runs}-{index}"}
+            for index, address in enumerate(self.addresses[: case.hosts])
         }
         (directory / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))
         own = contender.name == "pmitogen"
@@ -217,8 +217,8 @@ class Environment:
             (directory / "big").symlink_to(self._big_file())
         if case.small_files:
             (directory / "small").mkdir()
-            for number in range(SMALL_FILES):
-                (directory / "small" / f"file{number}").write_text(f"line {number}\n" * 40)
+            for index in range(SMALL_FILES):
+                (directory / "small" / f"file{index}").write_text(f"line {index}\n" * 40)
 
     def _big_file(self) -> Path:
         path = self.directory / "big"

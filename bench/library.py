@@ -103,10 +103,10 @@ def rig(hosts: int) -> Iterator[dict[str, Any]]:
             for _ in range(LARGE >> 20):
                 large.write(os.urandom(1 << 20))
         (directory / "small").mkdir()
-        for number in range(1000):
-            (directory / "small" / f"file{number}").write_bytes(os.urandom(1 + number % 4096))
+        for index in range(1000):
+            (directory / "small" / f"file{index}").write_bytes(os.urandom(1 + index % 4096))
         yield {
-            "hosts": [f"127.0.{2 + number // 250}.{1 + number % 250}" for number in range(hosts)],
+            "hosts": [f"127.0.{2 + index // 250}.{1 + index % 250}" for index in range(hosts)],
             "port": server.port,
             "user": account.name,
             "key": str(key.path),

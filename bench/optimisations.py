@@ -182,16 +182,16 @@ def main(argv: list[str]) -> int:
         for case in chosen:
             for contender in contenders.values():  # once without a figure: the payload cache fills, Python compiles
                 environment.play(case, contender, through_relay=bool(case.delay))
-            for number in range(options.repeat):
+            for index in range(options.repeat):
                 order = list(contenders.items())
-                begin = number % len(order)  # each comes first in turn, because a place in the order has an effect of its own
+                begin = index % len(order)  # each comes first in turn, because a place in the order has an effect of its own
                 for name, contender in order[begin:] + order[:begin]:
                     run = environment.play(case, contender, through_relay=bool(case.delay))
                     if run["code"]:
                         print(f"bench: {case.name} without {name or 'nothing'}: failed with {run['code']}", file=sys.stderr)
                         return 1
                     found[name][case.name].append(run)
-                print(f"bench: {case.name} {number + 1}/{options.repeat}", file=sys.stderr, flush=True)
+                print(f"bench: {case.name} {index + 1}/{options.repeat}", file=sys.stderr, flush=True)
     names = [case.name for case in chosen]
     for metric in METRICS:
         print(f"\n{report.as_markdown(table(found, names, metric))}")

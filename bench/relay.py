@@ -49,7 +49,7 @@ class Conversation:
 
 
 class Side(asyncio.Protocol):
-    """One socket of a connection. What it reads is written to its *peer*, *delay* seconds later."""
+    """One socket of a connection. Its data is written to its *peer*, *delay* seconds later."""
 
     peer: Side
     transport: asyncio.Transport

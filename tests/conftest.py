@@ -22,8 +22,8 @@ private), and the leak check, which fails a test that leaves a process, thread, 
 ``@pytest.mark.leaks("reason")`` excuses one). Processes are found however they detached themselves.
 
 Fixtures that need root or sshd skip the test where those are missing, and the markers ``needs_root``, ``needs_sshd``,
-``needs_program("strace")``, ``needs_no_openssh`` and ``needs_ansible`` do so for tests that use none of them. What was
-skipped for such a want is counted at the end.
+``needs_program("strace")``, ``needs_no_openssh`` and ``needs_ansible`` do so for tests that use none of them. Tests
+that are skipped for such a reason are counted at the end.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def _files(server: Sshd, alias: str, directory: Path) -> str:
 def test_all_hosts_share_one_connection_to_the_bastion(
     form: str, count: int, ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, short_path: Path
 ) -> None:
-    bastion, addresses = make_sshd(), [f"127.0.1.{number}" for number in range(1, 11)]
+    bastion, addresses = make_sshd(), [f"127.0.1.{index}" for index in range(1, 11)]
     servers = [make_sshd(addresses=addresses) for _ in range(0, count, 10)]
     of_bastion = f"-p {bastion.port} -i {bastion.key} {_files(bastion, 'gate', short_path)} {account.name}@127.0.0.1"
     if form == "ProxyCommand":
@@ -40,11 +40,11 @@ def test_all_hosts_share_one_connection_to_the_bastion(
         (short_path / "config").write_text("\n".join(lines) + "\n")
         text = f"-F {short_path}/config -J gate"
     hosts: dict[str, dict[str, Any]] = {}
-    for number in range(count):
-        server = servers[number // 10]
-        words_here = f"{text} {_files(server, f'target{number // 10}', short_path)}"
-        more = {"ansible_host": server.addresses[number % 10], "ansible_ssh_common_args": words_here, "ansible_timeout": 60}
-        hosts[f"h{number}"] = ansible.target(server, account, **more)
+    for index in range(count):
+        server = servers[index // 10]
+        words_here = f"{text} {_files(server, f'target{index // 10}', short_path)}"
+        more = {"ansible_host": server.addresses[index % 10], "ansible_ssh_common_args": words_here, "ansible_timeout": 60}
+        hosts[f"h{index}"] = ansible.target(server, account, **more)
     run = ansible.tasks([*WHERE, *WHERE], hosts, args=["-f", str(count)]).check()
     reached = {(task.host, *task["stdout"].split()[2:]) for task in run.tasks}
     assert reached == {(name, host["ansible_host"], str(host["ansible_port"])) for name, host in hosts.items()}

@@ -145,9 +145,9 @@ def test_only_so_many_accounts_stay(login: Callable[[Account], pmitogen.Host], m
     most = accounts.MAX_ACCOUNTS
     account, other = make_account(sudo="ALL=(ALL:ALL) NOPASSWD: SETENV: ALL"), make_account()
     host = login(account)
-    hosts = [host.become(other.name, flags=f"-H NUMBER={number}") for number in range(most + 3)]
-    for number, each in enumerate(hosts):
-        assert each.run("echo $NUMBER").stdout == b"%d\n" % number
+    hosts = [host.become(other.name, flags=f"-H NUMBER={index}") for index in range(most + 3)]
+    for index, each in enumerate(hosts):
+        assert each.run("echo $NUMBER").stdout == b"%d\n" % index
     assert account.sudo_uses() == most + 3
     assert _wait_until(lambda: len(_interpreters(other)) <= most), len(_interpreters(other))
     assert hosts[-1].run("echo $NUMBER").stdout == b"%d\n" % (most + 2)

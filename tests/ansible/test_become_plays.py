@@ -261,7 +261,7 @@ def test_twenty_workers_at_once(
     ways, counters = _three_ways(people, account, short_path)
     tasks = [{"name": user, **WHO, "become": True, **options} for user, options in ways.items()]
     host = ansible.target(sshd, account)
-    hosts = {f"h{number}": host for number in range(20)}
+    hosts = {f"h{index}": host for index in range(20)}
     mark = sshd.mark()
     run = ansible.tasks(tasks, hosts, play={"strategy": strategy}, files=FILES, args=["-f", "20"]).check()
     assert [task["stdout"] for task in run.tasks] == [task.task for task in run.tasks] and len(run.tasks) == 60

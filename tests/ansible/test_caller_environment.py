@@ -208,17 +208,17 @@ def test_log_and_timeline_are_those_of_each_run(
 ) -> None:
     target = _target(server, account, ansible_ssh_private_key_file=str(server.key.path))
     sizes = []
-    for number in (1, 2):
+    for index in (1, 2):
         env = {
             "PMITOGEN_LOG": "debug",
-            "PMITOGEN_LOG_FILE": f"{tmp_path}/{number}.log",
-            "PMITOGEN_TRACE": f"{tmp_path}/{number}.json",
+            "PMITOGEN_LOG_FILE": f"{tmp_path}/{index}.log",
+            "PMITOGEN_TRACE": f"{tmp_path}/{index}.json",
         }
         ansible.tasks([WHO], {"h": target}, env=env).check()
         _wait_until_kept()
-        events = json.loads((tmp_path / f"{number}.json").read_text())["traceEvents"]
+        events = json.loads((tmp_path / f"{index}.json").read_text())["traceEvents"]
         assert sum(event["name"].startswith("run ") for event in events if event["ph"] == "X") == 1, "its own tasks, at once"
-        sizes.append((tmp_path / f"{number}.log").stat().st_size)
+        sizes.append((tmp_path / f"{index}.log").stat().st_size)
     assert sizes[1] and (tmp_path / "1.log").stat().st_size == sizes[0]
     (hub,) = json.loads(hubs("--json"))
     held = {os.readlink(f"/proc/{hub['pid']}/fd/{name}") for name in os.listdir(f"/proc/{hub['pid']}/fd")}

@@ -39,7 +39,7 @@ def _private_files() -> list[Path]:
 def _start(
     ansible: Ansible, server: Sshd, account: Account, tasks: Iterable[dict[str, Any]], forks: int = 3, **more: Any
 ) -> Running:
-    hosts = {f"h{number}": ansible.target(server, account) for number in range(forks)}
+    hosts = {f"h{index}": ansible.target(server, account) for index in range(forks)}
     return ansible.start([{"hosts": "all", "gather_facts": False, "tasks": list(tasks)}], hosts, args=["-f", str(forks)], **more)
 
 
@@ -84,13 +84,13 @@ def test_cut_short(ansible: Ansible, there: tuple[Sshd, Account, set[Process]], 
     tasks = [{"name": "long", "ansible.builtin.shell": STUBBORN}]
     running = _start(ansible, server, account, tasks)
     processes.wait_until(lambda: len(_running(account, "sleep 61")) == 3, 20)
-    number, group = {
+    signum, group = {
         "ctrl-c": (signal.SIGINT, True),
         "kill -9": (signal.SIGKILL, False),
         "kill -9 all": (signal.SIGKILL, True),
         "term": (signal.SIGTERM, False),
     }[how]
-    running.signal(number, group=group)
+    running.signal(signum, group=group)
     running.finish(GRACE)
     _assert_gone(before, account)
 

@@ -63,14 +63,14 @@ def test_a_running_hub_is_listed_and_stopped(ansible: Ansible, sshd: Sshd, accou
 
 @pytest.mark.one_core
 @pytest.mark.parametrize(
-    ("number", "text"),
+    ("signum", "text"),
     [
         (signal.SIGTERM, "the signal SIGTERM ended it"),
         (signal.SIGKILL, "its process was killed, or the system lacks memory"),
     ],
 )
 def test_a_task_says_what_ended_its_hub(
-    ansible: Ansible, sshd: Sshd, account: Account, number: signal.Signals, text: str
+    ansible: Ansible, sshd: Sshd, account: Account, signum: signal.Signals, text: str
 ) -> None:
     """In the words by which docs/troubleshooting.md lists it; later tasks start another hub."""
     tasks = [
@@ -80,7 +80,7 @@ def test_a_task_says_what_ended_its_hub(
     play = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
     running = ansible.start(play, {"h": ansible.target(sshd, account)})
     processes.wait_until(lambda: any("sleep" in process.command for process in account.processes()), 20)
-    os.kill(_wait_for_busy_hub()["pid"], number)
+    os.kill(_wait_for_busy_hub()["pid"], signum)
     run = running.finish()
     assert run.task("sleep").kind == "unreachable"
     assert f"the hub of this run has ended: {text}" in run.task("sleep").message

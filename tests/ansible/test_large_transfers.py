@@ -79,8 +79,8 @@ def grown(before: dict[str, int], after: dict[str, int], what: str) -> list[str]
 def make_file(path: Path, mebibytes: int) -> None:
     block = os.urandom(MIB)
     with path.open("wb") as stream:
-        for number in range(mebibytes):
-            stream.write(number.to_bytes(4, "big") + block[4:])
+        for index in range(mebibytes):
+            stream.write(index.to_bytes(4, "big") + block[4:])
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -95,7 +95,7 @@ def test_files(size: int, ansible: Ansible, sshd: Sshd, make_account: Callable[.
         {"name": "copy", "ansible.builtin.copy": {"src": str(tmp_path / "large"), "dest": "~/large"}},
         {"name": "fetch", "ansible.builtin.fetch": {"src": "~/large", "dest": f"{tmp_path}/back", "flat": True}},
     ]
-    small = [{"name": f"small {number}", "ansible.builtin.command": f"echo {number}"} for number in range(10)]
+    small = [{"name": f"small {index}", "ansible.builtin.command": f"echo {index}"} for index in range(10)]
     tasks = [{"when": "inventory_hostname == 'h'", "block": large}, {"when": "inventory_hostname == 'beside'", "block": small}]
     play = {"hosts": "all", "gather_facts": False, "strategy": "free", "tasks": tasks}
     mark = sshd.mark()

@@ -99,8 +99,8 @@ def _differences(ours: Any, loops: Any, where: str) -> Iterator[str]:
         for name in {**ours, **loops}:
             yield from _differences(ours.get(name, "nothing"), loops.get(name, "nothing"), f"{where}: {name}")
     elif isinstance(ours, list) and isinstance(loops, list) and len(ours) == len(loops):
-        for number, (one, other) in enumerate(zip(ours, loops, strict=True)):
-            yield from _differences(one, other, f"{where}: {number}")
+        for index, (one, other) in enumerate(zip(ours, loops, strict=True)):
+            yield from _differences(one, other, f"{where}: {index}")
     elif ours != loops:
         yield f"{where}: {ours!r}, by loop {loops!r}"
 
@@ -263,7 +263,7 @@ def test_each_item_sees_what_those_before_have_changed(ansible: Ansible, sshd: S
         {_B + "file": {"path": f"/tmp/{account.name}-loop", "state": "absent"}, "become": True},
     ]
     run = ansible.tasks(tasks, {"web": ansible.target(sshd, account)}).check()
-    assert [result["stdout"] for result in run.tasks[0]["results"]] == [str(number + 1) for number in range(len(lines))]
+    assert [result["stdout"] for result in run.tasks[0]["results"]] == [str(index + 1) for index in range(len(lines))]
 
 
 @pytest.mark.one_core

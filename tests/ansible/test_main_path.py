@@ -178,7 +178,7 @@ def test_one_connection_one_session_one_sudo(
     account = make_account(sudo="nopasswd")
     mark = sshd.mark()
     host = ansible.target(sshd, account, home=str(account.home))
-    hosts = {f"name{number}": host for number in range(20)}
+    hosts = {f"name{index}": host for index in range(20)}
     tasks = [MIX[1], MIX[8], MIX[5], MIX[11], MIX[9]]
     run = ansible.tasks(tasks, hosts, args=["-f", "20"], play={"strategy": strategy}).check()
     assert [task.kind for task in run.tasks] == ["ok"] * 100
@@ -196,7 +196,7 @@ def test_hosts_have_one_each(
     ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account], strategy: str
 ) -> None:
     account = make_account(sudo="nopasswd")
-    server = make_sshd(addresses=[f"127.0.1.{number}" for number in range(1, 9)])
+    server = make_sshd(addresses=[f"127.0.1.{index}" for index in range(1, 9)])
     hosts = {
         address: ansible.target(server, account, ansible_host=address, home=str(account.home)) for address in server.addresses
     }

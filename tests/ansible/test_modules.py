@@ -181,17 +181,17 @@ def test_hundred_steps_write_nothing(
     account, other = make_account(sudo="nopasswd"), make_account()
     asked = account.home / "asked"
     tasks: list[dict[str, Any]] = []
-    for number in range(34):
-        state = "touch" if number == 0 else "file"
+    for index in range(34):
+        state = "touch" if index == 0 else "file"
         tasks += [
-            {"name": f"c{number}", "ansible.builtin.command": "echo hello"},
+            {"name": f"c{index}", "ansible.builtin.command": "echo hello"},
             {
-                "name": f"s{number}",
+                "name": f"s{index}",
                 "ansible.builtin.stat": {"path": "/etc"},
-                "become": number % 2 == 0,
+                "become": index % 2 == 0,
                 "become_user": other.name,
             },
-            {"name": f"f{number}", "ansible.builtin.file": {"path": str(asked), "state": state, "mode": "0600"}},
+            {"name": f"f{index}", "ansible.builtin.file": {"path": str(asked), "state": state, "mode": "0600"}},
         ]
     root = Path(f"/proc/{server.pid}/root")
     assert not list((root / "var/tmp").iterdir()), "the server's temporary directories are not its own"

@@ -86,7 +86,7 @@ class Home:
         """Plays *tasks*, with Ansible's own account of what it payload_cache."""
         run = self._ansible.tasks(
             tasks,
-            {f"h{number}": target for number in range(hosts)},
+            {f"h{index}": target for index in range(hosts)},
             files=files or {},
             env={"ANSIBLE_HOME": str(self.path), "ANSIBLE_DEBUG": "1", **env},
         ).check()
@@ -155,15 +155,15 @@ def test_where_nothing_is_kept_nobody_looks_twice(home: Home, ansible: Ansible, 
 
 @pytest.mark.one_core
 def test_the_oldest_give_way(home: Home, ansible: Ansible, tmp_path: Path) -> None:
-    for number in range(70):
-        (tmp_path / f"{number:02}").write_text("")
-        os.utime(tmp_path / f"{number:02}", (number, number))
+    for index in range(70):
+        (tmp_path / f"{index:02}").write_text("")
+        os.utime(tmp_path / f"{index:02}", (index, index))
     for name, age in ((".of-one-that-writes", None), (".of-one-that-was-stopped", (1, 1))):
         (tmp_path / name).write_text("")
         os.utime(tmp_path / name, age)
     home.path.rmdir()
     most, left = ansible.answer(OLDEST, str(tmp_path))
-    assert left == [".of-one-that-writes", *(f"{number:02}" for number in range(70 - most, 70))]
+    assert left == [".of-one-that-writes", *(f"{index:02}" for index in range(70 - most, 70))]
 
 
 @pytest.mark.newest_core

@@ -76,7 +76,7 @@ def play(core: str, server: Sshd, account: Account, token: SoftToken, directory:
     inside = Ansible(core, extras.PYTHON, directory / "runs")
     host = inside.target(server, account, ansible_ssh_pkcs11_provider=token.library, ansible_password=pin)
     del host["ansible_ssh_private_key_file"]
-    hosts = {f"h{number}": {**host, "ansible_ssh_extra_args": f"-o ControlPath=/{number}"} for number in range(count)}
+    hosts = {f"h{index}": {**host, "ansible_ssh_extra_args": f"-o ControlPath=/{index}"} for index in range(count)}
     done = inside.tasks([{"name": "ping", "ansible.builtin.ping": {}}], hosts, env=token.environment, args=["-vvvvv"])
     assert pin not in done.output
     return [task.message for task in done.tasks if task.kind != "ok"]

@@ -110,11 +110,11 @@ def test_a_run_that_ends_meanwhile(ansible: Ansible, sshd: Sshd, account: Accoun
     """Nothing is left, and nothing said, whatever was being built."""
     _skip_older(ansible)
     names = ("apt", "cron", "get_url", "group", "iptables", "known_hosts", "lineinfile", "pip", "replace", "slurp", "uri", "user")
-    for number, first in enumerate(("false", "sleep 0.2; false", "sleep 0.5; false")):
+    for index, first in enumerate(("false", "sleep 0.2; false", "sleep 0.5; false")):
         tasks = [{"name": "first", "ansible.builtin.shell": first}, *({"name": name, name: {}} for name in names)]
         tasks[0]["failed_when"] = False
         tasks.insert(1, {"name": "end", "ansible.builtin.fail": {"msg": "enough"}})
-        run = _play(ansible, ansible.target(sshd, account), tasks, tmp_path / f"local{number}")
+        run = _play(ansible, ansible.target(sshd, account), tasks, tmp_path / f"local{index}")
         assert run.task("end").kind == "failed" and run.rc == 2
 
 

@@ -59,7 +59,7 @@ def job(directory: Path, sshd: Sshd, account: Account, key: str, hosts: int = 1,
     known = f"-o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null"
     variables = {"ansible_host": sshd.host, "ansible_port": sshd.port, "ansible_user": account.name}
     variables |= {"ansible_connection": "pmitogen", "ansible_ssh_common_args": known}
-    inventory = {"all": {"hosts": {f"h{number}": variables for number in range(hosts)}}}
+    inventory = {"all": {"hosts": {f"h{index}": variables for index in range(hosts)}}}
     files: dict[str, Any] = {"project/play.yml": PLAY, "inventory/hosts.json": inventory}
     if passwords:
         files["env/passwords"] = passwords
@@ -125,22 +125,22 @@ def test_an_odd_uid_and_a_read_only_home(
 def test_job_slices_over_workers(sshd: Sshd, account: Account, environment: dict[str, str], others: Path, tmp_path: Path) -> None:
     """Four slices of an inventory in two worker processes at a time: transmit | worker | process, receptor's contract."""
     runner, key = others / "bin/ansible-runner", sshd.key.path.read_text()
-    slices = [job(tmp_path / f"slice{number}", sshd, account, key, 2) for number in range(4)]
+    slices = [job(tmp_path / f"slice{index}", sshd, account, key, 2) for index in range(4)]
     for first in (0, 2):
         workers = []
-        for number in (first, first + 1):
-            sent = tmp_path / f"sent{number}"
+        for index in (first, first + 1):
+            sent = tmp_path / f"sent{index}"
             with sent.open("wb") as file:
-                command = no_openssh.command(runner, "transmit", slices[number], "-p", "play.yml")
+                command = no_openssh.command(runner, "transmit", slices[index], "-p", "play.yml")
                 subprocess.run(command, stdout=file, env=environment, check=True, timeout=60)
-            command = no_openssh.command(runner, "worker", "--private-data-dir", tmp_path / f"worker{number}")
-            with sent.open("rb") as source, (tmp_path / f"back{number}").open("wb") as target:
+            command = no_openssh.command(runner, "worker", "--private-data-dir", tmp_path / f"worker{index}")
+            with sent.open("rb") as source, (tmp_path / f"back{index}").open("wb") as target:
                 workers.append(subprocess.Popen(command, stdin=source, stdout=target, env=environment, start_new_session=True))
         assert [worker.wait(100) for worker in workers] == [0, 0]
-    for number, directory in enumerate(slices):
-        result = tmp_path / f"result{number}"
+    for index, directory in enumerate(slices):
+        result = tmp_path / f"result{index}"
         result.mkdir()
-        with (tmp_path / f"back{number}").open("rb") as source:
+        with (tmp_path / f"back{index}").open("rb") as source:
             command = no_openssh.command(runner, "process", result)
             subprocess.run(command, stdin=source, env=environment, check=True, timeout=60, stdout=subprocess.DEVNULL)
         assert ran(result) == ["h0", "h1"], directory

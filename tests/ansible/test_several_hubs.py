@@ -20,7 +20,7 @@ from .test_hubs_command import hubs
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
-ADDRESSES = [f"127.0.0.{number}" for number in range(2, 10)]
+ADDRESSES = [f"127.0.0.{index}" for index in range(2, 10)]
 ID = {"ansible.builtin.command": "id -un"}
 
 
@@ -39,7 +39,7 @@ def _hosts(ansible: Ansible, sshd: Sshd, account: Account, **more: Any) -> dict[
 def _shares(count: int) -> list[int]:
     """How many of the addresses each of so many hubs has."""
     numbers = [socket_paths.hub_index_for(address, count) for address in ADDRESSES]
-    return [numbers.count(number) for number in range(count)]
+    return [numbers.count(index) for index in range(count)]
 
 
 def _named(timeline: Path) -> set[str]:

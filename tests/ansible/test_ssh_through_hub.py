@@ -94,9 +94,9 @@ def test_commands_use_the_connection_of_a_play(
 def test_other_options_and_refusals_log_in(place: Place) -> None:
     place.ansible.tasks(TASKS, {"h": place.host}).check()
     other = ("-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no")
-    for number, args in enumerate((("-S", "none"), other, ("-o", "SetEnv=LANG=C"), ("-A",)), 2):
+    for index, args in enumerate((("-S", "none"), other, ("-o", "SetEnv=LANG=C"), ("-A",)), 2):
         assert place.ssh(*args, "target", "true").returncode == 0
-        assert place.logins == number, args
+        assert place.logins == index, args
     unasked = place.command[:-2]
     assert subprocess.run([*unasked, "target", "true"], timeout=60).returncode == 0 and place.logins == 6
     elsewhere = ["unshare", "--net", "--", *place.command, "target", "true"]

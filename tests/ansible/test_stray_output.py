@@ -35,7 +35,7 @@ echo "Welcome! Your quota is 5%."; echo "PMITOGEN-0 ready"; echo "warning: old s
 head -c 200000 /dev/zero | tr '\\0' 'x'; printf 'no newline at the end'
 stty -echo 2>/dev/null; tput clear 2>/dev/null
 """
-FULL_PATH = "export PATH=" + ":".join(f"/opt/number{number}/bin" for number in range(400)) + ":/usr/bin:/bin:/usr/sbin:/sbin\n"
+FULL_PATH = "export PATH=" + ":".join(f"/opt/number{index}/bin" for index in range(400)) + ":/usr/bin:/bin:/usr/sbin:/sbin\n"
 CSH_NOISE = "echo Welcome to csh\nprintf 'again and again'\n"
 FISH_NOISE = "echo Welcome to fish; printf 'no newline'; echo oops >&2\n"
 BROKEN_PYTHON = "#!/bin/sh\necho 'pyenv: python3: command not found' >&2\nexit 127\n"

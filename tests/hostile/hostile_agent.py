@@ -177,7 +177,7 @@ BREACHES = {
     "exit-for-a-file": answer("put", {"op": "exit", "rc": 0, "stdout_size": 0}),
     "killed-twice": lambda agent: (
         [agent.say({"op": "exit", "rc": 137, "stdout_size": 0, "id": agent.request("exec")})]
-        + [agent.say({"op": "exit", "rc": 137, "stdout_size": 0, "id": number}) for number in range(1, 400)]
+        + [agent.say({"op": "exit", "rc": 137, "stdout_size": 0, "id": request_id}) for request_id in range(1, 400)]
     ),
     "endless-mismatch": answer("exec", {"op": "error", "kind": "python-mismatch", "msg": ""}),
     "credit-for-nothing": answer("exec", {"op": "credit", "count": 1 << 20}),
@@ -188,9 +188,9 @@ BREACHES = {
 
 
 def out_without_end(agent, size):
-    number = agent.request("exec")
+    request_id = agent.request("exec")
     while True:
-        agent.say({"op": "out", "id": number, "stream": 1}, bytes(size))
+        agent.say({"op": "out", "id": request_id, "stream": 1}, bytes(size))
 
 
 # name -> what it does to the hub as a whole without breaking a rule at once.
@@ -203,17 +203,17 @@ def flood_of_messages(agent):
 def flood_of_output(agent):
     """Everything the window allows, in the smallest pieces, again and again."""
     agent.hello()
-    number = agent.request("exec")
+    request_id = agent.request("exec")
     while True:
         for _ in range(1000):
-            agent.packed(frame({"op": "out", "id": number, "stream": 1}, b"x"))
+            agent.packed(frame({"op": "out", "id": request_id, "stream": 1}, b"x"))
         time.sleep(0.001)
 
 
 def read_nothing(agent):
     """Grant credit for what was sent and read no more."""
     agent.hello()
-    number = agent.request("put")
+    request_id = agent.request("put")
     sent = 0
     while True:
         header = agent.receive()
@@ -222,18 +222,18 @@ def read_nothing(agent):
             if sent >= 1 << 20:
                 break
     while True:
-        agent.say({"op": "credit", "id": number, "count": 1 << 17})
+        agent.say({"op": "credit", "id": request_id, "count": 1 << 17})
         time.sleep(0.001)
 
 
 def read_nothing_slowly(agent):
     """The same, but never more credit than what was sent, as far as can be guessed."""
     agent.hello()
-    number = agent.request("put")
+    request_id = agent.request("put")
     for _ in range(8):
         agent.receive()
     while True:
-        agent.say({"op": "credit", "id": number, "count": 1 << 16})
+        agent.say({"op": "credit", "id": request_id, "count": 1 << 16})
         time.sleep(0.0005)
 
 
@@ -241,9 +241,9 @@ def large_output(agent):
     """Everything the window allows, in large pieces, for every request."""
     agent.hello()
     while True:
-        number = agent.request("exec")
+        request_id = agent.request("exec")
         for _ in range(40):
-            agent.say({"op": "out", "id": number, "stream": 1}, bytes(1 << 17))
+            agent.say({"op": "out", "id": request_id, "stream": 1}, bytes(1 << 17))
 
 
 def flood_of_stderr(agent):
@@ -307,7 +307,8 @@ RUNNER = {
     "bytecode": lambda runner: [runner.hello(), runner.say({"op": "bytecode", "bytecode_tag": "x", "bytecode": []})],
     "blobs": lambda runner: [runner.hello(), runner.say({"op": "blobs", "blobs": []})],
     "answers-others": lambda runner: (
-        [runner.hello()] + [runner.say({"op": "exit", "id": number, "rc": 0, "stdout_size": 0}) for number in range(1, 400)]
+        [runner.hello()]
+        + [runner.say({"op": "exit", "id": request_id, "rc": 0, "stdout_size": 0}) for request_id in range(1, 400)]
     ),
     "id-is-true": lambda runner: [runner.hello(), runner.say({"op": "exit", "id": True, "rc": 0, "stdout_size": 0})],
     "id-is-a-list": lambda runner: [runner.hello(), runner.say({"op": "exit", "id": [], "rc": 0, "stdout_size": 0})],
@@ -327,9 +328,9 @@ RUNNER = {
 
 def endless_output(runner):
     runner.hello()
-    number = runner.request("exec")
+    request_id = runner.request("exec")
     while True:
-        runner.say({"op": "out", "id": number, "stream": 1}, bytes(1 << 17))
+        runner.say({"op": "out", "id": request_id, "stream": 1}, bytes(1 << 17))
 
 
 def main():

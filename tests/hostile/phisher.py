@@ -20,9 +20,9 @@ def main():
     except OSError:
         return
     found = set()
-    for number in os.listdir("/proc"):
+    for pid in os.listdir("/proc"):
         try:
-            with open("/proc/" + number + "/cmdline", "rb") as stream:
+            with open("/proc/" + pid + "/cmdline", "rb") as stream:
                 text = stream.read()
         except OSError:
             continue

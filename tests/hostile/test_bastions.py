@@ -250,9 +250,9 @@ def test_a_host_whose_key_is_not_to_be_trusted_hears_nothing(
 def test_by_the_library_and_ssh_arguments(sshd: Sshd, bastion: MakeBastion, short_path: Path, form: str) -> None:
     hosts = [bastion(), bastion()] if form == "two hops" else [bastion()]
     blocks = [
-        f"Host gate{number}\n HostName 127.0.0.1\n Port {host.port}\n User guest\n"
-        f" UserKnownHostsFile {host.known_hosts(short_path / str(number))}\n GlobalKnownHostsFile none\n"
-        for number, host in enumerate(hosts)
+        f"Host gate{index}\n HostName 127.0.0.1\n Port {host.port}\n User guest\n"
+        f" UserKnownHostsFile {host.known_hosts(short_path / str(index))}\n GlobalKnownHostsFile none\n"
+        for index, host in enumerate(hosts)
     ]
     (short_path / "config").write_text("".join(blocks))
     way = {"-J": ["-J", "gate0"], "two hops": ["-J", "gate0,gate1"]}

@@ -52,9 +52,9 @@ class Scene:
     def check_honest(self) -> float:
         """Seconds that a request of the honest host took."""
         start, client = time.monotonic(), self.client(self.honest)
-        number = client.next_id()
-        client.send({"op": "exec", "id": number, "argv": ["/bin/echo", "still here"]})
-        while (answer := client.receive(30))[0].get("id") != number:
+        request_id = client.next_id()
+        client.send({"op": "exec", "id": request_id, "argv": ["/bin/echo", "still here"]})
+        while (answer := client.receive(30))[0].get("id") != request_id:
             pass
         assert (answer[0]["op"], answer[1]) == ("exit", b"still here\n")
         return time.monotonic() - start
@@ -91,13 +91,13 @@ def scene(sshd: Sshd, make_account: Callable[..., Account]) -> Iterator[Scene]:
     made.close()
 
 
-def send_all(client: hub_client.Client, number: int) -> None:
+def send_all(client: hub_client.Client, request_id: int) -> None:
     """Send a file without end as an honest client does: as much as there is credit for."""
     credit, piece = CREDIT_WINDOW, bytes(CHUNK)
     with contextlib.suppress(HubError):
         while True:
             while credit > 0:
-                client.send({"op": "data", "id": number}, piece)
+                client.send({"op": "data", "id": request_id}, piece)
                 credit -= len(piece)
             header = client.receive()[0]
             if header["op"] == "error":
@@ -105,12 +105,12 @@ def send_all(client: hub_client.Client, number: int) -> None:
             credit += header.get("count", 0)
 
 
-def read_all(client: hub_client.Client, number: int) -> None:
+def read_all(client: hub_client.Client, request_id: int) -> None:
     """Take output as an honest client does."""
     with contextlib.suppress(HubError):
         while (frame := client.receive())[0]["op"] != "error":
             if frame[0]["op"] == "out":
-                client.send({"op": "credit", "id": number, "count": len(frame[1])})
+                client.send({"op": "credit", "id": request_id, "count": len(frame[1])})
 
 
 EXEC = {"op": "exec", "argv": ["/bin/echo", "never"]}
@@ -139,10 +139,10 @@ def test_the_hub_holds_little_and_serves_others(
     threads = []
     for _ in range(clients):
         client = scene.client(options)
-        number = client.next_id()
-        client.send({**asked, "id": number})
+        request_id = client.next_id()
+        client.send({**asked, "id": request_id})
         if client_does is not None:
-            threads.append(threading.Thread(target=client_does, args=(client, number)))
+            threads.append(threading.Thread(target=client_does, args=(client, request_id)))
             threads[-1].start()
     processes.wait_until((Path(options["boot_python"][0]).parent / "started").exists, 30)
     until, took = time.monotonic() + SECONDS, []

@@ -88,8 +88,8 @@ def test_chains(chain: str, sshd: Sshd, make_account: Callable[..., Account]) ->
     lay(last, "usercustomize")
     with connect(sshd, login) as host:
         entered: pmitogen.Host = host
-        for number, step in enumerate(CHAINS[chain]):
-            options = {**step, "user": step["user"].format(last=last.name), "password": SECRETS[number % 2]}
+        for index, step in enumerate(CHAINS[chain]):
+            options = {**step, "user": step["user"].format(last=last.name), "password": SECRETS[index % 2]}
             entered = entered.become(**options, timeout=20)
         assert entered.run("id -un", check=True).stdout.decode().strip() == last.name
     check(last)

@@ -82,8 +82,8 @@ def test_its_destination_and_no_other(make_sshd: MakeSshd, sshd: Sshd, agent: st
 def test_a_full_agent(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path) -> None:
     """Keys for other destinations are not even listed: four of them cost no attempt."""
     server, other = make_sshd(), make_sshd()
-    for number in range(4):
-        restrict(agent, make_key(short_path / f"other{number}"), other)
+    for index in range(4):
+        restrict(agent, make_key(short_path / f"other{index}"), other)
     restrict(agent, key, server)
     link = link_to(by_agent(server, agent))
     assert [attempt.outcome.value for attempt in link.auth_report.attempts] == ["accepted"]

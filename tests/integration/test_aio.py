@@ -120,11 +120,11 @@ def test_many_at_once_take_no_thread_each(use: Use) -> None:
         await host.ping()  # the first commands of a host have a thread each, up to four
         before = threading.active_count()
         began = time.monotonic()
-        tasks = [asyncio.create_task(host.run(f"sleep 1; echo {number}")) for number in range(50)]
+        tasks = [asyncio.create_task(host.run(f"sleep 1; echo {index}")) for index in range(50)]
         await asyncio.sleep(0.5)
         assert threading.active_count() <= before
         found = await asyncio.gather(*tasks)
-        assert [done.stdout for done in found] == [f"{number}\n".encode() for number in range(50)]
+        assert [done.stdout for done in found] == [f"{index}\n".encode() for index in range(50)]
         assert time.monotonic() - began < 20
 
     use(work)

@@ -93,10 +93,10 @@ WRONG: list[Any] = [
 def test_a_wrong_type_is_a_type_error_and_harms_nobody(sshd: Sshd, account: Account) -> None:
     with Hub() as hub:
         one, other = connect(sshd, account, hub), connect(sshd, account, hub, timeout=31)
-        for number, wrong in enumerate(WRONG):
+        for index, wrong in enumerate(WRONG):
             with pytest.raises(TypeError) as caught:
                 wrong(one)
-            assert ": expected " in str(caught.value) or "unexpected keyword argument" in str(caught.value), number
+            assert ": expected " in str(caught.value) or "unexpected keyword argument" in str(caught.value), index
         for each in (one, other):
             assert each.run("echo alive").stdout == b"alive\n"
 
@@ -123,10 +123,10 @@ REFUSED: list[Any] = [
 
 
 def test_a_wrong_value_is_a_usage_error(host: Host) -> None:
-    for number, wrong in enumerate(REFUSED):
+    for index, wrong in enumerate(REFUSED):
         with pytest.raises(pmitogen.UsageError):
             wrong(host)
-            pytest.fail(f"{number} was taken")
+            pytest.fail(f"{index} was taken")
     assert host.run("echo alive").stdout == b"alive\n"
 
 

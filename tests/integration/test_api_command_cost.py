@@ -56,8 +56,8 @@ def _usage(process: processes.Process) -> tuple[int, int]:
 @pytest.mark.slow
 def test_ten_thousand_commands_leave_nothing(sshd: Sshd, account: Account) -> None:
     async def commands(host: aio.Host, count: int) -> None:
-        for number in range(count):
-            assert (await host.run(["printf", "%s", str(number)])).stdout == b"%d" % number
+        for index in range(count):
+            assert (await host.run(["printf", "%s", str(index)])).stdout == b"%d" % index
 
     async def work() -> None:
         async with await aio.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args()) as host:

@@ -117,8 +117,8 @@ def test_open_files(host: Host, top: Path) -> None:
 def fill(path: Path) -> None:
     (path / "sub/deep").mkdir(parents=True)
     (path / "empty").mkdir(mode=0o700)
-    for number in range(40):
-        (path / f"sub/{number}").write_text(f"{number}\n" * 5)
+    for index in range(40):
+        (path / f"sub/{index}").write_text(f"{index}\n" * 5)
     (path / "sub/deep/large").write_bytes(os.urandom(1 << 20))
     (path / "run").write_text("#!/bin/sh\n")
     (path / "run").chmod(0o755)

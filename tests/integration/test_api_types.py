@@ -213,7 +213,7 @@ def test_a_good_program_passes(check: Callable[..., str], tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("check", CHECKERS)
 def test_the_examples_of_the_pages_pass(check: Callable[..., str], tmp_path: Path) -> None:
-    names = [f"example{number}.py" for number in range(len(EXAMPLES))]
+    names = [f"example{index}.py" for index in range(len(EXAMPLES))]
     for name, text in zip(names, EXAMPLES, strict=True):
         (tmp_path / name).write_text(text)
     assert len(names) > 20 and check(tmp_path, *names) == ""
@@ -226,5 +226,5 @@ def test_every_mistake_is_found(check: Callable[..., str], tmp_path: Path) -> No
     (tmp_path / "wrong.py").write_text(HEAD + "".join(f"    {line}\n" for line in lines))
     found = check(tmp_path, "wrong.py")
     first = HEAD.count("\n") + 1
-    missed = [line for number, line in enumerate(lines, first) if f"wrong.py:{number}: error" not in found]
+    missed = [line for index, line in enumerate(lines, first) if f"wrong.py:{index}: error" not in found]
     assert not missed, found

@@ -401,8 +401,8 @@ class Token(threading.Thread):
 
 
 def test_security_key_is_touched_only_when_it_will_do(sshd: Sshd, short_path: Path) -> None:
-    for number, accepted in enumerate((False, True)):
-        path = short_path / f"token{number}"
+    for index, accepted in enumerate((False, True)):
+        path = short_path / f"token{index}"
         token = Token(path)
         token.start()
         settings = settings_for(sshd, identityagent=str(path))

@@ -542,7 +542,7 @@ def ignored_signals(line: str) -> int:
 def test_programs_start_with_nothing_of_ours(version: str, account: Account, short_path: Path, pythons: dict[str, str]) -> None:
     """No descriptor above 2 (ls has one for the directory), no signal ignored as Python ignores SIGPIPE.
 
-    What was ignored before there was any Python of ours (signal 32, on some machines) is what every program there starts with.
+    Signals that were ignored before pmitogen's Python started (signal 32, on some machines) stay ignored.
     """
     token = "abc"
     options = {"command": ["/bin/sh", "-c", STATE, "sh", token], "token": token, "exe": script(short_path, RUN)}

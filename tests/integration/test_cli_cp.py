@@ -65,10 +65,10 @@ def tree(directory: Path) -> dict[str, tuple[int, int, bytes | None]]:
 def make_tree(directory: Path) -> None:
     (directory / "d" / "e").mkdir(parents=True)
     names = ["a", "b c", "d/'q\"$(x)", "d/e/\xe8\xaa\n", "d/-r", "d/[x]*", os.fsdecode(b"d/n\xff")]
-    for number, name in enumerate(names):
-        (directory / name).write_bytes(os.urandom(number * 20_000))
-        os.chmod(directory / name, 0o600 + number * 8)
-        os.utime(directory / name, (1_000_000_000 + number, 1_100_000_000 + number))
+    for index, name in enumerate(names):
+        (directory / name).write_bytes(os.urandom(index * 20_000))
+        os.chmod(directory / name, 0o600 + index * 8)
+        os.utime(directory / name, (1_000_000_000 + index, 1_100_000_000 + index))
     os.chmod(directory / "d/e", 0o750)
     os.utime(directory / "d/e", (1, 1_200_000_000))
 

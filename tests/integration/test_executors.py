@@ -20,7 +20,7 @@ from tests.support import executor_jobs as jobs
 from tests.support.session import repository
 
 pytest_plugins = ["pmitogen.testing"]
-TARGETS = [f"h{number}" for number in range(12)]
+TARGETS = [f"h{index}" for index in range(12)]
 DASK = repository / ".venv-library" / "bin" / "python"
 
 

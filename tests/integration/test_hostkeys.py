@@ -406,9 +406,9 @@ def test_as_ssh_itself(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path,
         [f"{name} ssh-rsa {key.split()[1]}"],
         [f"{name} {other}", f"{name} {key}"],
     ]
-    for number, lines in enumerate(cases):
-        for strict in ("yes", "accept-new", "no") if number in (1, 9) else ("yes", "accept-new"):
-            theirs, ours = (write(short_path / f"{who}{number}{strict}", *lines) for who in ("theirs", "ours"))
+    for index, lines in enumerate(cases):
+        for strict in ("yes", "accept-new", "no") if index in (1, 9) else ("yes", "accept-new"):
+            theirs, ours = (write(short_path / f"{who}{index}{strict}", *lines) for who in ("theirs", "ours"))
             args = ["ssh", "-F", "none", "-i", str(client_key), "-p", str(server.port), "-o", f"UserKnownHostsFile={theirs[0]}"]
             options = ["-o", "GlobalKnownHostsFile=none", "-o", f"StrictHostKeyChecking={strict}", "-o", "BatchMode=yes"]
             options += ["-o", "UpdateHostKeys=no", "-o", "IdentityAgent=none"]

@@ -91,17 +91,17 @@ def test_each_target_behind_a_failing_one_is_named_in_its_own_error(sshd: Sshd, 
     """The attempt is shared."""
     good = settings_for(sshd)
     bad = good._replace(userknownhostsfile=("/dev/null",))
-    targets = [through(good._replace(user=f"user{number}"), bad) for number in range(3)]
+    targets = [through(good._replace(user=f"user{index}"), bad) for index in range(3)]
 
-    def failure(number: int) -> str:
-        settings, resolver = targets[number]
+    def failure(index: int) -> str:
+        settings, resolver = targets[index]
         with pytest.raises(ConnectError) as caught:
             link_to(settings, jump_hosts=hops, resolver=resolver)
         return caught.value.message
 
     with ThreadPoolExecutor(3) as pool:
-        for number, message in enumerate(pool.map(failure, range(3))):
-            assert message.startswith(f"user{number}@{LOCAL} port {sshd.port}: jump host 1 of 1: {bad.endpoint}: host key: ")
+        for index, message in enumerate(pool.map(failure, range(3))):
+            assert message.startswith(f"user{index}@{LOCAL} port {sshd.port}: jump host 1 of 1: {bad.endpoint}: host key: ")
 
 
 def test_the_command_that_adds_a_host_key_leads_through_the_same_jump_hosts(

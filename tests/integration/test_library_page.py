@@ -33,16 +33,16 @@ def test_the_page_has_examples() -> None:
     assert len(EXAMPLES) >= 8
 
 
-@pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_example(number: int, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+@pytest.mark.parametrize("index", range(len(EXAMPLES)))
+def test_example(index: int, sshd: Sshd, account: Account, tmp_path: Path) -> None:
     (tmp_path / "config").write_text(
         f"Host nowhere.example.com\nHostname 127.0.0.1\nPort 1\n"
         f"Host *.example.com\nHostname {sshd.host}\nPort {sshd.port}\nHostKeyAlias [{sshd.host}]:{sshd.port}\n"
         f"IdentityFile {sshd.key.path}\nIdentitiesOnly yes\nUserKnownHostsFile {sshd.known_hosts}\nGlobalKnownHostsFile none\n"
     )
-    if "TaskGroup" in EXAMPLES[number] and sys.version_info < (3, 11):
+    if "TaskGroup" in EXAMPLES[index] and sys.version_info < (3, 11):
         pytest.skip("TaskGroup came with Python 3.11")
-    script = EXAMPLES[number].replace('"admin@', f'"{account.name}@').replace("forward_local(22)", f"forward_local({sshd.port})")
+    script = EXAMPLES[index].replace('"admin@', f'"{account.name}@').replace("forward_local(22)", f"forward_local({sshd.port})")
     (tmp_path / "example.py").write_text(script)
     (tmp_path / "sitecustomize.py").write_text(SITE)
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ['PYTHONPATH']}", "PAGE_CONFIG": str(tmp_path / "config")}

@@ -1,5 +1,5 @@
-"""A controller that can start no further thread or open no further file, and a hub whose I/O thread ends: nobody waits for ever,
-and nothing stays.
+"""A controller that can start no further thread or open no further file, and a hub whose I/O thread ends: no caller waits forever,
+and nothing is left.
 """
 
 from __future__ import annotations
@@ -125,13 +125,13 @@ def test_a_hub_with_an_internal_error_ends(
 def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are connected stay so, and the others are told; one after the other, and all at once."""
     monkeypatch.setattr(start_or_adopt, "HUB_COMMAND", FEW_FILES + start_or_adopt.HUB_COMMAND)
-    answers = [_ask({**options, "ssh_extra_args": f"-o ServerAliveInterval={60 + number}"}) for number in range(24)]
+    answers = [_ask({**options, "ssh_extra_args": f"-o ServerAliveInterval={60 + index}"}) for index in range(24)]
     most = answers.count("in")
     assert 10 < most < 24 and set(answers[most:]) == {f"unreachable: {limits.EXHAUSTED_MESSAGE}"}
     assert _ask({**options, "ssh_extra_args": "-o ServerAliveInterval=60"}) == "in"
     with ThreadPoolExecutor(30) as pool:
         answers = list(
-            pool.map(lambda number: _ask({**options, "ssh_extra_args": f"-o ServerAliveInterval={60 + number}"}), range(30))
+            pool.map(lambda index: _ask({**options, "ssh_extra_args": f"-o ServerAliveInterval={60 + index}"}), range(30))
         )
     assert answers[:most].count("in") >= most - 1 and set(answers) == {"in", f"unreachable: {limits.EXHAUSTED_MESSAGE}"}
 

@@ -203,9 +203,9 @@ def test_missing_directory_and_file(files: file_transfer.FileTransfer, short_pat
 
 def test_a_session_serves_many_transfers(files: file_transfer.FileTransfer, short_path: Path) -> None:
     """Failures between them leave nothing behind in it."""
-    for number in range(5):
-        path = short_path / str(number)
-        files.put(io.BytesIO(b"x" * number * 100_000), number * 100_000, str(path))
+    for index in range(5):
+        path = short_path / str(index)
+        files.put(io.BytesIO(b"x" * index * 100_000), index * 100_000, str(path))
         with pytest.raises(RemoteError):
             files.fetch(str(path / "no"), io.BytesIO())
         with pytest.raises(RemoteError):
@@ -213,7 +213,7 @@ def test_a_session_serves_many_transfers(files: file_transfer.FileTransfer, shor
         with pytest.raises(RemoteError):
             files.fetch(str(short_path), io.BytesIO())  # a directory
         back = io.BytesIO()
-        assert files.fetch(str(path), back) == number * 100_000 == len(back.getvalue())
+        assert files.fetch(str(path), back) == index * 100_000 == len(back.getvalue())
     wait_until(lambda: not list(short_path.glob("*.part")))  # the shell removes it when it sees the end of its input
 
 

@@ -60,8 +60,8 @@ def test_attributes(sftp: SFTP, tmp_path: Path) -> None:
 def test_directories(sftp: SFTP, tmp_path: Path) -> None:
     name = os.fsdecode(b"n\xff \xe8\xaa\x9e\n'")
     sftp.mkdir(str(tmp_path / "d"), 0o750)
-    for number in range(1, 1201):
-        (tmp_path / "d" / str(number)).touch()
+    for index in range(1, 1201):
+        (tmp_path / "d" / str(index)).touch()
     (tmp_path / "d" / name).mkdir()
     found = listing(sftp, tmp_path / "d")
     assert set(found) == {*map(str, range(1, 1201)), name} and found[name].is_directory and found["1"].is_file

@@ -64,9 +64,9 @@ def test_results_are_those_of_the_agent(shell: str, sshd: Sshd, make_account: Ca
     if noise:
         (account.home / noise).write_text("echo noise of the shell\n")
     simple, agent = [], []
-    for number in range(0, len(COMMANDS), 8):
+    for index in range(0, len(COMMANDS), 8):
         with connect(sshd, account) as host:
-            simple += [host.run(command, stdin="input") for command in COMMANDS[number : number + 8]]
+            simple += [host.run(command, stdin="input") for command in COMMANDS[index : index + 8]]
     with connect(sshd, account) as host:
         host.ping()
         agent = [host.run(command, stdin="input") for command in COMMANDS]
@@ -161,8 +161,8 @@ def test_a_login_shell_that_runs_nothing_is_told_as_before(sshd: Sshd, make_acco
 def test_many_at_once(sshd: Sshd, account: Account) -> None:
     with pmitogen.Hub() as hub:
         host = connect(sshd, account, hub)
-        found = hub.map(lambda number: host.run(f"echo {number}", text=True).stdout, range(40), limit=20)
-        assert found == [f"{number}\n" for number in range(40)]
+        found = hub.map(lambda index: host.run(f"echo {index}", text=True).stdout, range(40), limit=20)
+        assert found == [f"{index}\n" for index in range(40)]
 
 
 @pytest.mark.parametrize("text", ["hostname", "it's", "a\nb", "größer!", "\\", "echo a \\\n", "cat <<E\nfoo\n\n\n"])

@@ -51,18 +51,18 @@ class Door:
         self.client.open(options, CallerEnvironment.current())
 
     def request(self, header: dict[str, Any], body: bytes = b"") -> int:
-        number = self.client.next_id()
-        self.client.send({**header, "id": number}, body)
-        return number
+        request_id = self.client.next_id()
+        self.client.send({**header, "id": request_id}, body)
+        return request_id
 
-    def final(self, number: int, sink: Callable[[bytes], Any] | None = None) -> tuple[dict[str, Any], bytes]:
+    def final(self, request_id: int, sink: Callable[[bytes], Any] | None = None) -> tuple[dict[str, Any], bytes]:
         while True:
             header, body = self.client.receive(60)
-            assert header["id"] == number
+            assert header["id"] == request_id
             if header["op"] == "out":
                 if sink is not None:
                     sink(body)
-                self.client.send({"op": "credit", "id": number, "count": len(body)})
+                self.client.send({"op": "credit", "id": request_id, "count": len(body)})
             elif header["op"] != "credit":
                 return header, body
 
@@ -72,13 +72,13 @@ class Door:
 
     def put(self, path: bytes, pieces: Iterator[bytes], mode: int = 0o640, **more: Any) -> dict[str, Any]:
         """Send a file as a worker does: as much as there is credit for."""
-        number = self.request({"op": "put", "path": to_wire(path), "mode": mode, "more": True, **more})
+        request_id = self.request({"op": "put", "path": to_wire(path), "mode": mode, "more": True, **more})
         credit, ended = CREDIT_WINDOW, False
         while True:
             while credit > 0 and not ended:
                 piece = next(pieces, b"")
                 ended = not piece
-                self.client.send({"op": "data", "id": number} if piece else {"op": "eof", "id": number}, piece)
+                self.client.send({"op": "data", "id": request_id} if piece else {"op": "eof", "id": request_id}, piece)
                 credit -= len(piece)
             header, _ = self.client.receive(60)
             if header["op"] != "credit":
@@ -246,8 +246,8 @@ def test_a_cut_leaves_the_old_file_whole(door: Door, options: dict[str, Any]) ->
     assert door.put(os.fsencode(path), pieces(b"old"))["op"] == "ok"
     for cut in ("worker", "connection"):
         other = Door(options)
-        number = other.request({"op": "put", "path": to_wire(str(path)), "mode": 0o644, "more": True})
-        other.client.send({"op": "data", "id": number}, bytes(2 * MIB))
+        request_id = other.request({"op": "put", "path": to_wire(str(path)), "mode": 0o644, "more": True})
+        other.client.send({"op": "data", "id": request_id}, bytes(2 * MIB))
         time.sleep(0.3)
         assert path.read_bytes() == b"old"
         if cut == "connection":
@@ -373,12 +373,12 @@ def test_what_was_answered_early_comes_first_in_another_interpreter_too(
     os.kill(pid, signal.SIGSTOP)
     try:
         assert door.final(door.request(put, b"x"))[0]["op"] == "ok"
-        number = door.request(read)
+        request_id = door.request(read)
         with pytest.raises(TimeoutError):
             door.client.receive(1)
     finally:
         os.kill(pid, signal.SIGCONT)
-    header, body = door.final(number)
+    header, body = door.final(request_id)
     assert (header["rc"], body) == (0, b"x")
 
 

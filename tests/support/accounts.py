@@ -1,7 +1,7 @@
 """Temporary accounts of this machine, with passwords, shells, sudoers rows and doas rows.
 
-They are named ``pmt…`` and carry the run's pid and start time in their comment field, so that accounts which a killed run left
-are known as such and removed by the next. Changes to /etc go through one lock, since several runs may share the machine.
+They are named ``pmt…``, and their comment field has the run's pid and start time: the next run removes the accounts of a run that
+was killed. Changes to /etc go through one lock, since several runs may share the machine.
 Everything about an account (home, mail, processes, files in the common temporary directories, rows) is removed with it.
 """
 

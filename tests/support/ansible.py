@@ -120,9 +120,9 @@ class Running:
         """The results so far."""
         return [record for record in read_records(self._directory / "records")[0] if not record.kind.startswith("item-")]
 
-    def signal(self, number: int, *, group: bool = True) -> None:
+    def signal(self, signum: int, *, group: bool = True) -> None:
         """Sends a signal to the run's whole process group, as a terminal does, or to its main process alone."""
-        (os.killpg if group else os.kill)(self.pid, number)
+        (os.killpg if group else os.kill)(self.pid, signum)
 
     def finish(self, timeout: float = 100) -> Run:
         """Waits for the end. After *timeout* seconds the run is killed and TimeoutError raised, with what it printed."""

@@ -49,8 +49,8 @@ def become_family(clean_up: Callable[[], None]) -> None:
 def _wait_as_init(child: int) -> int:
     """Reaps whatever ends below us until *child* has; returns its wait status. Signals go on to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to pytest as well
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: os.kill(child, number))
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, lambda signum, frame: os.kill(child, signum))
     while True:
         pid, status = os.wait()
         if pid == child:

@@ -51,6 +51,6 @@ def linked(server: Sshd, **changes: Any) -> Iterator[Connection]:
 
 def through(settings: Settings, *bastions: Settings) -> tuple[Settings, Resolver]:
     """Return *settings* with *bastions* as jump hosts, and the function that resolves a bastion's settings."""
-    known = {f"hop{number}": bastion for number, bastion in enumerate(bastions)}
+    known = {f"hop{index}": bastion for index, bastion in enumerate(bastions)}
     jumps = tuple(JumpHop(name) for name in known)
     return settings._replace(proxyjump=jumps), lambda hop, _target: known[hop.host]

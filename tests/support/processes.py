@@ -136,7 +136,7 @@ def _family(root: int, also_root: bool) -> set[int]:
     return found | {root} if also_root and is_alive(root) else found
 
 
-def _signal(pids: set[int], number: int) -> None:
+def _signal(pids: set[int], signum: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+            os.kill(pid, signum)

@@ -90,7 +90,7 @@ def difference(argv: Sequence[str], place: str = "") -> str | None:
     if (theirs.error is None) != (ours.error is None):
         return f"ssh: {theirs.error and theirs.error.strip()}; ours: {ours.error}"
     if theirs.error is not None:
-        if place and (number := theirs.line(place)) and number != ours.line(place):
+        if place and (line := theirs.line(place)) and line != ours.line(place):
             return f"ssh: {theirs.error.strip()}; ours: {ours.error}"
         return None
     wrong = {key: (value, ours.values.get(key)) for key, value in theirs.values.items() if value != ours.values.get(key)}

@@ -1,4 +1,4 @@
-"""A private OpenSSH server on loopback: its own port, host keys, configuration, authorized keys and log.
+"""A private OpenSSH server on loopback: its own port, host keys, configuration, ``authorized_keys`` and log.
 
 Every test account (any account, in fact) may log in with the run's client key; passwords work as on a real machine, through
 PAM, when the tests run as root. Not as root, only the key and only the user that runs the tests. The lines of *config* come
@@ -151,11 +151,11 @@ class Sshd:
         """Kills every standing connection; the listener stays."""
         processes.kill_family(self.pid, also_root=False)
 
-    def _signal_all(self, number: int) -> None:
+    def _signal_all(self, signum: int) -> None:
         for process in [*processes.descendants(self.pid)]:
             with contextlib.suppress(ProcessLookupError):  # it has ended
-                os.kill(process.pid, number)
-        os.kill(self.pid, number)
+                os.kill(process.pid, signum)
+        os.kill(self.pid, signum)
 
     @property
     def pid(self) -> int:

@@ -56,9 +56,9 @@ class Watch:
 
     def _add(self, path: Path) -> None:
         mask = _CREATE | _MODIFY | _DELETE | _MOVED_FROM | _MOVED_TO | _ATTRIB
-        number = self._libc.inotify_add_watch(self._fd, os.fsencode(path), mask)
-        if number >= 0:
-            self._paths[number] = path
+        watch = self._libc.inotify_add_watch(self._fd, os.fsencode(path), mask)
+        if watch >= 0:
+            self._paths[watch] = path
 
     def _run(self) -> None:
         import select
@@ -73,10 +73,10 @@ class Watch:
     def _take(self, data: bytes) -> None:
         at = 0
         while at < len(data):
-            number, mask, _, size = _EVENT.unpack_from(data, at)
+            watch, mask, _, size = _EVENT.unpack_from(data, at)
             name = data[at + _EVENT.size : at + _EVENT.size + size].rstrip(b"\0")
             at += _EVENT.size + size
-            path = self._paths.get(number, Path("?")) / os.fsdecode(name)
+            path = self._paths.get(watch, Path("?")) / os.fsdecode(name)
             try:
                 uid: int | None = os.lstat(path).st_uid
             except OSError:

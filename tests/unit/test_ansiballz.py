@@ -113,7 +113,7 @@ def test_whatever_is_not_understood_wholly_is_not_recognised(core: str) -> None:
         ]
     else:
         extra += [script.replace(b"runpy.run_module(", b"runpy.run_path("), script.replace(b"ZIPDATA = '", b"ZIPDATA = open('")]
-    wrong = [number for number, text in enumerate(extra) if text != script and parse_ansiballz(text) not in (None, payload)]
+    wrong = [index for index, text in enumerate(extra) if text != script and parse_ansiballz(text) not in (None, payload)]
     assert not wrong
     assert parse_ansiballz(extra[0]) is None or payload.generation == "runpy"
 

@@ -11,7 +11,7 @@ import pytest
 from pmitogen.hub import artifact_cache
 
 pytestmark = pytest.mark.needs_root
-MADE = iter(bytes([number]) for number in range(100))
+MADE = iter(bytes([index]) for index in range(100))
 
 
 @pytest.fixture

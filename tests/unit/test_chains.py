@@ -7,8 +7,8 @@ from typing import Any
 from pmitogen.target.agent.chains import Chains
 
 
-def _request(number: int, chain: int) -> dict[str, Any]:
-    return {"op": "run", "id": number, "chain": chain}
+def _request(request_id: int, chain: int) -> dict[str, Any]:
+    return {"op": "run", "id": request_id, "chain": chain}
 
 
 def test_one_of_a_chain_is_under_way() -> None:
@@ -30,8 +30,8 @@ def test_one_of_a_chain_is_under_way() -> None:
 
 def test_what_waits_can_be_cancelled() -> None:
     turns = Chains()
-    for number in (1, 2, 3):
-        turns.hold(_request(number, 7), b"")
+    for request_id in (1, 2, 3):
+        turns.hold(_request(request_id, 7), b"")
     assert not turns.cancel(1) and turns.cancel(2) and not turns.cancel(2)
     following = turns.next_after(1)
     assert following and following[0]["id"] == 3
@@ -40,8 +40,8 @@ def test_what_waits_can_be_cancelled() -> None:
 def test_what_follows_a_refused_request_is_refused() -> None:
     """Also what comes later for the same account; the same chain begins anew with another account."""
     turns = Chains()
-    for number in (1, 2, 3):
-        turns.hold({**_request(number, 7), "account": 2}, b"")
+    for request_id in (1, 2, 3):
+        turns.hold({**_request(request_id, 7), "account": 2}, b"")
     refused = {"op": "error", "kind": "stale", "reason": "account", "refused_count": 1, "account": 2, "msg": "x"}
     behind = turns.refuse_behind({**refused, "id": 1})
     assert behind == [{**refused, "refused_count": 0, "id": 2}, {**refused, "refused_count": 0, "id": 3}]

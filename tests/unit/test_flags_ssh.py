@@ -370,8 +370,8 @@ def test_includes_know_tokens(write: Write, tmp_path: Path) -> None:
 
 def test_a_changed_file_is_read_anew(write: Write) -> None:
     assert [resolve([*write(f"Port {port}\n"), "h"]).port for port in (11, 12, 11, 13)] == [11, 12, 11, 13]
-    for number in range(file_lines._MAX_TEXTS + 5):
-        resolve([*write(f"Port {number + 1}\n"), "h"])
+    for index in range(file_lines._MAX_TEXTS + 5):
+        resolve([*write(f"Port {index + 1}\n"), "h"])
     assert len(file_lines._texts) <= file_lines._MAX_TEXTS
 
 

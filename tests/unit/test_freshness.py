@@ -123,7 +123,7 @@ def test_modules_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_no_file_is_left_out_where_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of modules, path configuration files or rules: an edit of the last one counts, as one of the first does."""
-    names = [f"fresh_many_{number:03}" for number in range(300)]
+    names = [f"fresh_many_{index:03}" for index in range(300)]
     for name in names:
         (tmp_path / f"{name}.py").write_text("VALUE = 1\n")
         (tmp_path / f"{name}.pth").write_text("")
@@ -145,7 +145,7 @@ def test_no_file_is_left_out_where_there_are_many(tmp_path: Path, monkeypatch: p
 
 def test_a_check_of_many_files_takes_a_small_part_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch, checked = freshness.Watch("", {}), []
-    watch.add(str(tmp_path / f"file{number}") for number in range(1000))
+    watch.add(str(tmp_path / f"file{index}") for index in range(1000))
     clock = iter(range(10**6))
     monkeypatch.setattr(freshness, "now", lambda: next(clock) / 1000)
     monkeypatch.setattr(sources, "signature", lambda path: checked.append(path))

@@ -19,23 +19,23 @@ from pmitogen.util import processes
 
 
 def test_hosts_are_shared_out_evenly_and_for_good() -> None:
-    hosts = [f"10.1.{number // 250}.{number % 250}" for number in range(1000)]
+    hosts = [f"10.1.{index // 250}.{index % 250}" for index in range(1000)]
     numbers = [socket_paths.hub_index_for(host, 4) for host in hosts]
-    assert all(200 < numbers.count(number) < 300 for number in range(4))
+    assert all(200 < numbers.count(index) < 300 for index in range(4))
     assert numbers == [socket_paths.hub_index_for(host, 4) for host in hosts]
     assert {socket_paths.hub_index_for(host, 1) for host in hosts} == {0}
     assert socket_paths.hub_index_for("h\udcff\u00f6st", 2) in (0, 1)
 
 
-@pytest.mark.parametrize("number", [0, 1, 12])
-def test_a_socket_tells_its_number(number: int, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("hub_index", [0, 1, 12])
+def test_a_socket_tells_its_number(hub_index: int, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     short_path.chmod(0o700)
-    run = socket_paths.run_socket(os.getpid(), number)
+    run = socket_paths.run_socket(os.getpid(), hub_index)
     for path in (run, socket_paths.standby_socket(run, "0123456789abcdef")):
-        assert socket_paths.hub_index_in(path) == number
+        assert socket_paths.hub_index_in(path) == hub_index
         assert path.startswith(f"{short_path}/pmitogen-{os.getuid()}/") and path.endswith(".sock")
-    assert socket_paths.run_socket(os.getpid(), number) != socket_paths.run_socket(os.getpid(), number + 1)
+    assert socket_paths.run_socket(os.getpid(), hub_index) != socket_paths.run_socket(os.getpid(), hub_index + 1)
 
 
 def test_a_hub_that_is_about_to_end_takes_no_run() -> None:

@@ -48,8 +48,8 @@ def test_useless_messages() -> None:
     with pytest.raises(SSHException, match=r"sends too many useless messages \(ignore\)"):
         useless.count("ignore", 0.0)
     useless = UselessMessages(0.0)
-    for number in range(10 * MAX_USELESS):
-        useless.count("keepalive", number / USELESS_PER_SECOND)
+    for index in range(10 * MAX_USELESS):
+        useless.count("keepalive", index / USELESS_PER_SECOND)
     useless = UselessMessages(0.0)
     with pytest.raises(SSHException):
         for _ in range(1 + MAX_USELESS // 10):

@@ -70,7 +70,7 @@ def test_hashes_are_ssh_keygens(tmp_path: Path) -> None:
 @pytest.mark.parametrize("hashed", [False, True])
 def test_ten_thousand_lines(tmp_path: Path, hashed: bool) -> None:
     path = tmp_path / "kh"
-    plain = [f"host{number}.example.com,10.1.{number // 250}.{number % 250}" for number in range(10_000)]
+    plain = [f"host{index}.example.com,10.1.{index // 250}.{index % 250}" for index in range(10_000)]
     path.write_text("".join(f"{hash_name(name, os.urandom(20)) if hashed else name} {KEY}\n" for name in plain))
     begin = time.process_time()
     known = known_hosts.read(str(path))

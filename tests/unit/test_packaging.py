@@ -145,7 +145,7 @@ def test_two_builds_are_equal(built: Path, tmp_path: Path) -> None:
     tool, again = _release_tool(), _build(tmp_path)
     assert _wheel(again).read_bytes() == _wheel(built).read_bytes()
     first, second = (
-        shutil.copy(_sdist(directory), tmp_path / f"{number}.tar.gz") for number, directory in enumerate((built, again))
+        shutil.copy(_sdist(directory), tmp_path / f"{index}.tar.gz") for index, directory in enumerate((built, again))
     )
     for path in (first, second):
         tool.normalise(path, EPOCH)

@@ -83,9 +83,9 @@ def test_every_length(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]
     payload = os.urandom(size)
     sender = threading.Thread(target=lambda: [theirs.send_message(message(payload)) for _ in range(3)])
     sender.start()
-    for number in range(3):
+    for index in range(3):
         kind, got = ours.read_message()
-        assert (kind, got.asbytes(), got.seqno) == (IGNORE, payload, number)
+        assert (kind, got.asbytes(), got.seqno) == (IGNORE, payload, index)
     sender.join()
     assert ours.bytes_received == theirs.bytes_sent
 

@@ -18,13 +18,13 @@ def test_what_is_read_after_the_end_is_nobodys(caplog: pytest.LogCaptureFixture)
     broker = Broker()
     try:
         seen: list[Any] = []
-        router = Router(broker, lambda number, data, packed: seen.append(data))
-        number = router.new_context_id()
-        stream = types.SimpleNamespace(name="host", has_ended=False, protocol=mitogen.core.MitogenProtocol(router, number))
-        router.register_stream(number, stream)
+        router = Router(broker, lambda context_id, data, packed: seen.append(data))
+        context_id = router.new_context_id()
+        stream = types.SimpleNamespace(name="host", has_ended=False, protocol=mitogen.core.MitogenProtocol(router, context_id))
+        router.register_stream(context_id, stream)
 
         def arrives(data: bytes) -> None:
-            message = mitogen.core.Message(dst_id=0, src_id=number, auth_id=number, handle=TO_HUB_UNPACKED, data=data)
+            message = mitogen.core.Message(dst_id=0, src_id=context_id, auth_id=context_id, handle=TO_HUB_UNPACKED, data=data)
             router._async_route(message, stream)
 
         arrives(b"first")

@@ -35,10 +35,10 @@ def test_words(start: int, tmp_path: Path) -> None:
     """Each value with -o, and each bad one and every third also in a file."""
     wrong = []
     path = tmp_path / "config"
-    for number, (keyword, value) in enumerate(_WORDS[start : start + 50]):
+    for index, (keyword, value) in enumerate(_WORDS[start : start + 50]):
         argv = ["-F", "none", "-o", f"{keyword}={value}", "h"]
         wrong.append((argv, ssh_oracle.difference(argv)))
-        if number % 3 == 0 or ssh_oracle.run_ours(argv).error:
+        if index % 3 == 0 or ssh_oracle.run_ours(argv).error:
             path.write_text(f"\n{keyword} {value}\n")
             wrong.append((["file", keyword, value], ssh_oracle.difference(["-F", str(path), "h"], str(path))))
     assert not [one for one in wrong if one[1]]
@@ -82,8 +82,8 @@ def test_files(start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(ssh_oracle, "run_ssh", ask_ssh)
     wrong = []
-    for number, case in enumerate(CASES[start : start + 25]):
-        directory = tmp_path / str(number)
+    for index, case in enumerate(CASES[start : start + 25]):
+        directory = tmp_path / str(index)
         directory.mkdir()
         _write(directory, case)
         for ask in case.queries:

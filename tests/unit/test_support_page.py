@@ -26,8 +26,8 @@ def prepare() -> ModuleType:
     return module
 
 
-def _cell(core: str, number: int) -> str:
-    return ROWS[core].split(" | ")[number]
+def _cell(core: str, column: int) -> str:
+    return ROWS[core].split(" | ")[column]
 
 
 def test_every_ansible_core_with_its_pythons(prepare: ModuleType) -> None:

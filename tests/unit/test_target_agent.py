@@ -89,8 +89,8 @@ class Hub:
         self.send(header, body, **options)
         return self.receive()
 
-    def exists(self, number: int, path: str, **options: Any) -> Frame:
-        return self.ask({"op": "fs", "action": "exists", "id": number, "path": path}, **options)
+    def exists(self, request_id: int, path: str, **options: Any) -> Frame:
+        return self.ask({"op": "fs", "action": "exists", "id": request_id, "path": path}, **options)
 
     def end(self) -> tuple[int, bytes]:
         """Hang up; what the first process of the two exits with, and what both have said."""
@@ -124,7 +124,8 @@ def test_messages_are_mitogens(hub: Hub) -> None:
     assert hub.receive()[0] == {"op": "ok", "id": 1, "exists": True}
     packed = zlib.compressobj()
     both = [
-        encode_frame({"op": "fs", "action": "exists", "id": number, "path": path}) for number, path in ((2, "/none"), (3, "/"))
+        encode_frame({"op": "fs", "action": "exists", "id": request_id, "path": path})
+        for request_id, path in ((2, "/none"), (3, "/"))
     ]
     for frame in both:  # one stream
         data = packed.compress(frame) + packed.flush(zlib.Z_SYNC_FLUSH)
@@ -209,17 +210,17 @@ FORGED = (
 def test_a_runner_answers_for_its_own_requests_only(hub: Hub, tmp_path: Path) -> None:
     """Another account's process could else tell the hub what the login account's, or root's, tasks have come to."""
     hub.send({"op": "exec", "id": 77, "argv": ["/bin/sh", "-c", "read word; echo real; exit 3"], "tty": False, "more": True})
-    for number, header in enumerate(FORGED, 1):
-        args = tmp_path / f"words{number}"
+    for index, header in enumerate(FORGED, 1):
+        args = tmp_path / f"words{index}"
         args.write_bytes(PREFIX.pack(len(header), 0) + header)
-        program = tmp_path / f"python{number}"
+        program = tmp_path / f"python{index}"
         program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {args}\nexec cat >/dev/null\n')
         program.chmod(0o755)
-        hub.send({"op": "start-account", "account": number, "python": [str(program)], "token": "abc"})
-        hub.send({"op": "fs", "action": "exists", "id": 100 + number, "account": number, "path": "/"})
+        hub.send({"op": "start-account", "account": index, "python": [str(program)], "token": "abc"})
+        hub.send({"op": "fs", "action": "exists", "id": 100 + index, "account": index, "path": "/"})
         answers = [hub.receive()[0], hub.receive()[0]]
-        assert answers[0] == {"op": "interpreter-ended", "account": number}, header[:50]
-        assert answers[1]["id"] == 100 + number and "broke the protocol" in answers[1]["msg"], header[:50]
+        assert answers[0] == {"op": "interpreter-ended", "account": index}, header[:50]
+        assert answers[1]["id"] == 100 + index and "broke the protocol" in answers[1]["msg"], header[:50]
     hub.send({"op": "data", "id": 77}, b"go\n")
     answer, body = hub.receive()
     assert (answer["op"], answer["id"], answer["rc"], body) == ("exit", 77, 3, b"real\n")
@@ -243,9 +244,9 @@ def test_a_runner_speaks_for_its_own_account(hub: Hub, tmp_path: Path) -> None:
 def test_an_interpreter_that_is_none_is_named(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "noisy").write_text("#!/bin/sh\necho not today\n")
     (tmp_path / "noisy").chmod(0o755)
-    for number, name, text in ((1, "none", "none: no such interpreter"), (2, "noisy", "not today")):
-        hub.send({"op": "start-account", "account": number, "python": [str(tmp_path / name)], "token": "abc"})
-        answer, _ = hub.ask({"op": "fs", "action": "exists", "id": number, "account": number, "path": "/"})
+    for request_id, name, text in ((1, "none", "none: no such interpreter"), (2, "noisy", "not today")):
+        hub.send({"op": "start-account", "account": request_id, "python": [str(tmp_path / name)], "token": "abc"})
+        answer, _ = hub.ask({"op": "fs", "action": "exists", "id": request_id, "account": request_id, "path": "/"})
         assert answer["op"] == "error" and answer["kind"] == "python" and text in answer["msg"], answer
 
 
@@ -253,9 +254,9 @@ def test_an_interpreter_that_is_none_is_named(hub: Hub, tmp_path: Path) -> None:
 def test_a_fault_in_a_request_is_that_requests_failure(hub: Hub) -> None:
     hub.complains = True
     hub.send({"op": "start-account", "account": 1, "python": 5, "token": "abc"})
-    for number in (1, 2):
-        answer, _ = hub.ask({"op": "fs", "action": "exists", "id": number, "account": 1, "path": "/"})
-        assert answer["op"] == "error" and answer["id"] == number and "internal error: TypeError" in answer["msg"]
+    for request_id in (1, 2):
+        answer, _ = hub.ask({"op": "fs", "action": "exists", "id": request_id, "account": 1, "path": "/"})
+        assert answer["op"] == "error" and answer["id"] == request_id and "internal error: TypeError" in answer["msg"]
     hub.send({"op": "run", "id": 3, "manifest": "m"})  # waits for what it names
     answer, _ = hub.ask({"op": "blobs", "codec": "zlib"}, zlib.compress(b'[["m", 8]]\nno JSON!'))
     assert answer["op"] == "error" and answer["id"] == 3

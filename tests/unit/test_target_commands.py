@@ -116,7 +116,10 @@ def _requests(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def _answers(peer: Peer, requests: dict[str, dict[str, Any]]) -> dict[str, tuple[dict[str, Any], bytes]]:
-    return {name: peer.ask({"op": "exec", "id": number, **request}) for number, (name, request) in enumerate(requests.items(), 1)}
+    return {
+        name: peer.ask({"op": "exec", "id": request_id, **request})
+        for request_id, (name, request) in enumerate(requests.items(), 1)
+    }
 
 
 def test_the_program_sees_no_difference(start: Callable[[str], Runner], tmp_path: Path) -> None:
@@ -136,8 +139,8 @@ def test_nothing_is_forked_where_the_python_can_spawn(start: Callable[[str], Run
         answer, _ = runner.ask({"op": "exec", "id": 1, "argv": ["/bin/true"]})
         assert answer["op"] == "error" and answer["errno"] == "EAGAIN"
         return
-    for number, request in enumerate(({}, {"cwd": "/usr"}, {"env": {"A": "b"}}, {"argv": ["cat"]}), 1):
-        answer, body = runner.ask({"op": "exec", "id": number, "argv": ["echo", "x"], **request}, b"x\n")
+    for request_id, request in enumerate(({}, {"cwd": "/usr"}, {"env": {"A": "b"}}, {"argv": ["cat"]}), 1):
+        answer, body = runner.ask({"op": "exec", "id": request_id, "argv": ["echo", "x"], **request}, b"x\n")
         assert (answer["rc"], body) == (0, b"x\n")
     assert runner.ask({"op": "exec", "id": 9, "argv": ["/nonexistent"]})[0]["errno"] == "EAGAIN", "a failure is found by a fork"
 
@@ -145,10 +148,10 @@ def test_nothing_is_forked_where_the_python_can_spawn(start: Callable[[str], Run
 def test_each_command_has_its_own_status(start: Callable[[str], Runner]) -> None:
     """The runner and ``subprocess`` both collect children by their number."""
     runner, count = start("usual"), 60
-    for number in range(count):
-        runner.send({"op": "exec", "id": 1 + number, "argv": ["/bin/sh", "-c", f"exit {number}"]})
+    for index in range(count):
+        runner.send({"op": "exec", "id": 1 + index, "argv": ["/bin/sh", "-c", f"exit {index}"]})
     found = {answer["id"] - 1: answer["rc"] for answer, _ in (runner.receive() for _ in range(count))}
-    assert found == {number: number for number in range(count)}
+    assert found == {index: index for index in range(count)}
     assert processes.descendants(runner.process.pid) == set()
 
 

@@ -50,7 +50,7 @@ def test_what_is_said_is_heard_and_the_end_is_told_once(loop: Loop, ends: Ends) 
 
 
 def test_what_waits_is_sent_in_its_order(loop: Loop, ends: Ends) -> None:
-    sent = [bytes([number]) * 300_000 for number in range(5)]
+    sent = [bytes([index]) * 300_000 for index in range(5)]
     for piece in sent:
         ends.line.write(piece)
     assert ends.line.has_pending()

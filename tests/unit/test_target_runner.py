@@ -93,7 +93,7 @@ class Peer:
         return self.receive()
 
     def module(
-        self, number: int, params: dict[str, Any], *, blobs: bool = True, **more: Any
+        self, request_id: int, params: dict[str, Any], *, blobs: bool = True, **more: Any
     ) -> tuple[dict[str, Any], dict[str, Any], bytes]:
         manifest, contents = FILES_SENT
         if blobs:
@@ -101,7 +101,7 @@ class Peer:
             self.send({"op": "blobs", "blobs": listed}, b"".join(contents.values()))
         header = {
             "op": "run",
-            "id": number,
+            "id": request_id,
             "manifest": manifest,
             "module": "ansible.modules.probe",
             "generation": "runpy",
@@ -179,13 +179,13 @@ def test_a_machine_that_has_nothing_left_fails_the_task_and_no_more(version: str
     assert peer.module(1, {})[1]["count"] == 1
     open_before = None
     (tmp_path / call).touch()
-    for number in range(2, 7):
+    for index in range(2, 7):
         requests: list[dict[str, Any]] = [
             {"op": "exec", "argv": ["true"], "env": {}, "more": False},
             {"op": "exec", "argv": ["true"], "env": {}, "tty": True},
             {"op": "run", "manifest": FILES_SENT[0], "module": "ansible.modules.probe", "generation": "runpy"},
         ]
-        answers = [_last(peer, {**request, "id": 10 * number + place}) for place, request in enumerate(requests)]
+        answers = [_last(peer, {**request, "id": 10 * index + place}) for place, request in enumerate(requests)]
         for answer, output in answers:
             assert os.strerror(11) in (answer.get("msg") or output.decode()), (answer, output)
             assert answer["op"] == ("error" if call == "fork" else "exit") and answer.get("rc", 1) == 1
@@ -198,8 +198,8 @@ def test_a_machine_that_has_nothing_left_fails_the_task_and_no_more(version: str
 
 
 def test_the_collector_works_in_children_and_leaves_alone_what_the_runner_has(peer: Peer) -> None:
-    for number in (1, 2):
-        works, frozen = peer.module(number, {}, blobs=number == 1)[1]["collector"]
+    for request_id in (1, 2):
+        works, frozen = peer.module(request_id, {}, blobs=request_id == 1)[1]["collector"]
         assert works
         assert frozen > 1000 or peer.version < (3, 7)
     assert peer.end() == 0
@@ -234,8 +234,8 @@ def test_what_stands_in_for_a_library_of_the_host_is_compiled_where_it_is_needed
     source = b"import sys\nimport ansible.module_utils.distro\nname = ansible.module_utils.distro.__name__ + '._distro'\n"
     source += b"print(getattr(sys.modules.get(name), 'NAME', 'the other'))\nsys.exit(0)\n"
     manifest = _send_module(peer, source, stand_in)
-    for number in (1, 2):
-        run = {"op": "run", "id": number, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}
+    for request_id in (1, 2):
+        run = {"op": "run", "id": request_id, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}
         assert peer.ask(run, b"{}")[1] == (b"own\n" if wanted else b"the other\n")
     answer, _ = peer.ask({"op": "bytecode"})
     compiled = {filename.rpartition("/")[2] for _, _, filename, _ in answer["bytecode"]}
@@ -246,10 +246,10 @@ def test_what_stands_in_for_a_library_of_the_host_is_compiled_where_it_is_needed
 def test_parameters_of_any_length(peer: Peer) -> None:
     peer.module(1, {})
     body = json.dumps({"x": "long" * 300000}).encode()
-    for number, kill in ((2, False), (3, True), (4, False)):
+    for request_id, kill in ((2, False), (3, True), (4, False)):
         run = {
             "op": "run",
-            "id": number,
+            "id": request_id,
             "manifest": FILES_SENT[0],
             "module": "ansible.modules.probe",
             "generation": "runpy",
@@ -258,17 +258,17 @@ def test_parameters_of_any_length(peer: Peer) -> None:
         peer.send(run, body[:9])
         output, credit = [], 0
         for start in range(9, len(body), 100000):
-            peer.send({"op": "data", "id": number}, body[start : start + 100000])
+            peer.send({"op": "data", "id": request_id}, body[start : start + 100000])
             credit += len(body[start : start + 100000])
-        peer.send({"op": "kill" if kill else "eof", "id": number})
+        peer.send({"op": "kill" if kill else "eof", "id": request_id})
         while (answer := peer.receive())[0]["op"] in ("credit", "out"):
             credit -= answer[0].get("count", 0) if answer[0]["op"] == "credit" else 0
             output += [answer[1]] * (answer[0].get("stream") == 1)
             if answer[0]["op"] == "out":
-                peer.send({"op": "credit", "id": number, "count": len(answer[1])})
+                peer.send({"op": "credit", "id": request_id, "count": len(answer[1])})
         assert credit == 0
         if kill:
-            assert answer[0] == {"op": "error", "id": number, "msg": "cancelled"}
+            assert answer[0] == {"op": "error", "id": request_id, "msg": "cancelled"}
         else:
             args = json.loads(b"".join([*output, answer[1][: answer[0]["stdout_size"]]]))["args"]
             assert args == json.loads(body)
@@ -276,12 +276,12 @@ def test_parameters_of_any_length(peer: Peer) -> None:
 
 def test_a_life(peer: Peer, tmp_path: Path) -> None:
     """Modules, programs, files and refusals, one after another."""
-    for number in (1, 2, 3):
+    for request_id in (1, 2, 3):
         answer, output, err = peer.module(
-            number, {"x": number, "rc": number - 1}, env={"GIVEN": "gr\u00fcn".encode().decode("latin-1")}
+            request_id, {"x": request_id, "rc": request_id - 1}, env={"GIVEN": "gr\u00fcn".encode().decode("latin-1")}
         )
-        assert (answer["op"], answer["id"], answer["rc"], err) == ("exit", number, number - 1, b"to stderr")
-        assert output["args"] == {"x": number, "rc": number - 1} and output["name"] == "__main__"
+        assert (answer["op"], answer["id"], answer["rc"], err) == ("exit", request_id, request_id - 1, b"to stderr")
+        assert output["args"] == {"x": request_id, "rc": request_id - 1} and output["name"] == "__main__"
         assert output["count"] == 1, "one task's state is not the next one's"
         assert len(output["fds"]) <= 5, "descriptors of the runner's are open in a task"
     answer, body = peer.ask({"op": "exec", "id": 4, "argv": ["/bin/sh", "-c", "cat; echo err >&2; exit 3"]}, b"input")
@@ -425,7 +425,7 @@ def test_who_is_collected_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_status_is_collected_once(peer: Peer) -> None:
     """One child has ended while its output is still open; the end of others must not touch its status."""
     lingering = {"op": "exec", "id": 1, "argv": ["/bin/sh", "-c", "sleep 0.5 & exit 3"]}
-    others = [{"op": "exec", "id": number, "argv": ["/bin/sh", "-c", "sleep 0.1"]} for number in range(2, 8)]
+    others = [{"op": "exec", "id": request_id, "argv": ["/bin/sh", "-c", "sleep 0.1"]} for request_id in range(2, 8)]
     for request in (lingering, *others):
         peer.send(request)
     answers = {header["id"]: header["rc"] for header, _ in (peer.receive() for _ in range(7))}
@@ -476,8 +476,8 @@ def test_a_pipe_holds_up_nobody(peer: Peer, tmp_path: Path) -> None:
 
 def test_a_module_that_this_python_cannot_read_fails_alone(peer: Peer) -> None:
     manifest = _send_module(peer, b"this is no Python\n")
-    for number in (1, 2):
-        run = {"op": "run", "id": number, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}
+    for request_id in (1, 2):
+        run = {"op": "run", "id": request_id, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}
         answer, body = peer.ask(run, b"{}")
         assert answer["rc"] == 1 and b"SyntaxError" in body[answer["stdout_size"] :]
     assert peer.module(3, {})[1]["name"] == "__main__"  # the runner has outlived what it would have learnt
@@ -485,9 +485,9 @@ def test_a_module_that_this_python_cannot_read_fails_alone(peer: Peer) -> None:
 
 def test_what_the_compiler_warns_of_is_told_each_time(peer: Peer) -> None:
     manifest = _send_module(peer, b"print('ok' if 1 is 1 else '')\n")
-    for number in (1, 2, 3):
+    for request_id in (1, 2, 3):
         answer, body = peer.ask(
-            {"op": "run", "id": number, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}, b"{}"
+            {"op": "run", "id": request_id, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}, b"{}"
         )
         assert body.startswith(b"ok\n")
         warned = b"SyntaxWarning" in body[answer["stdout_size"] :]
@@ -500,9 +500,9 @@ def test_a_child_of_the_module_does_not_speak_for_it(peer: Peer) -> None:
         b"import os, sys, time\nif os.fork() == 0:\n    sys.exit(3)\nos.wait()\ntime.sleep(0.1)\nprint('late')\nsys.exit(4)\n"
     )
     manifest = _send_module(peer, source)
-    for number in (1, 2):
+    for request_id in (1, 2):
         answer, body = peer.ask(
-            {"op": "run", "id": number, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}, b"{}"
+            {"op": "run", "id": request_id, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}, b"{}"
         )
         assert (answer["rc"], body) == (4, b"late\n")
 
@@ -512,9 +512,9 @@ def test_a_module_that_uses_our_descriptor_is_not_disturbed(peer: Peer, tmp_path
         b"import os\nos.closerange(3, 100)\nfor n in range(5):\n    os.open(%r, os.O_WRONLY | os.O_CREAT, 0o600)\nprint('done')\n"
     )
     manifest = _send_module(peer, source % str(tmp_path / "file"))
-    for number in (1, 2):
+    for request_id in (1, 2):
         answer, body = peer.ask(
-            {"op": "run", "id": number, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}, b"{}"
+            {"op": "run", "id": request_id, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}, b"{}"
         )
         assert body.startswith(b"done\n") and answer["op"] == "exit"
     assert (tmp_path / "file").read_bytes() == b""
@@ -531,8 +531,8 @@ for fd in range(3, 60):
 print('x')
 """
     manifest = _send_module(peer, source)
-    for number in (1, 2):
-        request = {"op": "run", "id": number, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}
+    for request_id in (1, 2):
+        request = {"op": "run", "id": request_id, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}
         answer, body = peer.ask(request, b"{}")
         assert answer["op"] == "exit" and body.startswith(b"x\n")
 

@@ -28,8 +28,8 @@ def _span(name: str, start: float, seconds: float, row: int = 7, **args: int) ->
     return {**event, "args": args} if args else event
 
 
-def _named(host: str, task: str, number: str = "1", row: int = 7) -> Event:
-    args = {"name": f"{host}: {task}", "host": host, "task": task, "task_id": number}
+def _named(host: str, task: str, task_id: str = "1", row: int = 7) -> Event:
+    args = {"name": f"{host}: {task}", "host": host, "task": task, "task_id": task_id}
     return {"name": "thread_name", "ph": "M", "pid": 1, "tid": row, "args": args}
 
 
@@ -203,8 +203,8 @@ def test_a_large_run_has_a_limited_page(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(page_bars, "MAX_ROWS", 2)
     monkeypatch.setattr(page_bars, "MAX_BARS", 10)
     events = [_address()]
-    for number in range(5):
-        events += [*_module(number, 0.1, 0.5), _named(f"host{number}", "t")]
+    for index in range(5):
+        events += [*_module(index, 0.1, 0.5), _named(f"host{index}", "t")]
     page = _Page(_write(tmp_path, events).read_text())
     assert "The first 2 of 5 hosts" in page.text and "many tasks" in page.text and "host4" in page.text
     assert page.tags.count("i") < 30

@@ -18,10 +18,10 @@ FOREIGN = "(Ansible's)"  # ends the cell of a message that is not pmitogen's
 def tables() -> Iterator[list[str]]:
     """Yield the first cells of each table of messages."""
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines):
+    for index, line in enumerate(lines):
         if line == HEADER:
             cells = []
-            for row in lines[number + 2 :]:
+            for row in lines[index + 2 :]:
                 if not row.startswith("|"):
                     break
                 cells.append(row.split("|")[1].strip())

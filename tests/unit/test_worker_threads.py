@@ -69,8 +69,8 @@ def test_many_submitters_lose_nothing(workers: WorkerThreads) -> None:
     done: list[int] = []
 
     def submit() -> None:
-        for number in range(500):
-            workers.submit(lambda number=number: done.append(number))  # type: ignore[misc]
+        for index in range(500):
+            workers.submit(lambda index=index: done.append(index))  # type: ignore[misc]
 
     submitters = [threading.Thread(target=submit) for _ in range(8)]
     for each in submitters:

@@ -216,8 +216,8 @@ def _differences(where: str, field: str, ssh: Any, ours: Any) -> Iterator[Differ
     elif (
         isinstance(ssh, list) and isinstance(ours, list) and len(ssh) == len(ours) and any(isinstance(item, dict) for item in ssh)
     ):
-        for number, (left, right) in enumerate(zip(ssh, ours, strict=True)):
-            yield from _differences(where, f"{field}.{number}", left, right)
+        for index, (left, right) in enumerate(zip(ssh, ours, strict=True)):
+            yield from _differences(where, f"{field}.{index}", left, right)
     elif ssh != ours and not (ssh != ssh and ours != ours):  # what is not a number is not even itself
         yield Difference(where, field, ssh, ours)
 

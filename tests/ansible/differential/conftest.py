@@ -95,9 +95,10 @@ def _outcomes(request: pytest.FixtureRequest, _server: Sshd, _account_maker: Acc
 
 
 def _payload_directories() -> set[Path]:
-    """What stays behind over ssh: archives of modules that were killed or ended with os._exit, which nobody is left to remove,
-    folders of root's in which another account ran in the background, which that may not remove, and those whose job ended before
-    it could (a module of these plays on a Python that is too old for it).
+    """Return the directories of payloads that runs over ssh leave behind.
+
+    They are archives of modules that were killed or called os._exit, directories of root in which a job of another account ran,
+    and those of a module that ended early, because the Python was too old.
     """
     ours = {path.parent for path in Path("~root").expanduser().glob(".ansible/tmp/ansible-tmp-*/AnsiballZ_reports.py")}
     return {*Path("/tmp").glob("ansible_*_payload_*"), *Path("/var/tmp").glob("ansible-tmp-*"), *ours}

@@ -8,7 +8,7 @@ A play finds these variables:
 ``work``, ``here``             the target's directory and the controller's
 ``me``, ``other``, ``third``   accounts
 ``server``                     a web server
-``old_python``, ``venv``       further interpreters; empty where there is none
+``old_python``, ``venv``       further interpreters; empty if there is none.
 ``pythons``                    version -> interpreter, of those that the ansible-core supports on targets
 ``embeds``                     whether modules of the ansible-core can bring further files (EmbedManager)
 ``compiled``                   whether the module of that name could be built

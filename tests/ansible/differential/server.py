@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-FILE = b"".join(b"line %d of the file\n" % number for number in range(2000))
+FILE = b"".join(b"line %d of the file\n" % index for index in range(2000))
 MODIFIED = "Tue, 02 Jan 2024 03:04:05 GMT"
 _AUTH = "Basic " + base64.b64encode(b"user:pass").decode()
 

@@ -23,8 +23,8 @@ def _with_atheris(name: str, seconds: float) -> int:
         (target,) = targets.by_name([name])
         corpus = Path(directory, "corpus")
         corpus.mkdir()
-        for number, data in enumerate(target.seeds(Path(directory))):
-            (corpus / str(number)).write_bytes(data)
+        for index, data in enumerate(target.seeds(Path(directory))):
+            (corpus / str(index)).write_bytes(data)
         command = [sys.executable, "-m", "tests.hostile.fuzzing", "--one", name, str(corpus)]
         options = [f"-max_total_time={max(1, round(seconds))}", "-max_len=65536", "-timeout=10", "-rss_limit_mb=2048"]
         done = subprocess.run([*command, *options, f"-artifact_prefix={directory}/"], capture_output=True, text=True)
