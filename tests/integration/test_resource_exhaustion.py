@@ -1,4 +1,4 @@
-"""A controller that can start no further thread or open no further file, and a hub whose I/O thread ends: no caller waits forever,
+"""A controller that can start no further thread or open no further file, and a hub whose I/O thread ends: no caller hangs,
 and nothing is left.
 """
 

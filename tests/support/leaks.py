@@ -57,7 +57,7 @@ def _files(uids: set[int]) -> set[Path]:
 
 
 def since(before: Snapshot, uids: set[int], allowed: set[int], grace: float = GRACE) -> list[str]:
-    """Return the present files and processes that were not there *before*, one line each; *allowed* are pids of fixtures that outlive the test."""
+    """Return the files and processes that were not there *before*, one line each; *allowed* are pids of lasting fixtures."""
     deadline = time.monotonic() + grace
     while True:
         left = _compare(before, take(uids), allowed)
