@@ -33,7 +33,7 @@ Show the host keys of HOST, reached as "ssh [SSH OPTIONS] HOST" reaches it, and 
 compared the fingerprints. There is no login.
 
   {OPTION} SHA256:...  do not prompt: record only the key with this fingerprint
-  --json                     print JSON
+  --json                    print JSON
 
 Exit code: 0 if the key is known, 1 if not, 2 for a wrong command line.
 """
