@@ -8,6 +8,7 @@ fixture              lasts            what it is
 ``account``          the run          an Account with a password, bash, sudo and doas without a password
 ``make_account``     the test         makes another: ``make_account(password=..., shell=..., sudo="password", doas=...)``
 ``make_key``         the test         makes a KeyFile: ``make_key("rsa", passphrase="x")``
+``jump_hosts``       the test         an empty JumpHostPool, closed when the test ends
 ``client_key``       the run          the KeyFile that every account of every Sshd accepts
 ``ansible``          the test         an Ansible; the test runs once for each ansible-core (``one_core``: the newest only;
                                       ``newest_core``: the newest only, but with --all each)
@@ -35,7 +36,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -52,6 +53,9 @@ from tests.support.accounts import Account, Accounts, etc_lock  # noqa: E402
 from tests.support.ansible import Ansible, installed_cores  # noqa: E402
 from tests.support.keys import KeyFile  # noqa: E402
 from tests.support.sshd import Sshd, find_sshd  # noqa: E402
+
+if TYPE_CHECKING:
+    from pmitogen.transport.jump_host_pool import JumpHostPool
 
 _DEFAULT_CORES = ("2.22", "2.21")  # the others only with --all
 _numbers = itertools.count()
@@ -244,6 +248,15 @@ def make_sshd(client_key: KeyFile, home: Path) -> Iterator[Callable[..., Sshd]]:
     yield make
     for server in made:
         server.stop()
+
+
+@pytest.fixture
+def jump_hosts(home: Path) -> Iterator[JumpHostPool]:
+    from pmitogen.transport.jump_host_pool import JumpHostPool  # here, because few tests need Paramiko
+
+    pool = JumpHostPool()
+    yield pool
+    pool.close()
 
 
 @pytest.fixture(scope="session")

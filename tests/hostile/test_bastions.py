@@ -28,13 +28,6 @@ SECRETS = {"password": "target-pw", "otp": "424242", "passphrase": "target-phras
 
 
 @pytest.fixture
-def hops() -> Iterator[JumpHostPool]:
-    pool = JumpHostPool()
-    yield pool
-    pool.close()
-
-
-@pytest.fixture
 def bastion() -> Iterator[MakeBastion]:
     made: list[Bastion] = []
 
@@ -66,13 +59,13 @@ def through(target: Settings, *ways: tuple[str, Settings]) -> tuple[Settings, Re
 
 @pytest.mark.parametrize("methods", ["password,keyboard-interactive", "keyboard-interactive", "password,publickey"])
 def test_a_bastion_that_asks_for_everything_hears_nothing(
-    sshd: Sshd, hops: JumpHostPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path, methods: str
+    sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path, methods: str
 ) -> None:
     first = bastion(methods)
     settings, resolver = through(settings_for(sshd), ("gate", first.settings(short_path / "known")))
     key = make_key(passphrase=SECRETS["passphrase"])
     with pytest.raises(AuthenticationError) as caught:
-        link_to(settings, everything(key), jump_hosts=hops, resolver=resolver)
+        link_to(settings, everything(key), jump_hosts=jump_hosts, resolver=resolver)
     assert first.heard == []
     assert "\n" not in caught.value.message and f"guest@127.0.0.1 port {first.port}: " in caught.value.message
     assert "set those of gate in ansible_pmitogen_jump_credentials" in caught.value.message
@@ -81,7 +74,7 @@ def test_a_bastion_that_asks_for_everything_hears_nothing(
 
 @pytest.mark.needs_root
 def test_each_hop_is_given_its_own(
-    make_sshd: Callable[..., Sshd], account: Account, hops: JumpHostPool, bastion: MakeBastion, short_path: Path
+    make_sshd: Callable[..., Sshd], account: Account, jump_hosts: JumpHostPool, bastion: MakeBastion, short_path: Path
 ) -> None:
     """Two bastions with two factors each; the target takes a password only."""
     first = bastion("keyboard-interactive", PROMPTS[:2], ["first-pw", "111111"])
@@ -91,7 +84,7 @@ def test_each_hop_is_given_its_own(
     settings, resolver = through(settings_for(target, user=account.name, identityfile=()), *names)
     entries = {"gate": {"password": "first-pw", "otp": 111111}, "guest@inner.example": {"otp": "222222"}}
     credentials = Credentials(password=Secret(str(account.password)), otp=Secret("424242"), jump_entries=parse(entries))
-    link = link_to(settings, credentials, jump_hosts=hops, resolver=resolver)
+    link = link_to(settings, credentials, jump_hosts=jump_hosts, resolver=resolver)
     assert exec_command.run(link, "echo in")[1] == b"in\n"
     link.close()
     assert (first.heard, second.heard) == (["first-pw", "111111"], ["222222"])
@@ -114,30 +107,30 @@ def test_each_hop_is_given_its_own(
     ],
 )
 def test_which_entry_is_whose(
-    sshd: Sshd, hops: JumpHostPool, bastion: MakeBastion, short_path: Path, name: str, found: bool
+    sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, short_path: Path, name: str, found: bool
 ) -> None:
     first = bastion("password", wants=["its own"])
     settings, resolver = through(settings_for(sshd), ("gate", first.settings(short_path / "known")))
     entries = {name.replace("PORT", str(first.port)): {"password": "its own"}}
     if found:
-        link_to(settings, everything(entries=entries), jump_hosts=hops, resolver=resolver).close()
+        link_to(settings, everything(entries=entries), jump_hosts=jump_hosts, resolver=resolver).close()
         assert first.heard == ["its own"]
     else:
         with pytest.raises(AuthenticationError):
-            link_to(settings, everything(entries=entries), jump_hosts=hops, resolver=resolver)
+            link_to(settings, everything(entries=entries), jump_hosts=jump_hosts, resolver=resolver)
         assert first.heard == []
 
 
-def test_the_most_precise_entry_counts(sshd: Sshd, hops: JumpHostPool, bastion: MakeBastion, short_path: Path) -> None:
+def test_the_most_precise_entry_counts(sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, short_path: Path) -> None:
     first = bastion("password", wants=["right"])
     settings, resolver = through(settings_for(sshd), ("gate", first.settings(short_path / "known")))
     entries = {"gate": {"password": "a"}, f"guest@gate:{first.port}": {"password": "right"}, "guest@gate": {"password": "b"}}
-    link_to(settings, everything(entries=entries), jump_hosts=hops, resolver=resolver).close()
+    link_to(settings, everything(entries=entries), jump_hosts=jump_hosts, resolver=resolver).close()
     assert first.heard == ["right"]
 
 
 def test_hops_with_other_credentials_are_other_connections(
-    sshd: Sshd, hops: JumpHostPool, bastion: MakeBastion, short_path: Path
+    sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, short_path: Path
 ) -> None:
     """A wrong password of one target's is no failure of another's, and a right one lets nobody else in."""
     first = bastion("password")
@@ -146,18 +139,18 @@ def test_hops_with_other_credentials_are_other_connections(
     for password in ("wrong", "right"):
         try:
             credentials = everything(entries={"gate": {"password": password}})
-            link_to(settings, credentials, jump_hosts=hops, resolver=resolver).close()
+            link_to(settings, credentials, jump_hosts=jump_hosts, resolver=resolver).close()
         except AuthenticationError:
             assert password == "wrong"
     with pytest.raises(AuthenticationError):
-        link_to(settings, everything(), jump_hosts=hops, resolver=resolver)
-    link_to(settings, everything(entries={"gate": {"password": "right"}}), jump_hosts=hops, resolver=resolver).close()
+        link_to(settings, everything(), jump_hosts=jump_hosts, resolver=resolver)
+    link_to(settings, everything(entries={"gate": {"password": "right"}}), jump_hosts=jump_hosts, resolver=resolver).close()
     assert first.logins == 1
 
 
 @pytest.mark.parametrize("named", ["by both", "by the bastion alone"])
 def test_the_targets_passphrase_opens_no_key_file_of_the_bastions_alone(
-    sshd: Sshd, hops: JumpHostPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path, named: str
+    sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path, named: str
 ) -> None:
     first = bastion("publickey", keys=True)
     key = make_key(passphrase=SECRETS["passphrase"])
@@ -168,17 +161,17 @@ def test_the_targets_passphrase_opens_no_key_file_of_the_bastions_alone(
     settings, resolver = through(target, ("gate", first.settings(short_path / "known", **files)))
     credentials = Credentials(passphrase=Secret(SECRETS["passphrase"]))
     if named == "by both":
-        link_to(settings, credentials, jump_hosts=hops, resolver=resolver).close()
+        link_to(settings, credentials, jump_hosts=jump_hosts, resolver=resolver).close()
     else:
         with pytest.raises(AuthenticationError, match="encrypted, and no passphrase given"):
-            link_to(settings, credentials, jump_hosts=hops, resolver=resolver)
+            link_to(settings, credentials, jump_hosts=jump_hosts, resolver=resolver)
         entries = {"gate": {"passphrase": SECRETS["passphrase"]}}
-        link_to(settings, everything(entries=entries), jump_hosts=hops, resolver=resolver).close()
+        link_to(settings, everything(entries=entries), jump_hosts=jump_hosts, resolver=resolver).close()
     assert first.offered == [key.public] and first.heard == []
 
 
 def test_a_key_of_one_hop_is_offered_to_no_other(
-    sshd: Sshd, hops: JumpHostPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path
+    sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path
 ) -> None:
     first, second = bastion("publickey", keys=True), bastion("publickey", keys=True)
     mine, theirs = make_key(), make_key(passphrase="theirs")
@@ -188,7 +181,7 @@ def test_a_key_of_one_hop_is_offered_to_no_other(
         "a": {"private_key": mine.path.read_text()},
         "b": {"private_key": theirs.path.read_text(), "private_key_passphrase": "theirs"},
     }
-    link_to(settings, everything(entries=entries), jump_hosts=hops, resolver=resolver).close()
+    link_to(settings, everything(entries=entries), jump_hosts=jump_hosts, resolver=resolver).close()
     assert (first.offered, second.offered) == ([mine.public], [theirs.public])
 
 
@@ -214,7 +207,7 @@ def test_wrong_entries_are_told_without_their_secrets(value: object, complaint: 
 @pytest.mark.parametrize("role", ["target", "jump host"])
 def test_a_host_whose_key_is_not_to_be_trusted_hears_nothing(
     sshd: Sshd,
-    hops: JumpHostPool,
+    jump_hosts: JumpHostPool,
     bastion: MakeBastion,
     make_key: Callable[..., KeyFile],
     short_path: Path,
@@ -231,18 +224,18 @@ def test_a_host_whose_key_is_not_to_be_trusted_hears_nothing(
     wanted = settings._replace(preferredauthentications=("keyboard-interactive", "password", "publickey"))
     if role == "target":
         with pytest.raises(AuthenticationError):
-            link_to(wanted, everything(), jump_hosts=hops)
-        link = link_to(wanted, Credentials(private_keys=(Secret(key.path.read_text()),)), jump_hosts=hops)
+            link_to(wanted, everything(), jump_hosts=jump_hosts)
+        link = link_to(wanted, Credentials(private_keys=(Secret(key.path.read_text()),)), jump_hosts=jump_hosts)
         assert not link.settings.forwardagent and link.warnings
         link.close()
     else:
         target, resolver = through(settings_for(sshd), ("gate", wanted))
         with pytest.raises(ConnectError, match="is not sufficient for a jump host") as caught:
-            link_to(target, everything(entries=entries), jump_hosts=hops, resolver=resolver)
+            link_to(target, everything(entries=entries), jump_hosts=jump_hosts, resolver=resolver)
         assert caught.value.stage == "hostkey"
         target, resolver = through(settings_for(sshd), ("gate", wanted._replace(exitonforwardfailure=False)))
         with pytest.raises(AuthenticationError):
-            link_to(target, everything(entries=entries), jump_hosts=hops, resolver=resolver)
+            link_to(target, everything(entries=entries), jump_hosts=jump_hosts, resolver=resolver)
     assert host.heard == []
 
 

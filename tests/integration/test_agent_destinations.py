@@ -27,13 +27,6 @@ MakeSshd = Callable[..., Sshd]
 
 
 @pytest.fixture
-def hops() -> Iterator[JumpHostPool]:
-    pool = JumpHostPool()
-    yield pool
-    pool.close()
-
-
-@pytest.fixture
 def key(short_path: Path) -> KeyFile:
     return make_key(short_path / "restricted")
 
@@ -98,12 +91,12 @@ def test_an_account(make_sshd: MakeSshd, agent: str, key: KeyFile) -> None:
         enter(by_agent(server, agent, user="nobody"))
 
 
-def test_each_hop_of_a_jump(make_sshd: MakeSshd, agent: str, key: KeyFile, hops: JumpHostPool) -> None:
+def test_each_hop_of_a_jump(make_sshd: MakeSshd, agent: str, key: KeyFile, jump_hosts: JumpHostPool) -> None:
     """As with ssh -J, every connection is made from here."""
     bastion, target = make_sshd(), make_sshd()
     restrict(agent, key, bastion, target)
     settings = by_agent(target, agent, proxyjump=(JumpHop("gate"),))
-    assert enter(settings, jump_hosts=hops, resolver=lambda _hop, _target: by_agent(bastion, agent)) == b"in\n"
+    assert enter(settings, jump_hosts=jump_hosts, resolver=lambda _hop, _target: by_agent(bastion, agent)) == b"in\n"
 
 
 def test_a_certified_host(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path) -> None:

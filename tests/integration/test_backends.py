@@ -15,6 +15,7 @@ from pmitogen.errors import AuthenticationError, ConnectError, ConnectionLost
 from pmitogen.flags.ssh.settings import JumpHop
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.connect import Connection
+from pmitogen.transport.jump_host_pool import JumpHostPool
 from pmitogen.transport.sessions import exec_command, file_transfer
 from tests.hostile.bastion import Bastion
 from tests.support import backends
@@ -237,21 +238,18 @@ def test_a_server_that_is_killed(backend: Backend, link: Connection) -> None:
 # -- jump hosts -------------------------------------------------------------------------------------------------------------
 
 
-def test_through_a_jump_host(backend: Backend, short_path: Path) -> None:
+def test_through_a_jump_host(backend: Backend, short_path: Path, jump_hosts: JumpHostPool) -> None:
     """The jump host is a server in Python as well."""
-    from pmitogen.transport.jump_host_pool import JumpHostPool
-
     gate = Bastion(keys=True).start()
-    hops = JumpHostPool()
     hop = gate.settings(short_path / "gate_known", identityfile=(str(backend.key.path),), identityfile_explicit=True)
     try:
         settings = backend.settings(proxyjump=(JumpHop(host="gate"),))
-        link = link_to(settings, jump_hosts=hops, resolver=lambda _hop, _target: hop)
+        link = link_to(settings, jump_hosts=jump_hosts, resolver=lambda _hop, _target: hop)
         assert exec_command.run(link, "echo through", timeout=20)[1] == b"through\n"
         assert gate.logins == 1
         link.close()
     finally:
-        hops.close()
+        jump_hosts.close()
         gate.stop()
 
 

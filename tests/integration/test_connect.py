@@ -318,13 +318,12 @@ def test_early_close_is_tried_again_then_told(sshd: Sshd, monkeypatch: pytest.Mo
     thread.join()
 
 
-def test_a_hundred_at_once_within_max_startups(make_sshd: MakeSshd) -> None:
+def test_a_hundred_at_once_within_max_startups(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
     server = make_sshd(config=["MaxStartups 10:30:60"])
     settings = settings_for(server)
-    hops = JumpHostPool()
     deadline = time.monotonic() + 60
     with ThreadPoolExecutor(100) as pool:
-        links = list(pool.map(lambda _: connect(settings, Credentials(), jump_hosts=hops, deadline=deadline), range(100)))
+        links = list(pool.map(lambda _: connect(settings, Credentials(), jump_hosts=jump_hosts, deadline=deadline), range(100)))
     assert all(link.end_reason is None for link in links)
     for link in links:
         link.close()

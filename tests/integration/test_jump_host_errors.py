@@ -22,13 +22,6 @@ LOCAL = "127.0.0.1"
 
 
 @pytest.fixture
-def hops() -> Iterator[JumpHostPool]:
-    pool = JumpHostPool()
-    yield pool
-    pool.close()
-
-
-@pytest.fixture
 def silent() -> Iterator[int]:
     """A port that accepts and sends nothing."""
     with socket.socket() as server:
@@ -63,7 +56,7 @@ CASES = {
 @pytest.mark.parametrize("position", [1, 2])
 @pytest.mark.parametrize("case", CASES)
 def test_the_failing_one_is_named(
-    case: str, position: int, sshd: Sshd, silent: int, make_key: Callable[..., KeyFile], hops: JumpHostPool
+    case: str, position: int, sshd: Sshd, silent: int, make_key: Callable[..., KeyFile], jump_hosts: JumpHostPool
 ) -> None:
     """In a chain of two, of which the first works where the second fails. What the first cannot resolve, it says itself."""
     good = settings_for(sshd)
@@ -78,7 +71,7 @@ def test_the_failing_one_is_named(
         position, culprit, stage, text = 1, chain[0], "proxy", f"the jump host cannot reach {bad.hostname} port {bad.port}: "
     settings, resolver = through(target, *chain)
     with pytest.raises(ConnectError) as caught:
-        link_to(settings, jump_hosts=hops, resolver=resolver)
+        link_to(settings, jump_hosts=jump_hosts, resolver=resolver)
     message = caught.value.message
     assert message.startswith(f"{target.endpoint}: jump host {position} of 2: {culprit.endpoint}: ") and text in message
     assert "\n" not in message and (caught.value.stage, caught.value.jump_host) == (stage, culprit.endpoint)
@@ -87,7 +80,7 @@ def test_the_failing_one_is_named(
     assert type(arrived) is type(caught.value) and vars(arrived)["jump_host"] == culprit.endpoint
 
 
-def test_each_target_behind_a_failing_one_is_named_in_its_own_error(sshd: Sshd, hops: JumpHostPool) -> None:
+def test_each_target_behind_a_failing_one_is_named_in_its_own_error(sshd: Sshd, jump_hosts: JumpHostPool) -> None:
     """The attempt is shared."""
     good = settings_for(sshd)
     bad = good._replace(userknownhostsfile=("/dev/null",))
@@ -96,7 +89,7 @@ def test_each_target_behind_a_failing_one_is_named_in_its_own_error(sshd: Sshd, 
     def failure(index: int) -> str:
         settings, resolver = targets[index]
         with pytest.raises(ConnectError) as caught:
-            link_to(settings, jump_hosts=hops, resolver=resolver)
+            link_to(settings, jump_hosts=jump_hosts, resolver=resolver)
         return caught.value.message
 
     with ThreadPoolExecutor(3) as pool:
@@ -105,12 +98,12 @@ def test_each_target_behind_a_failing_one_is_named_in_its_own_error(sshd: Sshd, 
 
 
 def test_the_command_that_adds_a_host_key_leads_through_the_same_jump_hosts(
-    make_sshd: Callable[..., Sshd], hops: JumpHostPool
+    make_sshd: Callable[..., Sshd], jump_hosts: JumpHostPool
 ) -> None:
     gate, server = make_sshd(), make_sshd()
     unknown = settings_for(server, userknownhostsfile=("/dev/null",))
     settings, resolver = through(settings_for(server), settings_for(gate), unknown)
     with pytest.raises(ConnectError) as caught:
-        link_to(settings, jump_hosts=hops, resolver=resolver)
+        link_to(settings, jump_hosts=jump_hosts, resolver=resolver)
     assert "jump host 2 of 2: " in caught.value.message
     assert f"(pmitogen trust -J hop0 -p {server.port} -o UserKnownHostsFile=/dev/null target)" in caught.value.message

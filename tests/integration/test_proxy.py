@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,13 +27,6 @@ MakeSshd = Callable[..., Sshd]
 MakeKey = Callable[..., KeyFile]
 
 
-@pytest.fixture
-def hops() -> Iterator[JumpHostPool]:
-    pool = JumpHostPool()
-    yield pool
-    pool.close()
-
-
 # -- jumps ------------------------------------------------------------------------------------------------------------------
 
 
@@ -44,7 +37,7 @@ def test_jump_with_own_key_user_and_known_hosts(
     make_account: Callable[..., Account],
     make_key: MakeKey,
     home: Path,
-    hops: JumpHostPool,
+    jump_hosts: JumpHostPool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With no ssh program on PATH."""
@@ -61,7 +54,7 @@ def test_jump_with_own_key_user_and_known_hosts(
     args = {"-J": ["-J", "hop"], "file": [], "ProxyCommand": ["-o", f"ProxyCommand=ssh -F {config} -W %h:%p hop"]}[form]
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(home))
-        link = link_to(resolve(["-F", str(config), *args, "target"]), jump_hosts=hops)
+        link = link_to(resolve(["-F", str(config), *args, "target"]), jump_hosts=jump_hosts)
     assert exec_command.run(link, "id -un; echo $SSH_CONNECTION")[1].split()[0].decode() == people["target"][0].name
     assert link.stages.proxy is not None and link.stages.tcp is None
     link.close()
@@ -81,7 +74,7 @@ def test_jump_with_own_key_user_and_known_hosts(
     ],
 )
 def test_what_a_shell_would_expand_in_a_native_jump(
-    make_sshd: MakeSshd, home: Path, hops: JumpHostPool, monkeypatch: pytest.MonkeyPatch, command: str, native: bool
+    make_sshd: MakeSshd, home: Path, jump_hosts: JumpHostPool, monkeypatch: pytest.MonkeyPatch, command: str, native: bool
 ) -> None:
     """With no ssh program on PATH, what needs a shell fails, in one line that says what to write."""
     bastion, target = make_sshd(), make_sshd()
@@ -94,39 +87,41 @@ def test_what_a_shell_would_expand_in_a_native_jump(
         patch.setenv("PATH", str(home))
         settings = resolve(args)
         if native:
-            link_to(settings, jump_hosts=hops).close()
+            link_to(settings, jump_hosts=jump_hosts).close()
         else:
             with pytest.raises((ConnectError, UsageError)) as caught:
-                link_to(settings, jump_hosts=hops)
+                link_to(settings, jump_hosts=jump_hosts)
             assert "\n" not in caught.value.message
             if "'" not in command:
                 assert "no ssh program was found; use ProxyJump, or ssh -W" in caught.value.message
     assert bastion.connections() == native
     if not native and "'" not in command:
-        link_to(resolve(args), jump_hosts=hops).close()  # with the program
+        link_to(resolve(args), jump_hosts=jump_hosts).close()  # with the program
         assert bastion.connections() == 1
 
 
-def test_chain_of_three(make_sshd: MakeSshd, hops: JumpHostPool) -> None:
+def test_chain_of_three(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
     servers = [make_sshd() for _ in range(3)]
     first, second, last = (settings_for(server) for server in servers)
     settings, resolver = through(last, first, second)
-    link = link_to(settings, jump_hosts=hops, resolver=resolver)
+    link = link_to(settings, jump_hosts=jump_hosts, resolver=resolver)
     assert exec_command.run(link, "echo $SSH_CONNECTION")[1].split()[3].decode() == str(last.port)
     blob = b"x" * 3_000_000
     assert exec_command.run(link, "cat", stdin=blob)[1] == blob
     assert [server.connections() for server in servers] == [1, 1, 1]
     link.close()
-    assert len(hops.connections()) == 2
+    assert len(jump_hosts.connections()) == 2
 
 
-def test_twenty_targets_behind_one_bastion_use_one_connection_to_it(make_sshd: MakeSshd, hops: JumpHostPool) -> None:
+def test_twenty_targets_behind_one_bastion_use_one_connection_to_it(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
     bastion, target = make_sshd(config=["MaxSessions 1"]), make_sshd()
     settings, resolver = through(settings_for(target), settings_for(bastion))
     deadline = time.monotonic() + 30
     with ThreadPoolExecutor(20) as pool:
         links = list(
-            pool.map(lambda _: connect(settings, Credentials(), jump_hosts=hops, deadline=deadline, resolver=resolver), range(20))
+            pool.map(
+                lambda _: connect(settings, Credentials(), jump_hosts=jump_hosts, deadline=deadline, resolver=resolver), range(20)
+            )
         )
     assert all(exec_command.run(link, "echo ok")[1] == b"ok\n" for link in links)
     assert bastion.connections() == 1
@@ -135,10 +130,10 @@ def test_twenty_targets_behind_one_bastion_use_one_connection_to_it(make_sshd: M
         link.close()
 
 
-def test_a_lost_bastion_takes_its_targets_along_and_is_made_anew(make_sshd: MakeSshd, hops: JumpHostPool) -> None:
+def test_a_lost_bastion_takes_its_targets_along_and_is_made_anew(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
     bastion, target = make_sshd(), make_sshd()
     settings, resolver = through(settings_for(target), settings_for(bastion))
-    link = link_to(settings, jump_hosts=hops, resolver=resolver)
+    link = link_to(settings, jump_hosts=jump_hosts, resolver=resolver)
     reasons: list[str] = []
     link.on_lost(reasons.append)
     bastion.kill_sessions()
@@ -147,52 +142,51 @@ def test_a_lost_bastion_takes_its_targets_along_and_is_made_anew(make_sshd: Make
         time.sleep(0.01)
     assert f"port {target.port}: the connection to the jump host " in reasons[0] and f"port {bastion.port} ended: " in reasons[0]
     assert link.end_reason
-    again = link_to(settings, jump_hosts=hops, resolver=resolver)
+    again = link_to(settings, jump_hosts=jump_hosts, resolver=resolver)
     assert exec_command.run(again, "echo ok")[1] == b"ok\n"
     again.close()
     assert bastion.connections() == 2
 
 
-def test_the_targets_password_is_not_for_the_bastion(make_sshd: MakeSshd, account: Account, hops: JumpHostPool) -> None:
+def test_the_targets_password_is_not_for_the_bastion(make_sshd: MakeSshd, account: Account, jump_hosts: JumpHostPool) -> None:
     assert account.password is not None
     bastion, target = make_sshd(), make_sshd()
     only = {"user": account.name, "identityfile": ()}
     settings, resolver = through(settings_for(target, **only), settings_for(bastion, **only))
     credentials = Credentials(password=Secret(account.password))
     with pytest.raises(AuthenticationError, match=f"port {bastion.port}"):
-        link_to(settings, credentials, jump_hosts=hops, resolver=resolver)
+        link_to(settings, credentials, jump_hosts=jump_hosts, resolver=resolver)
     assert "Failed password" not in bastion.log()
 
 
-def test_target_unreachable_from_the_bastion(make_sshd: MakeSshd, hops: JumpHostPool) -> None:
+def test_target_unreachable_from_the_bastion(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
     bastion, target = make_sshd(), make_sshd()
     settings, resolver = through(settings_for(target), settings_for(bastion))
     target.stop()
     with pytest.raises(ConnectError) as got:
-        link_to(settings, jump_hosts=hops, resolver=resolver)
+        link_to(settings, jump_hosts=jump_hosts, resolver=resolver)
     assert got.value.stage == "proxy"
     assert f"port {bastion.port}: the jump host cannot reach 127.0.0.1 port {target.port}: " in got.value.message
     assert "Connection refused" in got.value.message
 
 
-def test_forwarding_forbidden(make_sshd: MakeSshd, sshd: Sshd, hops: JumpHostPool) -> None:
+def test_forwarding_forbidden(make_sshd: MakeSshd, sshd: Sshd, jump_hosts: JumpHostPool) -> None:
     settings, resolver = through(settings_for(sshd), settings_for(make_sshd(config=["AllowTcpForwarding no"])))
     with pytest.raises(ConnectError, match="AllowTcpForwarding"):
-        link_to(settings, jump_hosts=hops, resolver=resolver)
+        link_to(settings, jump_hosts=jump_hosts, resolver=resolver)
 
 
-def test_circle(sshd: Sshd, hops: JumpHostPool) -> None:
+def test_circle(sshd: Sshd, jump_hosts: JumpHostPool) -> None:
     settings = settings_for(sshd, proxyjump=(JumpHop("myself"),))
     with pytest.raises(ConnectError, match="form a loop"):
-        link_to(settings, jump_hosts=hops, resolver=lambda _hop, _target: settings)
+        link_to(settings, jump_hosts=jump_hosts, resolver=lambda _hop, _target: settings)
 
 
-def test_closed_pool_refuses(sshd: Sshd) -> None:
-    hops = JumpHostPool()
-    hops.close()
+def test_closed_pool_refuses(sshd: Sshd, jump_hosts: JumpHostPool) -> None:
+    jump_hosts.close()
     settings, resolver = through(settings_for(sshd), settings_for(sshd, user=getpass.getuser()))
     with pytest.raises(ConnectError, match="the run is ending"):
-        link_to(settings, jump_hosts=hops, resolver=resolver)
+        link_to(settings, jump_hosts=jump_hosts, resolver=resolver)
 
 
 # -- ProxyCommand -----------------------------------------------------------------------------------------------------------
