@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
 import socket
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pmitogen.transport.keys.wire import encode_string, encode_u32
 from pmitogen.transport.mux import listener as listener_module
 from pmitogen.transport.mux import messages
 from pmitogen.transport.mux.listener import Listener
-from pmitogen.transport.mux.messages import MuxError
+from pmitogen.transport.mux.messages import MuxError, MuxSocket
 from tests.support.accounts import Account
 from tests.support.processes import wait_until
 
@@ -248,3 +249,34 @@ def test_a_master_that_dies_before_it_says_that_the_command_has_started(short_pa
         thread.join(30)
     assert done.returncode == 255 and not done.stdout
     assert done.stderr.count("\n") == 1 and "not known whether the command has started" in done.stderr
+
+
+def test_output_that_a_master_writes_after_the_exit_status(short_path: Path) -> None:
+    """OpenSSH's master sends the status as soon as the server does: a client that leaves then loses the rest of its output."""
+    path = str(short_path / "mux")
+    alive = message(encode_u32(messages.ALIVE), encode_u32(0), encode_u32(os.getpid()))
+    opened = message(encode_u32(messages.SESSION_OPENED), encode_u32(0), encode_u32(7))
+
+    def serve() -> None:
+        sock, _ = server.accept()
+        sock.sendall(message(HELLO) + alive)
+        with MuxSocket(sock) as client:
+            client.settimeout(20)
+            for _ in range(3):  # hello, check, session
+                client.receive()
+            _, stdout, _ = descriptors = [client.receive_descriptor() for _ in range(3)]
+            sock.sendall(opened + message(encode_u32(messages.EXIT), encode_u32(7), encode_u32(3)))
+            ended, _, _ = select.select([client], [], [], 1)
+            os.write(stdout, b"left early" if ended else b"late output")
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        command = [sys.executable, "-m", "pmitogen", "ssh", "-F", "none", "-S", path, "-p", "1", "127.0.0.1", "true"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        thread.join(30)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "late output", "")

@@ -137,14 +137,19 @@ class MuxClient:
             ) from None
 
     def _wait(self, session: int, without_status: int) -> int:
-        """Wait for the exit status of a session; *without_status* if the master ends the connection before."""
+        """Wait until the master ends the connection; return the exit status of the session, *without_status* if it sent none.
+
+        OpenSSH's master sends the status as soon as the server does, which may be before it has written all output, and
+        discards the rest if the client leaves.
+        """
+        status = without_status
         while True:
             try:
                 kind, fields = self.socket.receive()
                 if kind == messages.EXIT and fields.u32() == session:
-                    return fields.u32() & 0xFF
+                    status = fields.u32() & 0xFF
             except (MuxError, DecodeError):
-                return without_status
+                return status
 
 
 def _session_fields(invocation: Invocation) -> list[bytes]:
