@@ -32,6 +32,11 @@ def _hubs() -> list[Process]:
     return [process for process in init.family() if "pmitogen.hub.daemon.main" in process.command]
 
 
+def _workers(running: Running) -> list[Process]:
+    found = processes.descendants(running.pid)
+    return [each for each in found if "ansible" in each.command and "pmitogen.hub.daemon.main" not in each.command]
+
+
 def _private_files() -> list[Path]:
     return list(Path(os.environ["XDG_RUNTIME_DIR"]).iterdir())
 
@@ -100,8 +105,9 @@ def test_ctrl_c_while_connecting(ansible: Ansible, there: tuple[Sshd, Account, s
     server.freeze()
     try:
         running = _start(ansible, server, account, SLEEP)
-        processes.wait_until(_hubs, 20)
-        time.sleep(0.3)
+        # Python discards an exception that a handler raises while it forks, and so Ansible an interrupt.
+        processes.wait_until(lambda: _hubs() and len(_workers(running)) == 3, 20)
+        time.sleep(0.5)
         running.signal(signal.SIGINT)
         running.finish(GRACE)
         _assert_gone(before, account)
@@ -131,9 +137,7 @@ def test_a_killed_worker_takes_its_command_along(ansible: Ansible, there: tuple[
     server, account, before = there
     running = _start(ansible, server, account, SLEEP, forks=2)
     processes.wait_until(lambda: len(_running(account, "sleep 61")) == 2, 20)
-    workers = [
-        p for p in processes.descendants(running.pid) if "ansible" in p.command and "pmitogen.hub.daemon.main" not in p.command
-    ]
+    workers = _workers(running)
     assert len(workers) == 2
     os.kill(workers[0].pid, signal.SIGKILL)
     processes.wait_until(lambda: len(_running(account, "sleep 61")) <= 1, GRACE)

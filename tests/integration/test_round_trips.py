@@ -16,7 +16,7 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.optimised]
 
-DELAY = 0.03  # seconds each way: more than either end takes for an answer
+DELAY = 0.15  # seconds each way: more than a busy machine keeps either end from sending what it need not wait for
 
 
 def _turns(relay: Relay, sshd: Sshd, account: Account, **become: Any) -> int:
