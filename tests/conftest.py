@@ -284,7 +284,7 @@ def make_account(_account_maker: Accounts, home: Path) -> Iterator[Callable[...,
 
     yield make
     for each in made:
-        _account_maker.remove(each)
+        _account_maker.give_back(each)
 
 
 @pytest.fixture

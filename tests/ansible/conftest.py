@@ -18,4 +18,4 @@ def people(_account_maker: Accounts) -> Iterator[People]:
     made = People(asked, make(sudo="nopasswd", doas="nopass"), tuple(make() for _ in range(3)))
     yield made
     for each in (made.asked, made.free, *made.others):
-        _account_maker.remove(each)
+        _account_maker.give_back(each)

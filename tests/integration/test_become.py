@@ -103,7 +103,7 @@ def pair(_account_maker: Accounts) -> Iterator[tuple[Account, Account]]:
     made = _account_maker.make(sudo="password", doas="password"), _account_maker.make()
     yield made
     for each in made:
-        _account_maker.remove(each)
+        _account_maker.give_back(each)
 
 
 SHELLS = [shell for shell in ("sh", "bash", "dash", "fish", "tcsh", "zsh") if programs.find_program(shell)]
@@ -118,7 +118,7 @@ def shell_pair(request: pytest.FixtureRequest, _account_maker: Accounts) -> Iter
         made[1].write(name, "echo a profile speaks\n")
     yield made
     for each in made:
-        _account_maker.remove(each)
+        _account_maker.give_back(each)
 
 
 # -- getting in -------------------------------------------------------------------------------------------------------------

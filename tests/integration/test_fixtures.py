@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import init, leaks, processes, session
+from tests.support import accounts, init, leaks, processes, session
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
 from tests.support.sshd import Sshd
@@ -83,6 +83,27 @@ def test_accounts_go_with_all_they_have(make_account: Callable[..., Account], re
     assert not account.home.exists() and not account.processes() and not Path("/etc/sudoers.d", account.name).exists()
     with pytest.raises(KeyError):
         pwd.getpwnam(account.name)
+
+
+def test_an_account_that_was_given_back_is_as_new(account: Account, request: pytest.FixtureRequest) -> None:
+    maker = request.getfixturevalue("_account_maker")
+    ours = maker.make(sudo="password")
+    new = {path.name: path.stat().st_uid for path in ours.home.iterdir()}
+    ours.write(".profile", "exit 1")
+    ours.write(".config/x/y", "text")
+    ours.home.chmod(0o700)
+    ours.sudo_log.write_text("COMMAND=/bin/true\n")
+    assert ours.run("sh", "-c", "setsid sleep 60 >/dev/null 2>&1 & mktemp /tmp/XXXXXXX").returncode == 0
+    maker.give_back(ours)
+    again = maker.make(sudo="password")
+    assert again is ours and not ours.processes() and not accounts.owned_files({ours.uid}) and not ours.sudo_uses()
+    assert {path.name: path.stat().st_uid for path in ours.home.iterdir()} == new
+    assert ours.home.stat().st_mode == account.home.stat().st_mode
+    assert "exit 1" not in (ours.home / ".profile").read_text()
+    subprocess.run(["chage", "-E", "0", ours.name], check=True)
+    maker.give_back(ours)
+    with pytest.raises(KeyError):
+        pwd.getpwnam(ours.name)
 
 
 def test_the_environment_is_clean(home: Path) -> None:

@@ -3,6 +3,9 @@
 They are named ``pmt…``, and their comment field has the run's pid and start time: the next run removes the accounts of a run that
 was killed. Changes to /etc go through one lock, since several runs may share the machine.
 Everything about an account (home, mail, processes, files in the common temporary directories, rows) is removed with it.
+
+To make and remove one takes a fifth of a second of processor time, and other runs have to wait, so an ordinary account that a
+test gives back is made as new and serves the next test that wants the same.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import pwd
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +31,9 @@ _LOCK = Path("/run/lock/pmitogen-tests")
 _SUDOERS = Path("/etc/sudoers.d")
 _DOAS = Path("/etc/doas.conf")
 _COMMON = ("/tmp", "/var/tmp", "/dev/shm")
+_SUDO_STATE = ("/run/sudo/ts", "/var/lib/sudo/lectured", "/var/lib/sudo/ts")
+_SKELETON = Path("/etc/skel")
+_Kind = tuple[str | bool | None, str, str, str]  # password, shell, rules of sudo and of doas
 
 SUDO_RULES = {"nopasswd": "ALL=(ALL:ALL) NOPASSWD: ALL", "password": "ALL=(ALL:ALL) ALL"}
 DOAS_RULES = {"nopass": "permit nopass {name}", "password": "permit {name}", "keepenv": "permit nopass keepenv {name}"}
@@ -76,6 +83,15 @@ class Account:
         return processes.of_user(self.uid)
 
 
+@dataclass(frozen=True)
+class _Ordinary:
+    """How an account was made that can serve again: *entries* are the lines of /etc about it."""
+
+    kind: _Kind
+    entries: list[str]
+    home_mode: int
+
+
 _holding = False  # whether this process has the lock
 
 
@@ -106,6 +122,8 @@ class Accounts:
 
     def __init__(self) -> None:
         self._made: list[Account] = []
+        self._ordinary: dict[str, _Ordinary] = {}  # by name
+        self._spare: dict[_Kind, list[Account]] = {}
         self._count = 0
         with etc_lock():
             _remove_stale()
@@ -128,6 +146,11 @@ class Accounts:
         stand in sudoers after the name; *sudo_defaults*: ``Defaults`` words that hold for it alone. *doas*: "nopass",
         "password", "keepenv", or whole rows of doas.conf, in which ``{name}`` is the name. *home*: whether the home exists.
         """
+        ordinary = home and not sudo_defaults and not groups and not suffix
+        ordinary = ordinary and sudo in (None, *SUDO_RULES) and doas in (None, *DOAS_RULES)
+        kind = (password, shell, str(sudo), str(doas))
+        if ordinary and self._spare.get(kind):
+            return self._spare[kind].pop()
         secret = secrets.token_urlsafe(9) if password is True else (password or None)
         self._count += 1
         me = processes.read(os.getpid())
@@ -145,10 +168,29 @@ class Accounts:
                 _write_sudoers(account, [sudo] if isinstance(sudo, str) else sudo, sudo_defaults)
             if doas is not None:
                 _write_doas(account, [doas] if isinstance(doas, str) else doas)
+            if ordinary:
+                self._ordinary[name] = _Ordinary(kind, _entries(name), account.home.stat().st_mode)
         return account
+
+    def give_back(self, account: Account) -> None:
+        """Make it as new for the next that wants such an account, or remove it if it is a special one or /etc says otherwise."""
+        made = self._ordinary.get(account.name)
+        is_whole = account in self._made and account.home.is_dir() and not account.home.is_symlink()
+        if made is None or not is_whole or _entries(account.name) != made.entries:
+            self.remove(account)
+            return
+        _end_processes(account.uid)
+        _remove_files(account.name, account.uid)
+        shutil.rmtree(account.home)
+        shutil.copytree(_SKELETON, account.home, symlinks=True)
+        account.home.chmod(stat.S_IMODE(made.home_mode))
+        for path in (account.home, *account.home.rglob("*")):
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+        self._spare.setdefault(made.kind, []).append(account)
 
     def remove(self, account: Account) -> None:
         """Kills its processes and removes every trace of it."""
+        self._ordinary.pop(account.name, None)
         if account in self._made:
             self._made.remove(account)
         with etc_lock():
@@ -183,7 +225,13 @@ def _replace(path: Path, text: str, mode: int) -> None:
     fresh.rename(path)
 
 
-def _remove(name: str, uid: int) -> None:
+def _entries(name: str) -> list[str]:
+    """Every line below /etc about an account."""
+    paths = [*(Path("/etc", file) for file in ("passwd", "shadow", "group", "gshadow")), _DOAS, _SUDOERS / name]
+    return [line for path in paths if path.exists() for line in path.read_text().splitlines() if name in line]
+
+
+def _end_processes(uid: int) -> None:
     for _ in range(100):
         left = processes.of_user(uid)
         for process in left:
@@ -192,16 +240,28 @@ def _remove(name: str, uid: int) -> None:
         if not left:
             break
         time.sleep(0.02)
-    (_SUDOERS / name).unlink(missing_ok=True)
+
+
+def _remove_files(name: str, uid: int) -> None:
+    """What it has outside of its home: sudo's log and tickets, and files in the common temporary folders."""
     Path(f"/run/lock/{name}.sudo").unlink(missing_ok=True)
+    for folder in _SUDO_STATE:
+        for known_as in (name, str(uid)):
+            Path(folder, known_as).unlink(missing_ok=True)
+    for path in owned_files({uid}):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+def _remove(name: str, uid: int) -> None:
+    _end_processes(uid)
+    (_SUDOERS / name).unlink(missing_ok=True)
     if _DOAS.exists():
         rows = [row for row in _DOAS.read_text().splitlines(keepends=True) if not row.rstrip().endswith("# " + name)]
         if rows:
             _replace(_DOAS, "".join(rows), 0o600)
         else:
             _DOAS.unlink()
-    for path in owned_files({uid}):
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    _remove_files(name, uid)
     subprocess.run(["userdel", "-r", "-f", name], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
 
 
