@@ -29,6 +29,7 @@ test:
 test-all:
 	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20 newest others extras library
 	PMITOGEN_FUZZ_SECONDS=600 PMITOGEN_REKEY_SECONDS=300 $(TESTS) --all --timeout 1200 $(ARGS)
+	$(TESTS) --off $(ARGS)
 
 # Percentage of lines that the tests run, in processes that they start as well; the report names the lines that they do not run.
 coverage:
