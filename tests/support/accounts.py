@@ -277,8 +277,8 @@ def _remove_stale() -> None:
 
 def owned_files(uids: set[int]) -> set[Path]:
     """Return the files of *uids* in the common temporary directories."""
-    found = set()
-    for directory in _COMMON:
+    found: set[Path] = set()
+    for directory in _COMMON if uids else ():
         with contextlib.suppress(OSError), os.scandir(directory) as entries:
             for entry in entries:
                 with contextlib.suppress(OSError):

@@ -220,11 +220,12 @@ class Ansible:
         variables: Mapping[str, Any],
         *,
         connection: str,
+        args: Sequence[str] = (),
         env: Mapping[str, str],
     ) -> Running:
         """Start the playbook named *play* in *directory*, with the files beside it; *variables* are the group all's."""
         (directory / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
-        command = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "-c", connection, play]
+        command = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "-c", connection, *args, play]
         return self._start(command, directory, connection, env, True)
 
     def adhoc(

@@ -64,4 +64,4 @@ def root() -> int:
 
 def family() -> set[processes.Process]:
     """All living processes that this run has started, pytest itself excepted."""
-    return {process for process in processes.descendants(root()) if process.pid != os.getpid()}
+    return {process for process in processes.family(root()) if process.pid != os.getpid()}

@@ -22,6 +22,7 @@ GRACE = 5.0  # seconds: a hub has that long to notice that its run is over
 
 @dataclass(frozen=True)
 class Snapshot:
+    time: int  # in clock ticks after boot
     processes: frozenset[processes.Process]
     threads: frozenset[threading.Thread]
     sockets: frozenset[str]
@@ -31,6 +32,7 @@ class Snapshot:
 def take(uids: set[int]) -> Snapshot:
     """Return the present files and processes; *uids* are the test accounts'."""
     return Snapshot(
+        processes.clock(),
         frozenset(init.family()),
         frozenset(threading.enumerate()),
         frozenset(_sockets()),
@@ -69,7 +71,8 @@ def since(before: Snapshot, uids: set[int], allowed: set[int], grace: float = GR
 
 def _compare(before: Snapshot, now: Snapshot, allowed: set[int]) -> list[str]:
     known = {(process.pid, process.start) for process in before.processes}
-    left = [f"process {p}" for p in now.processes if (p.pid, p.start) not in known and p.pid not in allowed]
+    new = [p for p in now.processes if (p.pid, p.start) not in known and p.start >= before.time]
+    left = [f"process {p}" for p in new if p.pid not in allowed]
     left += [f"thread {thread.name}" for thread in now.threads - before.threads]
     left += [f"open {name} in pytest" for name in now.sockets - before.sockets]
     left += [f"file {path}" for path in now.files - before.files]

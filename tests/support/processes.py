@@ -77,9 +77,43 @@ def descendants(root: int) -> set[Process]:
     return found
 
 
+def family(root: int) -> set[Process]:
+    """As ``descendants``, ten times as fast, but one may be missing if others end at the same time."""
+    if not os.path.exists(f"/proc/{root}/task/{root}/children"):  # the kernel has no such lists
+        return descendants(root)
+    found: set[Process] = set()
+    waiting = _children(root)
+    while waiting:
+        process = read(waiting.pop())
+        if process is not None and not process.zombie and process not in found:
+            found.add(process)
+            waiting += _children(process.pid)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    return found
+
+
 def of_user(uid: int) -> set[Process]:
     """All living processes whose effective user is *uid*."""
-    return {process for process in all_processes() if process.uid == uid}
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/{name}").st_uid == uid and (process := read(int(name))) and not process.zombie:
+                    found.add(process)
+    return found
+
+
+def clock() -> int:
+    """The time, in clock ticks after boot, as ``Process.start`` has it."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
 def is_alive(pid: int) -> bool:
