@@ -16,7 +16,7 @@ from tests.support.sshd import Sshd, find_sshd
 
 from . import driver
 
-SLOW = ("fresh_login", "fresh_become", "modules", "net")  # plays that only --all runs
+SLOW = ("fresh_login", "fresh_become", "imports_pythons", "modules", "net")  # plays that only --all runs
 _seen: dict[str, str] = {}
 
 
@@ -30,7 +30,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         cores = [core for core in cores if core in named] or ["none"]
     if not metafunc.config.getoption("--all"):  # each core's plays take minutes
         cores = cores if named else cores[:1]
-        plays = [play for play in plays if play not in driver.SLOW]
     pairs = [(play, core) for core in cores for play in plays]
     marked = [pytest.param(pair, marks=pytest.mark.slow if pair[0] in SLOW else (), id="-".join(pair)) for pair in pairs]
     metafunc.parametrize("outcome", marked, indirect=True)
