@@ -20,6 +20,7 @@ from pmitogen.protocol import framing, strict_json
 from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.protocol.gate import Gate
 from pmitogen.protocol.limits import COMPRESS_BELOW, TARGET_BODY, TARGET_HEADER, TARGET_MESSAGE, TARGET_UNPACKED
+from pmitogen.protocol.mitogen_messages import HEADER as MESSAGE_HEADER
 from pmitogen.protocol.operations import Op
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class AgentChannel:
 
     def read(self, data: bytes, packed: bool) -> tuple[FromAgent, bytes] | None:
         """Return the frame in a message of the agent; None: ignore it. Raises ProtocolError."""
+        message_size = MESSAGE_HEADER.size + len(data)
         if packed:
             data = self._unpacked(data)
         elif len(data) > TARGET_MESSAGE:
@@ -84,7 +86,7 @@ class AgentChannel:
         if body_start + body_size != len(data):
             raise ProtocolError(f"a message of {len(data)} bytes with a frame of {body_start + body_size}")
         header = strict_json.parse(data[framing.PREFIX.size : body_start], TARGET_HEADER)
-        if not self._gate.admit(header, body_size):
+        if not self._gate.admit(header, body_size, message_size):
             return None
         if self._gate.output > OUTPUT_HIGH and self.booting is not None:
             self.booting.stream.pause()

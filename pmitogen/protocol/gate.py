@@ -16,15 +16,15 @@ from typing import Any
 
 from pmitogen.protocol.answers import REQUESTS, OpenRequest
 from pmitogen.protocol.error_kinds import ProtocolError
-from pmitogen.protocol.limits import CREDIT_WINDOW
 from pmitogen.protocol.message_checks import describe_value
 from pmitogen.protocol.messages_from_agent import TABLE
 from pmitogen.protocol.operations import FINAL, Op
 
 _OF_REQUESTS = FINAL | {Op.OUT, Op.CREDIT}
 _BY_INTERPRETERS = _OF_REQUESTS | {Op.HELLO, Op.DEFERRED_ERROR}  # the agent only passes these on
-_IGNORED_LIMIT = 4 * CREDIT_WINDOW  # bytes that an interpreter may send before it gets the order to end
-_FRAME_COST = 256  # bytes that an ignored frame counts besides its body
+# Bytes of an interpreter's messages that may arrive after the order to end it: what the SSH channel has room for (16 MiB), what
+# waits in the agent (8 MiB), and some more.
+_IGNORED_LIMIT = 32 << 20
 
 
 class InterpreterError(ProtocolError):
@@ -89,9 +89,10 @@ class Gate:
                     request.output.remove(header["count"])
                 self.output += request.cost - before
 
-    def admit(self, header: dict[str, Any], body_size: int) -> bool:
+    def admit(self, header: dict[str, Any], body_size: int, message_size: int) -> bool:
         """Check a frame from the agent. Returns False if it is to be ignored, because it crossed an order to end.
 
+        *message_size*: bytes of the message as it arrived, compressed or not.
         :raises InterpreterError: the interpreter of an account other than the login account is to be ended.
         :raises ProtocolError: the host is to be ended.
         """
@@ -103,7 +104,7 @@ class Gate:
         if interpreter is None or interpreter.has_ended:
             raise ProtocolError(f"{op} of account {describe_value(account)}, which does not exist")
         if interpreter.is_ending:
-            interpreter.ignored += body_size + _FRAME_COST
+            interpreter.ignored += message_size
             if interpreter.ignored > _IGNORED_LIMIT:
                 raise ProtocolError(f"account {account} must not end")
             return False

@@ -195,3 +195,16 @@ def test_another_account_ends_alone(scene: Scene) -> None:
     assert (header["op"], body) == ("exit", b"mine\n"), header
     scene.check_honest()
     assert scene.state_of(scene.honest) is State.UP
+
+
+@pytest.mark.parametrize("name", ["deferred-error-unasked", pytest.param("out-without-end", marks=pytest.mark.slow)])
+def test_what_another_account_sends_before_it_ends_is_ignored(name: str, scene: Scene) -> None:
+    """While the hub is busy, an account sends all that the channel and the agent have room for."""
+    program = scene.place(name)
+    asker = scene.run(scene.honest, "echo never", python=[str(program)])
+    processes.wait_until((program.parent / "started").exists, 20)
+    scene.registry.defer(time.sleep, 2)
+    header, _ = asker.final(60)
+    assert header["op"] == "error" and "protocol error: the interpreter of account" in header["msg"], header
+    scene.check_honest()
+    assert scene.state_of(scene.honest) is State.UP

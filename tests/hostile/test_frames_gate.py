@@ -99,7 +99,7 @@ HONEST: list[tuple[Header, int]] = [
 def test_what_an_honest_agent_says_passes() -> None:
     gate = make_gate()
     for header, size in HONEST:
-        assert gate.admit(json.loads(json.dumps(header)), size), header
+        assert gate.admit(json.loads(json.dumps(header)), size, size + 100), header
 
 
 EXIT: Header = {"op": "exit", "id": 1, "rc": 0, "stdout_size": 0}
@@ -203,7 +203,7 @@ BREACHES: list[tuple[Header, int, str]] = [
 @pytest.mark.parametrize(("header", "size", "text"), BREACHES)
 def test_what_breaks_the_protocol_is_named(header: Header, size: int, text: str) -> None:
     with pytest.raises(ProtocolError) as caught:
-        make_gate().admit(json.loads(json.dumps(header)), size)
+        make_gate().admit(json.loads(json.dumps(header)), size, size + 100)
     assert text in str(caught.value) and not isinstance(caught.value, InterpreterError)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 300
 
@@ -225,9 +225,9 @@ TWICE: list[tuple[Header, int]] = [
 @pytest.mark.parametrize(("header", "size"), TWICE)
 def test_what_may_be_said_once_is_not_said_twice(header: Header, size: int) -> None:
     gate = make_gate()
-    assert gate.admit(dict(header), size)
+    assert gate.admit(dict(header), size, size + 100)
     with pytest.raises(ProtocolError):
-        gate.admit(dict(header), size)
+        gate.admit(dict(header), size, size + 100)
 
 
 def test_output_stays_in_the_window() -> None:
@@ -235,16 +235,16 @@ def test_output_stays_in_the_window() -> None:
     out = {"op": "out", "id": 1, "stream": 1}
     for _ in range(3):
         for _ in range(CREDIT_WINDOW // CHUNK):
-            gate.admit(dict(out), CHUNK)
+            gate.admit(dict(out), CHUNK, CHUNK + 100)
         gate.on_sent({"op": "credit", "id": 1, "account": 0, "count": CREDIT_WINDOW}, 0)
     with pytest.raises(ProtocolError, match="the window is"):
         for _ in range(2 * CREDIT_WINDOW // CHUNK):
-            gate.admit(dict(out), CHUNK)
+            gate.admit(dict(out), CHUNK, CHUNK + 100)
 
 
 def test_a_client_keeps_the_windows() -> None:
     gate = make_gate()
-    gate.admit({"op": "out", "id": 1, "stream": 1}, 100)
+    gate.admit({"op": "out", "id": 1, "stream": 1}, 100, 200)
     with pytest.raises(ProtocolError, match="credit of 101"):
         gate.on_sent({"op": "credit", "id": 1, "account": 0, "count": 101}, 0)
     with pytest.raises(ProtocolError, match="the window is"):
@@ -266,24 +266,24 @@ BY_ANOTHER_ACCOUNT: list[Header] = [
 def test_another_account_harms_itself_alone(header: Header) -> None:
     gate = make_gate()
     with pytest.raises(InterpreterError) as caught:
-        gate.admit(dict(header), 0)
+        gate.admit(dict(header), 0, 100)
     assert caught.value.account == 1
-    assert not gate.admit({**EXIT, "id": 10, "account": 1}, 0), "what it has said before it learns of its end is ignored"
-    assert gate.admit(dict(EXIT), 0)
-    assert gate.admit({"op": "interpreter-ended", "account": 1}, 0)
+    assert not gate.admit({**EXIT, "id": 10, "account": 1}, 0, 100), "what it has said before it learns of its end is ignored"
+    assert gate.admit(dict(EXIT), 0, 100)
+    assert gate.admit({"op": "interpreter-ended", "account": 1}, 0, 100)
     error = {"op": "error", "id": 10, "kind": "interpreter-ended", "msg": "ended"}
-    assert not gate.admit(dict(error), 0), "the hub has answered the request itself"
+    assert not gate.admit(dict(error), 0, 100), "the hub has answered the request itself"
     with pytest.raises(ProtocolError, match="not open"):
-        gate.admit(error, 0)
+        gate.admit(error, 0, 100)
     with pytest.raises(ProtocolError, match="which does not exist"):
-        gate.admit({**EXIT, "id": 10, "account": 1}, 0)
+        gate.admit({**EXIT, "id": 10, "account": 1}, 0, 100)
 
 
 def test_what_is_ignored_is_bounded() -> None:
     gate = make_gate()
     with pytest.raises(ProtocolError, match="account 2 must not end"):
-        for _ in range(CREDIT_WINDOW):
-            assert not gate.admit({"op": "out", "id": 1, "stream": 1, "account": 2}, 0)
+        for _ in range(CREDIT_WINDOW // 100):
+            assert not gate.admit({"op": "out", "id": 1, "stream": 1, "account": 2}, 0, 1000)
 
 
 # Invalid headers, as they arrive.
@@ -400,7 +400,7 @@ def test_any_frame_passes_or_is_a_protocol_error(output: list[tuple[Header, int]
     gate = make_gate()
     for header, size in output:
         try:
-            assert gate.admit(header, size) in (True, False)
+            assert gate.admit(header, size, size + 100) in (True, False)
         except InterpreterError as exc:
             assert exc.account in (1, 2, 3)
         except ProtocolError as exc:
