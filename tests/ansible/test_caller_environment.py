@@ -87,9 +87,9 @@ def _play(ansible: Ansible, files: dict[str, str | bytes], variables: dict[str, 
 @pytest.mark.parametrize(
     "variables",
     [
-        {"ansible_ssh_common_args": "-F ./ssh.cfg"},
+        pytest.param({"ansible_ssh_common_args": "-F ./ssh.cfg"}, marks=pytest.mark.slow),
         {"ansible_ssh_common_args": "-F bare.cfg", "ansible_ssh_private_key_file": "keys/id"},
-        {"ansible_ssh_common_args": "-F bare.cfg -i ./keys/../keys/id"},
+        pytest.param({"ansible_ssh_common_args": "-F bare.cfg -i ./keys/../keys/id"}, marks=pytest.mark.slow),
         {"ansible_ssh_common_args": "-F bare.cfg -i keys/id -E ssh.log -o ProxyCommand='python3 ./through.py $DOOR'"},
     ],
     ids=["config", "variable", "flag", "proxy"],

@@ -83,7 +83,9 @@ def test_normal_end(ansible: Ansible, there: tuple[Sshd, Account, set[Process]])
     _assert_gone(before, account)
 
 
-@pytest.mark.parametrize("how", ["ctrl-c", "kill -9", "kill -9 all", "term"])
+@pytest.mark.parametrize(
+    "how", ["ctrl-c", "kill -9", *(pytest.param(how, marks=pytest.mark.slow) for how in ("kill -9 all", "term"))]
+)
 def test_cut_short(ansible: Ansible, there: tuple[Sshd, Account, set[Process]], how: str) -> None:
     server, account, before = there
     tasks = [{"name": "long", "ansible.builtin.shell": STUBBORN}]

@@ -79,6 +79,7 @@ def test_ansible_doc_shows_it(ansible: Ansible) -> None:
     assert "connection: pmitogen.core.ssh" in shown["examples"]
 
 
+@pytest.mark.newest_core
 @pytest.mark.needs_root
 @pytest.mark.needs_sshd
 @pytest.mark.parametrize("how", ["-c", "variable"])

@@ -15,6 +15,7 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
+@pytest.mark.newest_core
 def test_keep_remote_files(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     """Each module is left as a file of the account that ran it, which runs by itself."""
     account, other = make_account(sudo="nopasswd"), make_account()

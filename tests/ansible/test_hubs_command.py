@@ -65,7 +65,7 @@ def test_a_running_hub_is_listed_and_stopped(ansible: Ansible, sshd: Sshd, accou
 @pytest.mark.parametrize(
     ("signum", "text"),
     [
-        (signal.SIGTERM, "the signal SIGTERM ended it"),
+        pytest.param(signal.SIGTERM, "the signal SIGTERM ended it", marks=pytest.mark.slow),
         (signal.SIGKILL, "its process was killed, or the system lacks memory"),
     ],
 )

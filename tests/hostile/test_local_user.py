@@ -218,7 +218,9 @@ def test_hubs_believes_no_other_users_hub(user: User, attacker: Account) -> None
             shutil.rmtree(directory)
 
 
-@pytest.mark.parametrize("kind", ["link", "hard link", "file", "pipe"])
+@pytest.mark.parametrize(
+    "kind", ["link", "pipe", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hard link", "file"))]
+)
 def test_logs_and_timelines_follow_nothing_planted(user: User, target: dict[str, Any], attacker: Account, kind: str) -> None:
     """In a directory as /tmp is, where the system itself may not see to it (fs.protected_symlinks)."""
     shared = user.cwd / "shared"
