@@ -150,6 +150,7 @@ def test_does_the_same_over_another_connection(
 MOST_CHANGES_TO_CONNECT = 12
 
 
+@pytest.mark.optimised
 @pytest.mark.one_core
 def test_all_items_take_two_round_trips(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     """One for the first item and one for all others."""
