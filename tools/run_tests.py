@@ -30,13 +30,17 @@ def _plays(*names: str) -> list[str]:
 WITH_DIFFERENTIAL = _plays("payload_cache", "prebuild", "preload")
 WITH_UNIT = _plays("preconnect", "entry_points", "failures", "several_hubs", "toggles")
 DIFFERENTIAL = ["tests/ansible/differential", *WITH_DIFFERENTIAL]
+BECOME_PLAYS = _plays(*(f"become_{name}" for name in ("failures", "files", "lifetime", "plays", "programs", "secrets")))
+BECOME_PLAYS += _plays("broken_python", "login_state", "secrets", "stray_output")
+ELSEWHERE = (DIFFERENTIAL[0], *WITH_DIFFERENTIAL, *WITH_UNIT, *BECOME_PLAYS)
 BECOME = [f"tests/integration/test_{name}.py" for name in ("become", "become_others", "api_become")]  # wait most of their time
 # One set of accounts, servers and directories each. The plays of tests/ansible are shared out so that all take about as long.
 SHARDS = {
     "integration": ["tests/integration", *(f"--ignore={path}" for path in BECOME)],
     "become": BECOME,
     "hostile": ["tests/hostile"],
-    "plays": ["tests/ansible", *(f"--ignore={path}" for path in (DIFFERENTIAL[0], *WITH_DIFFERENTIAL, *WITH_UNIT))],
+    "plays": ["tests/ansible", *(f"--ignore={path}" for path in ELSEWHERE)],
+    "become-plays": BECOME_PLAYS,
     "unit": ["tests/unit", *WITH_UNIT],
     "differential": DIFFERENTIAL,
 }
