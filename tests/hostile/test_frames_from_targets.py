@@ -74,6 +74,12 @@ class Scene:
     def run(self, options: dict[str, Any], command: str, **more: Any) -> Asker:
         return self.ask(options, op="exec", argv=["/bin/sh", "-c", command], **more)
 
+    def run_by_python(self, command: str) -> Asker:
+        """A request of the honest host whose input is open, once the login account's Python is up."""
+        asker = self.run(self.honest, command, more=True)
+        processes.wait_until(lambda: self.state_of(self.honest) is State.UP, 30)
+        return asker
+
     def place(self, name: str) -> Path:
         """The program, as the account's Python that misbehaves so."""
         program = self._account.write(f"{name}/python", PROGRAM.read_text(), 0o755)
@@ -182,9 +188,14 @@ def test_a_silent_host_keeps_only_its_own_waiting(scene: Scene) -> None:
     assert waiting.is_waiting
 
 
+# In what follows, an interpreter stands for that of another account. In a new session, which a change of accounts by another test
+# run brings about, it would be the login account's, and the host would end with it.
+
+
+@pytest.mark.usefixtures("still_accounts")
 def test_another_account_ends_alone(scene: Scene) -> None:
     """The interpreter of an account may say anything; the login account's, on the same host, is not harmed."""
-    mine = scene.run(scene.honest, "read word; echo mine", more=True)
+    mine = scene.run_by_python("read word; echo mine")
     asked = {name: scene.run(scene.honest, "echo never", python=[str(scene.place(name))]) for name in hostile_agent.RUNNER}
     for name, asker in asked.items():
         header, _ = asker.final(60)
@@ -197,14 +208,18 @@ def test_another_account_ends_alone(scene: Scene) -> None:
     assert scene.state_of(scene.honest) is State.UP
 
 
+@pytest.mark.usefixtures("still_accounts")
 @pytest.mark.parametrize("name", ["deferred-error-unasked", pytest.param("out-without-end", marks=pytest.mark.slow)])
 def test_what_another_account_sends_before_it_ends_is_ignored(name: str, scene: Scene) -> None:
     """While the hub is busy, an account sends all that the channel and the agent have room for."""
+    mine = scene.run_by_python("read word; echo mine")
     program = scene.place(name)
     asker = scene.run(scene.honest, "echo never", python=[str(program)])
     processes.wait_until((program.parent / "started").exists, 20)
     scene.registry.defer(time.sleep, 2)
     header, _ = asker.final(60)
     assert header["op"] == "error" and "protocol error: the interpreter of account" in header["msg"], header
+    mine.follow({"op": "eof"})
+    assert mine.final()[1] == b"mine\n"
     scene.check_honest()
     assert scene.state_of(scene.honest) is State.UP
