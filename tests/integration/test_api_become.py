@@ -83,6 +83,7 @@ def listening_python(make_account: Any) -> str:
     return str(root / "bin" / "python")
 
 
+@pytest.mark.optimised  # shared bytecode
 @pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="needs the system's python3")
 def test_code_is_compiled_once_for_all_accounts(program: Path, listening_python: str, sshd: Sshd, account: Account) -> None:
     from farside.facts import compiled  # type: ignore[import-not-found]
@@ -222,6 +223,7 @@ def run(directory: Path, *args: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.optimised  # request pipelining compresses
 def test_contents_on_a_far_network(program: Path, sshd: Sshd, pythons: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """They are packed tighter, and again as usual for a Python without the means (lzma came with 3.3)."""
     from farside.program import far  # type: ignore[import-not-found]
