@@ -243,11 +243,11 @@ def _end_processes(uid: int) -> None:
 
 
 def _remove_files(name: str, uid: int) -> None:
-    """What it has outside of its home: sudo's log and tickets, and files in the common temporary folders."""
+    """What it has outside of its home: sudo's log and tickets, and files in the common temporary directories."""
     Path(f"/run/lock/{name}.sudo").unlink(missing_ok=True)
-    for folder in _SUDO_STATE:
+    for directory in _SUDO_STATE:
         for known_as in (name, str(uid)):
-            Path(folder, known_as).unlink(missing_ok=True)
+            Path(directory, known_as).unlink(missing_ok=True)
     for path in owned_files({uid}):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
