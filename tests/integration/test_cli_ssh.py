@@ -74,6 +74,21 @@ def test_an_unknown_flag_is_named_as_by_getopt() -> None:
     assert lines[0] == "unknown option -- z" and lines[1].startswith("usage: ssh ")
 
 
+def test_debug_lines(host: tuple[str, ...], sshd: Sshd, tmp_path: Path) -> None:
+    """-v prints lines that programs such as Ansible recognise as ssh's, and leaves the output as it is."""
+    levels = {}
+    for flags in ((), ("-v",), ("-vv",), ("-vvv",)):
+        done = ssh(*flags, *host, "echo out; echo err >&2")
+        assert (done.returncode, done.stdout) == (0, b"out\n")
+        lines = done.stderr.decode().splitlines()
+        levels[flags] = set(re.findall(r"^debug(\d): .", done.stderr.decode(), re.M))
+        assert "err" in lines and all(line == "err" or re.match(r"debug\d: ", line) for line in lines)
+    assert levels == {(): set(), ("-v",): {"1"}, ("-vv",): {"1", "2"}, ("-vvv",): {"1", "2", "3"}}
+    assert f"debug1: Connecting to {sshd.host} port {sshd.port}." in lines
+    assert any(re.match(r"debug1: Authentication: publickey .*: accepted", line) for line in lines)
+    assert ssh("-v", "-E", str(tmp_path / "log"), *host, "true").stderr == b""
+
+
 @pytest.mark.parametrize(
     ("options", "phrase"),
     [

@@ -73,6 +73,29 @@ def test_later_commands_log_in_no_more(shared: Shared, account: Account) -> None
     assert shared.control("check") == absent
 
 
+@pytest.mark.parametrize("program", [OURS, pytest.param(("ssh",), marks=pytest.mark.needs_program("ssh"))])
+def test_scp_and_sftp_use_the_connection(shared: Shared, account: Account, tmp_path: Path, program: tuple[str, ...]) -> None:
+    """They log in no more where there is a connection, and never make one that is shared."""
+    *options, destination = shared.host
+    options[options.index("-p")] = "-P"
+    (tmp_path / "file").write_bytes(BINARY)
+    (tmp_path / "batch").write_text(f"get there {tmp_path}/back\n")
+    copy = (*OURS[:-1], "cp", *options, *AUTO, tmp_path / "file", f"{destination}:there")
+    subprocess.run(copy, check=True, timeout=60)
+    assert shared.logins == 1 and not shared.path.exists()
+    shared.run(*AUTO, "true", program=program)
+    assert shared.logins == 2
+    subprocess.run(copy, check=True, timeout=60)
+    fetch = (*OURS[:-1], "sftp", *options, *AUTO, "-b", tmp_path / "batch", destination)
+    subprocess.run(fetch, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    assert (tmp_path / "back").read_bytes() == (account.home / "there").read_bytes() == BINARY
+    assert shared.logins == 2
+    done = subprocess.run((*copy[:-2], f"{destination}:absent/file", tmp_path), capture_output=True, timeout=60)
+    assert done.returncode == 1 and b"No such file" in done.stderr and shared.logins == 2
+    subprocess.run((*copy[:4], "-o", "ControlPath=none", *copy[4:]), check=True, timeout=60)
+    assert shared.logins == 3
+
+
 def test_it_ends_when_nobody_needs_it(shared: Shared) -> None:
     shared.run("-o", "ControlMaster=auto", "-o", "ControlPersist=5", "true")
     assert shared.control("check")[0] == 0

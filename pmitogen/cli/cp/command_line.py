@@ -75,9 +75,7 @@ def read(argv: Sequence[str]) -> Arguments:
         raise BadUsage(getopt_message(error)) from None
     check_values(pairs, 'bad port "{}"')
     given = {flag for flag, _ in pairs}
-    for flag, message in _REFUSED.items():
-        if flag in given:
-            raise UsageError(message)
+    refuse(pairs, _REFUSED)
     if len(operands) < 2:
         raise BadUsage("")
     places = [place(each) for each in operands]
@@ -93,6 +91,13 @@ def read(argv: Sequence[str]) -> Arguments:
         resume="--resume" in given,
         limit=int(dict(pairs)["-l"]) if "-l" in given else None,
     )
+
+
+def refuse(pairs: list[tuple[str, str]], messages: dict[str, str]) -> None:
+    """Raise UsageError for the first flag in *messages*. ``-S ssh`` is accepted: that is the program's default."""
+    for flag, value in pairs:
+        if flag in messages and (flag, value) != ("-S", "ssh"):
+            raise UsageError(messages[flag])
 
 
 def ssh_options(pairs: list[tuple[str, str]], batch_flag: str) -> list[str]:

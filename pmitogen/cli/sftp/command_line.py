@@ -14,6 +14,7 @@ from pmitogen.cli.cp.command_line import (
     getopt_message,
     is_number,
     place,
+    refuse,
     ssh_options,
 )
 from pmitogen.errors import UsageError
@@ -59,9 +60,7 @@ def read(argv: Sequence[str]) -> Arguments:
     for flag, name in (("-B", "buffer size"), ("-R", "number of requests")):
         if flag in given and not is_number(given[flag]):
             raise FatalUsage(f'Invalid {name} "{given[flag]}"')
-    for flag, message in _REFUSED.items():
-        if flag in given:
-            raise UsageError(message)
+    refuse(pairs, _REFUSED)
     subsystem = given.get("-s", "sftp")
     if "/" in subsystem:
         raise UsageError("-s: the path of a server is not supported; use the name of a subsystem")

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
-from pmitogen.cli.ssh import background
+from pmitogen.cli.ssh import background, debug_log
 from pmitogen.cli.ssh.invocation import Forwardings, Invocation, SessionKind
 from pmitogen.cli.ssh.messages import CommandLineProblem
 from pmitogen.cli.ssh.mux.client import MasterUnreachable, MuxClient
@@ -23,6 +25,7 @@ from pmitogen.transport.mux import messages
 from pmitogen.transport.mux.messages import MuxError
 from pmitogen.util.peer_text import one_line
 
+_T = TypeVar("_T")
 _ORDERS = {
     "exit": (messages.TERMINATE, "Exit request sent."),
     "stop": (messages.STOP_LISTENING, "Stop listening request sent."),
@@ -57,23 +60,39 @@ def run_shared(invocation: Invocation) -> int | None:
 
     A command with forwardings gets its own connection, because the master would keep the forwardings.
     """
-    path = invocation.settings.controlpath
-    is_session = invocation.kind is not SessionKind.NONE
-    if invocation.forwardings or not is_session or invocation.master == "true":
+    if invocation.forwardings or invocation.kind is SessionKind.NONE or invocation.master == "true":
         return None
+    shared = _use_shared(invocation, lambda client: client.run(invocation))
+    if shared is None:
+        return None
+    status, client = shared
+    client.socket.close()
+    return status
+
+
+def open_shared(invocation: Invocation) -> tuple[socket.socket, MuxClient] | None:
+    """Start the session on a master's connection; return its stream, and the client to close at its end. None: no master.
+
+    Raises StartUnknown.
+    """
+    return _use_shared(invocation, lambda client: client.open_stream(invocation))
+
+
+def _use_shared(invocation: Invocation, use: Callable[[MuxClient], _T]) -> tuple[_T, MuxClient] | None:
+    """Call *use* with a client of a master that may be used; return its result and the client."""
+    settings = invocation.settings
+    path = settings.controlpath
     if path is None:
-        return _run_in_hub(invocation)
-    status = _run_in_master(invocation, path)
-    return _run_in_hub(invocation) if status is None and not os.path.lexists(path) else status
+        return _use_hub(invocation, use)
+    debug_log.enable(settings.loglevel, settings.logfile is not None)
+    debug_log.debug(f"auto-mux: Trying existing master at '{path}'")
+    shared = _use_master(invocation, path, use)
+    return _use_hub(invocation, use) if shared is None and not os.path.lexists(path) else shared
 
 
-def _run_in_master(invocation: Invocation, path: str) -> int | None:
+def _use_master(invocation: Invocation, path: str, use: Callable[[MuxClient], _T]) -> tuple[_T, MuxClient] | None:
     try:
-        digest = messages.digest(invocation.settings)
-        with MuxClient(path, digest, remove_stale=invocation.master != "false") as client:
-            if client.has_other_options:
-                return None
-            return client.run(invocation)
+        return _use(path, messages.digest(invocation.settings), invocation.master != "false", use)
     except MasterUnreachable:
         return None
     except MuxError as error:
@@ -81,8 +100,18 @@ def _run_in_master(invocation: Invocation, path: str) -> int | None:
         return None
 
 
-def _run_in_hub(invocation: Invocation) -> int | None:
-    """Run the session on the connection of a hub, if the options request sharing, as ssh has it; None: there is none."""
+def _use(path: str, digest: str, remove_stale: bool, use: Callable[[MuxClient], _T]) -> tuple[_T, MuxClient] | None:
+    with contextlib.ExitStack() as until_used:
+        client = until_used.enter_context(MuxClient(path, digest, remove_stale))
+        if client.has_other_options:
+            return None
+        result = use(client)
+        until_used.pop_all()
+        return result, client
+
+
+def _use_hub(invocation: Invocation, use: Callable[[MuxClient], _T]) -> tuple[_T, MuxClient] | None:
+    """As :func:`_use_shared`, with the connection of a hub, if the options request sharing, as ssh has it."""
     path = invocation.settings.controlpath
     wants_master = invocation.master != "false" or path is not None
     if invocation.in_background or not wants_master or (path is None and invocation.resolution.options.has("controlpath")):
@@ -90,12 +119,10 @@ def _run_in_hub(invocation: Invocation) -> int | None:
     sockets = socket_paths.ssh_sockets()
     digest = messages.digest_for_hubs(invocation.settings) if sockets else ""
     for socket_path in sockets:
-        try:
-            with MuxClient(socket_path, digest, remove_stale=True) as client:
-                if not client.has_other_options:
-                    return client.run(invocation)
-        except (MasterUnreachable, MuxError):
-            continue  # no connection with these options
+        with contextlib.suppress(MasterUnreachable, MuxError):  # no connection with these options
+            shared = _use(socket_path, digest, True, use)
+            if shared is not None:
+                return shared
     return None
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from pmitogen.cli.prompt import confirm_with, find_asker
+from pmitogen.cli.ssh import debug_log
 from pmitogen.cli.ssh.invocation import Invocation
 from pmitogen.cli.ssh.session import is_talkative
 from pmitogen.transport.auth.credentials import Credentials
@@ -24,6 +25,8 @@ from pmitogen.util.peer_text import escape_lines, one_line
 def log_in(invocation: Invocation) -> Iterator[Connection]:
     """Connect, and close the connection after the body. Raises ConnectError, AuthenticationError."""
     settings = invocation.settings
+    debug_log.enable(settings.loglevel, settings.logfile is not None)
+    debug_log.debug(f"Connecting to {settings.hostname} port {settings.port}.")
     ask = None if settings.batchmode else find_asker()
     hops = JumpHostPool()
     try:
@@ -36,6 +39,7 @@ def log_in(invocation: Invocation) -> Iterator[Connection]:
             warn=_print_warning,
         )
         try:
+            debug_log.debug_attempts(connection)
             if is_talkative(settings.loglevel):
                 _print_notices(connection)
             yield connection

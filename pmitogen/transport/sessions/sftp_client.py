@@ -10,6 +10,7 @@ packets of 16 MiB and answers to requests that were not made. It loops as often 
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Generator, Iterable, Iterator
 from typing import IO
 
@@ -29,13 +30,13 @@ UPDATE = packets.FLAG_WRITE  # fail if the file does not exist
 
 
 class SFTP:
-    """One session on *channel*, whose subsystem is started. For one thread at a time; every method blocks.
+    """One session on *channel*, a channel or a socket, whose subsystem is started. For one thread at a time; every method blocks.
 
     Paths are text, with ``surrogateescape`` for bytes that are not UTF-8; relative ones begin in the directory of the login.
     Methods raise SFTPError, and OSError, EOFError or SSHException if the channel ends.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel | socket.socket) -> None:
         self._session = Session(channel)
 
     @property

@@ -7,6 +7,7 @@ most as long as the data asked for. Of a status only the code and a short text a
 from __future__ import annotations
 
 import itertools
+import socket
 from typing import NamedTuple
 
 from pmitogen.transport.keys.wire import encode_string
@@ -36,7 +37,7 @@ class Session:
     SSHException if the channel ends.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel | socket.socket) -> None:
         self._channel = channel
         self._inbox = bytearray()
         self._numbers = itertools.count(1)

@@ -104,16 +104,11 @@ class MuxClient:
         """
         master = self.check()
         forward = invocation.stdio_forward
-        if forward is not None:
-            target = encode_string(forward.listen_host or ""), encode_u32(forward.listen_port)
-            self.socket.send(messages.NEW_STDIO_FORWARD, encode_u32(0), encode_string(""), *target)
-        else:
-            self.socket.send(messages.NEW_SESSION, encode_u32(0), *_session_fields(invocation))
         null = os.open(os.devnull, os.O_RDONLY)
-        for descriptor in (0, 1) if forward is not None else (0, 1, 2):
-            self.socket.send_descriptor(null if descriptor == 0 and invocation.stdin_null else descriptor)
-        os.close(null)
-        session = self._opened()
+        try:
+            session = self._start(invocation, (null if invocation.stdin_null else 0, 1, 2))
+        finally:
+            os.close(null)
         with contextlib.ExitStack() as at_end:
             if forward is None and wants_tty(invocation) and os.isatty(0):
                 terminal = RawTerminal(0)
@@ -124,6 +119,34 @@ class MuxClient:
                 return self._wait(session, FAILED if forward is None else 0)
             except KeyboardInterrupt:
                 return FAILED
+
+    def open_stream(self, invocation: Invocation) -> socket.socket:
+        """Start the session of *invocation*; return its input and output as one socket. It ends when this client is closed.
+
+        Raises as :meth:`run`.
+        """
+        self.check()
+        ours, theirs = socket.socketpair()
+        try:
+            self._start(invocation, (theirs.fileno(), theirs.fileno(), 2))
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours
+
+    def _start(self, invocation: Invocation, descriptors: tuple[int, int, int]) -> int:
+        """Request the session with *descriptors* as standard input, output and error; return its number."""
+        forward = invocation.stdio_forward
+        if forward is not None:
+            target = encode_string(forward.listen_host or ""), encode_u32(forward.listen_port)
+            self.socket.send(messages.NEW_STDIO_FORWARD, encode_u32(0), encode_string(""), *target)
+        else:
+            self.socket.send(messages.NEW_SESSION, encode_u32(0), *_session_fields(invocation))
+        for descriptor in descriptors[:2] if forward is not None else descriptors:
+            self.socket.send_descriptor(descriptor)
+        return self._opened()
 
     def _opened(self) -> int:
         """Return the number of the session that was requested."""
