@@ -10,6 +10,8 @@ VENV_OF_PY = .venv$(if $(PY),-py$(PY))
 UNIT = -m pytest tests/unit -m "not slow" $(ARGS)
 # Tests of what runs anywhere: option parsing, keys and file formats. The rest needs Linux (/proc, pidfd, peer credentials).
 PORTABLE = $(wildcard tests/unit/test_flags_*.py) $(addprefix tests/unit/test_,keys.py known_hosts.py krl.py certificates.py packets.py)
+# Plays that make test-all also runs where OpenSSH's client is not installed
+PLAYS_WITHOUT_OPENSSH = $(addprefix tests/ansible/test_,main_path.py connection_options.py become_plays.py modules.py bastion.py)
 # How long make fuzz searches, all targets together
 SECONDS ?= 60
 # What make coverage runs, and the percentage of lines below which it fails
@@ -30,6 +32,7 @@ test-all:
 	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20 newest others extras library
 	PMITOGEN_FUZZ_SECONDS=600 PMITOGEN_REKEY_SECONDS=300 $(TESTS) --all --timeout 1200 $(ARGS)
 	$(TESTS) --off $(ARGS)
+	$(TESTS) --no-openssh $(PLAYS_WITHOUT_OPENSSH)
 
 # Percentage of lines that the tests run, in processes that they start as well; the report names the lines that they do not run.
 coverage:

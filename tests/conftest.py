@@ -70,6 +70,7 @@ _wants: Counter[str] = Counter()  # why tests were skipped, and how many
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="every ansible-core found here, and the slow tests")
     parser.addoption("--off", action="store_true", help="every optimisation switched off, and no tests of optimisations")
+    parser.addoption("--no-openssh", action="store_true", help="all plays without OpenSSH's client; those over ssh are skipped")
     parser.addoption("--core", action="append", metavar="VERSION", help="this ansible-core alone, in every test that plays")
 
 
@@ -294,7 +295,7 @@ def ansible(request: pytest.FixtureRequest, home: Path) -> Ansible:
     if python is None:
         _skip_for("ansible-core")
     assert python is not None
-    return Ansible(core, python, session.directory / f"a{next(_numbers)}")
+    return Ansible(core, python, session.directory / f"a{next(_numbers)}", not request.config.getoption("--no-openssh"))
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
 """A control node on which OpenSSH's client is not installed: plays, our commands, and git and rsync by our programs.
 
-Everything but sshd and its sessions runs in the root of tests/support/no_openssh.py.
+Everything but sshd and its sessions runs in the root of tests/support/no_openssh.py. With the option --no-openssh, the plays of
+all tests run there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from tests.support import no_openssh
 from tests.support.accounts import Account
-from tests.support.ansible import Ansible, Run
+from tests.support.ansible import Ansible
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.needs_no_openssh]
@@ -66,18 +67,36 @@ def test_the_root_has_no_client() -> None:
     assert no_openssh.run("ssh").returncode == 127
 
 
-def play(ansible: Ansible, sshd: Sshd, account: Account, directory: Path) -> Run:
-    """The main play with this core, there."""
-    inside = Ansible(ansible.core, no_openssh.wrapper(directory / "python", [ansible.python]), ansible.directory)
-    host = inside.target(sshd, account)
-    return inside.tasks(PLAY, {"h": host}, files={"t.j2": "host {{ inventory_hostname }}\n"}, ssh_programs=True)
-
-
 @pytest.mark.one_core
-def test_a_play(ansible: Ansible, sshd: Sshd, account: Account, short_path: Path) -> None:
-    done = play(ansible, sshd, account, short_path).check()
+def test_a_play(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    inside = Ansible(ansible.core, ansible.python, ansible.directory, has_openssh=False)
+    host = {"h": inside.target(sshd, account)}
+    done = inside.tasks(PLAY, host, files={"t.j2": "host {{ inventory_hostname }}\n"}, ssh_programs=True).check()
     assert {task.kind for task in done.tasks} == {"ok"} and len(done.tasks) == len(PLAY)
     assert done.task("become")["stdout"] == "root"
+
+
+@pytest.mark.slow
+@pytest.mark.newest_core
+@pytest.mark.parametrize("how", ["sftp", "scp", "piped", "password", "no sharing"])
+def test_ansibles_own_ssh(ansible: Ansible, sshd: Sshd, account: Account, environment: dict[str, str], how: str) -> None:
+    """ansible_connection=ssh, whose ssh, scp and sftp are our programs."""
+    inside = Ansible(ansible.core, ansible.python, ansible.directory, has_openssh=False)
+    host = inside.target(sshd, account, ansible_ssh_transfer_method=how if how in ("sftp", "scp", "piped") else "smart")
+    if how == "password":
+        host |= {"ansible_password": account.password, "ansible_ssh_password_mechanism": "ssh_askpass"}
+        del host["ansible_ssh_private_key_file"]
+    elif how == "no sharing":
+        host["ansible_ssh_args"] = "-o ControlMaster=no"
+    files, mark = {"t.j2": "host {{ inventory_hostname }}\n"}, sshd.mark()
+    done = inside.tasks(PLAY, {"h": host}, files=files, ssh_programs=True, connection="ssh", env={"PATH": environment["PATH"]})
+    if how == "password" and tuple(map(int, ansible.core.split("."))) < (2, 19):
+        assert "sshpass" in done.output  # no other way
+        return
+    done.check()
+    assert {task.kind for task in done.tasks} == {"ok"} and len(done.tasks) == len(PLAY)
+    assert done.task("become")["stdout"] == "root"
+    assert (sshd.connections(mark) == 1) == (how != "no sharing")
 
 
 @pytest.mark.needs_program("git")
@@ -109,11 +128,25 @@ def test_rsync_both_ways(host: str, account: Account, environment: dict[str, str
     (tree / "sub").mkdir(parents=True)
     (tree / "sub/binary").write_bytes(bytes(range(256)) * 4096)
     (tree / "link").symlink_to("sub/binary")
+    (tree / "a file").write_text("text")
+    (tree / "a file").chmod(0o4750)
+    os.utime(tree / "a file", ns=(1, 1_600_000_000_123_456_789))
     remote_shell = f"ssh -F {os.environ['HOME']}/.ssh/config"
     for source, target in ((f"{tree}/", f"{host}:tree"), (f"{host}:tree/", f"{tmp_path}/back")):
         done = no_openssh.run("rsync", "-a", "-e", remote_shell, source, target, env=environment)
         assert done.returncode == 0, done.stderr
-    assert subprocess.run(["diff", "-r", "--no-dereference", tree, tmp_path / "back"]).returncode == 0
+    assert digest(tree) == digest(account.home / "tree") == digest(tmp_path / "back")
+
+
+def digest(tree: Path) -> str:
+    """A digest of names, types, modes, times, links and contents."""
+    total = hashlib.sha256()
+    for path in sorted(tree.rglob("*")):
+        status = path.lstat()
+        content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        time = 0 if path.is_symlink() else status.st_mtime_ns
+        total.update(repr((str(path.relative_to(tree)), status.st_mode, time, content)).encode())
+    return total.hexdigest()
 
 
 @pytest.mark.slow
@@ -150,9 +183,9 @@ def test_host_keys(host: str, sshd: Sshd, account: Account, home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_password(ansible: Ansible, sshd: Sshd, account: Account, short_path: Path) -> None:
+def test_a_password(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     """A password, for which Ansible's ssh would start sshpass."""
-    inside = Ansible(ansible.core, no_openssh.wrapper(short_path / "python", [ansible.python]), ansible.directory)
+    inside = Ansible(ansible.core, ansible.python, ansible.directory, has_openssh=False)
     host = inside.target(sshd, account, ansible_password=account.password)
     del host["ansible_ssh_private_key_file"]
     inside.tasks([{"name": "ping", "ansible.builtin.ping": {}}], {"h": host}, ssh_programs=True).check()

@@ -1,4 +1,7 @@
-"""Modules that start OpenSSH's programs, on a control node that has pmitogen's instead (``pmitogen setup --shims``)."""
+"""Modules that start OpenSSH's programs, on a control node that has pmitogen's instead (``pmitogen setup --shims``).
+
+All of them run in the root of tests/support/no_openssh.py, in which OpenSSH's client is not installed; synchronize also with it.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,21 @@ from tests.support.ansible import Ansible
 from tests.support.session import repository
 from tests.support.sshd import Sshd
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.slow, pytest.mark.one_core]
+pytestmark = [
+    pytest.mark.needs_root,
+    pytest.mark.needs_sshd,
+    pytest.mark.needs_no_openssh,
+    pytest.mark.slow,
+    pytest.mark.one_core,
+]
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A PATH with this machine's programs except OpenSSH's, and with pmitogen's."""
-    directory = tmp_path_factory.mktemp("bin")
-    subprocess.run(
-        [sys.executable, "-m", "pmitogen", "setup", "--shims", directory / "shims"], check=True, stdout=subprocess.DEVNULL
-    )
-    (directory / "others").mkdir()
-    for searched in os.environ["PATH"].split(":"):
-        for program in Path(searched).glob("*"):
-            link = directory / "others" / program.name
-            if not program.name.startswith(("ssh", "scp", "sftp", "slogin")) and not link.is_symlink():
-                link.symlink_to(program)
-    return f"{directory}/shims:{directory}/others"
+@pytest.fixture
+def programs(short_path: Path) -> Path:
+    """A directory with our programs under OpenSSH's names."""
+    directory = short_path / "programs"
+    subprocess.run([sys.executable, "-m", "pmitogen", "setup", "--shims", directory], check=True, stdout=subprocess.DEVNULL)
+    return directory
 
 
 def collections() -> str:
@@ -49,8 +50,10 @@ def files_of(directory: Path) -> dict[str, str]:
 
 @pytest.mark.needs_program("rsync")
 @pytest.mark.parametrize("has_openssh", [False, True])
-def test_synchronize(ansible: Ansible, sshd: Sshd, account: Account, path: str, tmp_path: Path, has_openssh: bool) -> None:
+def test_synchronize(ansible: Ansible, sshd: Sshd, account: Account, programs: Path, tmp_path: Path, has_openssh: bool) -> None:
     """Push, pull, on the target itself, and into another account there."""
+    ansible = Ansible(ansible.core, ansible.python, ansible.directory, has_openssh)
+    path = os.environ["PATH"] if has_openssh else f"{programs}:{os.environ['PATH']}"
     host = ansible.target(sshd, account)
     root = ansible.target(sshd, "root")
     source = {"src/a": "one", "src/sub/b c": "two"}
@@ -66,7 +69,7 @@ def test_synchronize(ansible: Ansible, sshd: Sshd, account: Account, path: str, 
         synchronize("pull", src=f"{home}/copy/", dest=f"{tmp_path}/back/", mode="pull"),
         synchronize("there", src=f"{home}/copy/", dest=f"{home}/second/", delegate_to="{{ inventory_hostname }}"),
     ]
-    env = {"ANSIBLE_COLLECTIONS_PATH": collections(), "PATH": path if not has_openssh else os.environ["PATH"]}
+    env = {"ANSIBLE_COLLECTIONS_PATH": collections(), "PATH": path}
     run = ansible.tasks(tasks, {"h": host}, files=source, env=env, ssh_programs=True).check()
     assert [(task.kind, task.changed) for task in run.tasks] == [("ok", True), ("ok", False), ("ok", True), ("ok", True)]
     wanted = {name.partition("/")[2]: text for name, text in source.items()}
@@ -79,7 +82,7 @@ def test_synchronize(ansible: Ansible, sshd: Sshd, account: Account, path: str, 
 
 
 @pytest.mark.needs_program("git")
-def test_git_galaxy_and_known_hosts(ansible: Ansible, sshd: Sshd, account: Account, path: str, tmp_path: Path) -> None:
+def test_git_galaxy_and_known_hosts(ansible: Ansible, sshd: Sshd, account: Account, programs: Path, tmp_path: Path) -> None:
     work, bare = tmp_path / "work", account.home / "repo.git"
     work.mkdir()
     (work / "galaxy.yml").write_text("namespace: test\nname: fromgit\nversion: 1.0.0\nreadme: README.md\nauthors: [a]\n")
@@ -98,8 +101,9 @@ def test_git_galaxy_and_known_hosts(ansible: Ansible, sshd: Sshd, account: Accou
         {"name": "again", "known_hosts": known},
         {"name": "absent", "known_hosts": {**known, "state": "absent"}},
     ]
-    env = {"PATH": path, "GIT_CONFIG_NOSYSTEM": "1"}
-    run = ansible.tasks(
+    env = {"PATH": f"{programs}:{os.environ['PATH']}", "GIT_CONFIG_NOSYSTEM": "1"}
+    inside = Ansible(ansible.core, ansible.python, ansible.directory, has_openssh=False)
+    run = inside.tasks(
         tasks,
         {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": str(ansible.python)}},
         env=env,
@@ -107,8 +111,8 @@ def test_git_galaxy_and_known_hosts(ansible: Ansible, sshd: Sshd, account: Accou
     ).check()
     assert [task.changed for task in run.tasks] == [True, True, False, True]
     assert (tmp_path / "clone/README.md").read_text() == "text\n" and not (tmp_path / "known").read_text()
-    command = [str(ansible.python), "-m", "ansible", "galaxy", "collection", "install", "-p", str(tmp_path), f"git+{url},main"]
+    command = inside.ansible("galaxy", "collection", "install", "-p", tmp_path, f"git+{url},main")
     more = {**env, "GIT_SSH_COMMAND": f"ssh -i {sshd.key.path} {options}"}
-    done = subprocess.run(command, env={**ansible.environment(), **more}, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, env={**inside.environment(), **more}, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "ansible_collections/test/fromgit/README.md").exists()

@@ -1,6 +1,7 @@
 """``python -m tests.core_targets``: plays targets or playbooks over both connections, and prints a line for each.
 
-Exit status: 0; 1 if a target that passes over ssh fails over pmitogen; 2 for wrong usage or a machine that cannot do it.
+With ``--shims``, Ansible's ssh connection with pmitogen's programs takes the place of the connection pmitogen.
+Exit status: 0; 1 if a target that passes over ssh fails over the other; 2 for wrong usage or a machine that cannot do it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from tests.support import no_openssh
 from tests.support.ansible import PLUGINS, installed_cores
 from tests.support.session import repository
 
@@ -27,7 +29,8 @@ def _play(target: str, core: str, python: Path, connection: str, args: argparse.
     orders = {
         "playbook" if args.playbooks else "target": target,
         "connection": connection,
-        "expectations": targets.EXPECTATIONS.get(target, ()) if connection == "pmitogen" else (),
+        "expectations": targets.EXPECTATIONS.get(connection, {}).get(target, ()),
+        "openssh": no_openssh.PROGRAMS,
         "python": str(python),
         "integration": str(sources.integration_directory(python)),
         "packages": str(sources.packages_directory(python, core)),
@@ -42,15 +45,16 @@ def _play(target: str, core: str, python: Path, connection: str, args: argparse.
 
 def _both(target: str, core: str, python: Path, args: argparse.Namespace) -> bool:
     """Play *target* and print the outcome; ssh comes second, if it can change the verdict. Return True if all is well."""
-    ours = _play(target, core, python, "pmitogen", args)
+    name = "shims" if args.shims else "pmitogen"
+    ours = _play(target, core, python, name, args)
     if ours.passed and not (args.results or args.playbooks):
-        print(f"{core} {target}: pmitogen {ours}", flush=True)
+        print(f"{core} {target}: {name} {ours}", flush=True)
         return True
     ssh = _play(target, core, python, "ssh", args)
     fault = ssh.passed and not ours.passed
     found = compare.differences(ssh, ours)
-    verdict = "FAILS OVER PMITOGEN ALONE" if fault else f"{len(found)} differences"
-    print(f"{core} {target}: pmitogen {ours}; ssh {ssh}; {verdict}", flush=True)
+    verdict = f"FAILS OVER {name.upper()} ALONE" if fault else f"{len(found)} differences"
+    print(f"{core} {target}: {name} {ours}; ssh {ssh}; {verdict}", flush=True)
     (RESULTS / core / Path(target).stem / "differences").write_text("".join(f"{one}\n" for one in found))
     for one in found[:_SHOWN]:
         print(f"    {one}", flush=True)
@@ -63,6 +67,9 @@ def main() -> int:
     parser.add_argument("--results", action="store_true", help="also play over ssh what passes, and compare every task's result")
     parser.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="for one run (600)")
     parser.add_argument("--playbooks", action="store_true", help="TARGET is a playbook, which is played twice on the same host")
+    parser.add_argument(
+        "--shims", action="store_true", help="Ansible's ssh connection with pmitogen's programs, without OpenSSH's client"
+    )
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="by default those of tests/core_targets/targets.py")
     args = parser.parse_args()
     cores = installed_cores()

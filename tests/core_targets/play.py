@@ -1,8 +1,9 @@
 """Plays one target or playbook over one connection: ``python play.py JSON``, inside an image of this machine.
 
 Does what ansible-test does for a target: a role is played on the host ``testhost``, a script ``runme.sh`` is run. A playbook is
-played twice on the same host. The host is the image itself, as root, over sshd on port 22. Standard library only: the interpreter
-is that of the ansible-core under test.
+played twice on the same host. The host is the image itself, as root, over sshd on port 22. With the connection ``shims``,
+Ansible's ssh plugin starts pmitogen's programs, and the image has none of OpenSSH's client. Standard library only: the
+interpreter is that of the ansible-core under test.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 _OUTPUT = Path("/tmp/target-output")
+_SHIMS = Path("/opt/pmitogen-shims")
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CONNECTION = re.compile(r"(connection[\"']?\s*[=:]\s*[\"']?)(?:paramiko_)?ssh\b(?!_)")
 _ROLE = """- hosts: testhost
   gather_facts: {facts}
@@ -61,6 +64,15 @@ def _start_sshd() -> None:
     subprocess.run(["/usr/sbin/sshd", *args], env={"PATH": "/usr/local/bin:/usr/bin:/bin"}, check=True)
 
 
+def _replace_client(options: dict[str, Any]) -> None:
+    """Remove OpenSSH's client from the image, and create pmitogen's programs with its names."""
+    for directory in _SYSTEM_PATH.split(":"):
+        for name in options["openssh"]:
+            Path(directory, name).unlink(missing_ok=True)
+    command = [options["python"], "-m", "pmitogen", "setup", "--shims", str(_SHIMS)]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": options["repository"]}, check=True)
+
+
 def _replace_connection(targets: Path) -> None:
     """Has every inventory and play name pmitogen where it names ssh."""
     for path in targets.rglob("*"):
@@ -83,7 +95,7 @@ def _environment(options: dict[str, Any], integration: Path) -> dict[str, str]:
         "LOGNAME": "root",
         "LC_ALL": "C.UTF-8",
         "PAGER": "/bin/cat",
-        "PATH": f"{Path(options['python']).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": f"{_SHIMS}:{Path(options['python']).parent}:{_SYSTEM_PATH}",
         "PYTHONPATH": options["repository"],
         "OUTPUT_DIR": str(_OUTPUT),
         "INVENTORY_PATH": str(integration / "inventory"),
@@ -111,15 +123,19 @@ def main(options: dict[str, Any]) -> None:
     integration, results = Path(options["integration"]), Path(options["results"])
     _prepare_accounts(options["python"], options["packages"])
     _start_sshd()
-    if options["connection"] == "pmitogen":
+    connection = options["connection"]
+    if connection == "pmitogen":
         _replace_connection(integration / "targets")
+    elif connection == "shims":
+        _replace_client(options)
+        connection = "ssh"
     for name, old, new in options["expectations"]:
         path = integration / "targets" / options["target"] / name
         text = path.read_text(encoding="utf-8")
         if old not in text:
             raise SystemExit(f"{path} has no {old!r}: update EXPECTATIONS in tests/core_targets/targets.py up to date")
         path.write_text(text.replace(old, new), encoding="utf-8")
-    host = f"ansible_host=127.0.0.1 ansible_user=root ansible_connection={options['connection']} ansible_pipelining=yes"
+    host = f"ansible_host=127.0.0.1 ansible_user=root ansible_connection={connection} ansible_pipelining=yes"
     (integration / "inventory").write_text(f"[testgroup]\ntesthost {host} ansible_python_interpreter={options['python']}\n")
     _OUTPUT.mkdir()
     with (results / "output").open("wb") as output:

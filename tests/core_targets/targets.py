@@ -27,25 +27,29 @@ class Expectation(NamedTuple):
     pmitogen: str
 
 
-# target -> its expectations that differ by design, so that all else of the target is played.
-EXPECTATIONS = {
-    "become_unprivileged": (  # docs/differences.md: files of become tasks
-        Expectation("common_remote_group/test.yml", "stat.stdout == 'unpriv1 commongroup'", "stat.stdout == 'unpriv2 unpriv2'"),
-    ),
-    "connection_ssh": (  # docs/differences.md: messages of ssh
-        Expectation(
-            "runme.sh",
-            "Failed to connect to the host via ssh: command-line line 0: no argument after keyword",
-            "ssh_extra_args: -o: no argument after the keyword",
+# connection -> target -> its expectations that differ by design, so that all else of the target is played.
+EXPECTATIONS: dict[str, dict[str, tuple[Expectation, ...]]] = {
+    "pmitogen": {
+        "become_unprivileged": (  # docs/differences.md: files of become tasks
+            Expectation(
+                "common_remote_group/test.yml", "stat.stdout == 'unpriv1 commongroup'", "stat.stdout == 'unpriv2 unpriv2'"
+            ),
         ),
-        Expectation("runme.sh", "-vvvvv | grep 'debug.:' | grep -v 'debug(2|3):'", "-vvvvv 2>&1 | grep 'hub: connect'"),
-        Expectation("runme.sh", "grep 'debug3:'", "grep 'hub: connect'"),
-        Expectation(
-            "test_unreachable_become_timeout.yml",
-            "Timeout (5s) waiting for privilege escalation prompt:",
-            "no output without a prompt within 7 s",
+        "connection_ssh": (  # docs/differences.md: messages of ssh
+            Expectation(
+                "runme.sh",
+                "Failed to connect to the host via ssh: command-line line 0: no argument after keyword",
+                "ssh_extra_args: -o: no argument after the keyword",
+            ),
+            Expectation("runme.sh", "-vvvvv | grep 'debug.:' | grep -v 'debug(2|3):'", "-vvvvv 2>&1 | grep 'hub: connect'"),
+            Expectation("runme.sh", "grep 'debug3:'", "grep 'hub: connect'"),
+            Expectation(
+                "test_unreachable_become_timeout.yml",
+                "Timeout (5s) waiting for privilege escalation prompt:",
+                "no output without a prompt within 7 s",
+            ),
+            Expectation("test_ssh_askpass.yml", "is contains('Permission denied')", "is contains('password: refused')"),
+            Expectation("test_ssh_askpass.yml", "EXEC ssh ", "ESTABLISH PMITOGEN CONNECTION"),
         ),
-        Expectation("test_ssh_askpass.yml", "is contains('Permission denied')", "is contains('password: refused')"),
-        Expectation("test_ssh_askpass.yml", "EXEC ssh ", "ESTABLISH PMITOGEN CONNECTION"),
-    ),
+    },
 }

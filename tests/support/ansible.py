@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import session
+import pytest
+
+from . import no_openssh, session
 from .accounts import Account
 from .sshd import Sshd
 
@@ -147,12 +149,21 @@ class Running:
 
 
 class Ansible:
-    """ansible-core *core* of the interpreter *python*, run in directories below *directory*."""
+    """ansible-core *core* of the interpreter *python*, run in directories below *directory*.
 
-    def __init__(self, core: str, python: Path, directory: Path) -> None:
+    *has_openssh*: False runs it in the root of no_openssh.py, in which OpenSSH's client is not installed.
+    """
+
+    def __init__(self, core: str, python: Path, directory: Path, has_openssh: bool = True) -> None:
         self.core = core
         self.python = python
         self.directory = directory
+        self.has_openssh = has_openssh
+
+    def ansible(self, *args: str | Path) -> list[str]:
+        """The command line of ``ansible ARGS``."""
+        argv = [str(self.python), "-m", "ansible", *map(str, args)]
+        return argv if self.has_openssh else no_openssh.command(*argv)
 
     def __repr__(self) -> str:
         return f"ansible-core {self.core}"
@@ -209,7 +220,7 @@ class Ansible:
         """
         directory = self._new_directory(hosts, files or {})
         (directory / "play.yml").write_text(play if isinstance(play, str) else json.dumps(play, indent=1))
-        command = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "-c", connection, *args, "play.yml"]
+        command = self.ansible("playbook", "-i", "hosts.json", "-c", connection, *args, "play.yml")
         return self._start(command, directory, connection, env, ssh_programs)
 
     def start_beside(
@@ -225,7 +236,7 @@ class Ansible:
     ) -> Running:
         """Start the playbook named *play* in *directory*, with the files beside it; *variables* are the group all's."""
         (directory / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
-        command = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "-c", connection, *args, play]
+        command = self.ansible("playbook", "-i", "hosts.json", "-c", connection, *args, play)
         return self._start(command, directory, connection, env, True)
 
     def adhoc(
@@ -241,7 +252,7 @@ class Ansible:
     ) -> Run:
         """Runs ``ansible all -m module -a words``."""
         directory = self._new_directory(hosts, {})
-        command = [str(self.python), "-m", "ansible", "adhoc", "-i", "hosts.json", "-c", connection, "all", "-m", module]
+        command = self.ansible("adhoc", "-i", "hosts.json", "-c", connection, "all", "-m", module)
         more = {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", **(env or {})}
         return self._start([*command, "-a", text, *args], directory, connection, more, None).finish(timeout)
 
@@ -259,6 +270,8 @@ class Ansible:
         self, command: list[str], directory: Path, connection: str, env: Mapping[str, str] | None, ssh_programs: bool | None
     ) -> Running:
         marks = directory / "ssh-programs"
+        if connection == "ssh" and not self.has_openssh and ssh_programs is None:
+            pytest.skip("a play over ssh, where OpenSSH's client is not installed")
         full = {**os.environ, **self._environment(directory), **(env or {})}
         if not (connection == "ssh" if ssh_programs is None else ssh_programs):
             full["PATH"] = f"{_poisoned(directory, marks)}:{full['PATH']}"

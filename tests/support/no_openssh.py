@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
-import shlex
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 from . import session
@@ -80,10 +78,3 @@ def problem() -> str | None:
     except OSError as error:
         return str(error)
     return None if done.returncode == 0 else f"overlay mounts ({done.stderr.strip()[:100]})"
-
-
-def wrapper(path: Path, argv: Sequence[str | Path]) -> Path:
-    """Write a program to *path* that runs *argv* and its own arguments without OpenSSH's client."""
-    path.write_text(f'#!/bin/sh\nexec {shlex.join(command(*argv))} "$@"\n')
-    path.chmod(0o755)
-    return path
