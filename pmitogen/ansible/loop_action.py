@@ -266,7 +266,7 @@ class _Item:
         for name in names[:2]:
             if name in self._variables:
                 registered[self._variables[name]] = self._variables[self._variables[name]]
-        if result.get(NO_LOG, False) is not False:  # Ansible, too, takes what is no boolean as true
+        if result.get(NO_LOG, False) is not False:  # as in Ansible, a value of another type counts as true
             registered[NO_LOG] = True
         self._show(registered)
         return registered

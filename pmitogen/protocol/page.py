@@ -43,9 +43,10 @@ about a connection of the run. One client gets each of them.
 
 ## The agent link
 
-A message has Mitogen's header of {header} bytes. From an agent: destination 0, source and authority the agent's own number,
-handle {unpacked} (as it is) or {packed} (one zlib stream per direction, with a window of {window} bytes, for bodies
-below {pack_below} bytes), no reply. A message holds exactly one frame.
+A message has Mitogen's header of {header} bytes. In a message of an agent the destination is 0, source
+and authority are the agent's own number, no reply is wanted, and the handle is {unpacked} (not compressed) or {packed}.
+Handle {packed} is for bodies below {pack_below} bytes: they are compressed in one zlib stream per direction,
+with a window of {window} bytes. A message holds exactly one frame.
 An agent that sends anything else, or anything that is not in these tables, breaks the protocol: the hub closes the
 connection to that host. If `account` names another account than the login account, only that account's interpreter is ended.
 """
