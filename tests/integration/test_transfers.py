@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from pmitogen import toggles
 from pmitogen.hub import client as hub_client
 from pmitogen.hub.daemon import start_or_adopt
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, to_wire
@@ -162,8 +163,10 @@ def small_disk(options: dict[str, Any]) -> Iterator[Path]:
 def test_a_full_disk_is_told_with_the_file_that_it_was_for(door: Door, small_disk: Path, size: int) -> None:
     header = {"op": "put", "path": str(small_disk / "x"), "mode": 0o600, "label": "failed to transfer file to x"}
     if size < CREDIT_WINDOW:
-        assert door.final(door.request({**header, "ack_early": True}, bytes(size)))[0]["op"] == "ok"
-        answer = door.final(door.request({"op": "exec", "argv": ["true"]}))[0]
+        answer = door.final(door.request({**header, "ack_early": True}, bytes(size)))[0]
+        if toggles.request_pipelining_enabled():
+            assert answer["op"] == "ok"
+            answer = door.final(door.request({"op": "exec", "argv": ["true"]}))[0]
     else:
         answer = door.put(os.fsencode(small_disk / "x"), pieces(bytes(size)), label=header["label"])
     assert answer["msg"] == "failed to transfer file to x: No space left on device"
