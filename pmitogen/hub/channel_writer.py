@@ -1,8 +1,9 @@
 """The queue of what goes to a host, and the thread that sends it.
 
-While the queue holds something, a writer thread sends it, waits for the SSH window, and grants window to the peer; idle
-connections have no thread. The producers bound the queue: back_pressure.py pauses the clients of a host that does not read,
-transfers have a credit window end to end, and requests are bounded by the protocol.
+A short item is sent at once, if nothing is queued and that waits for nothing. While the queue holds something, a writer thread
+sends it, waits for the SSH window, and grants window to the peer; idle connections have no thread. The producers bound the
+queue: back_pressure.py pauses the clients of a host that does not read, transfers have a credit window end to end, and requests
+are bounded by the protocol.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 from pmitogen.hub.back_pressure import HIGH, LOW
 from pmitogen.transport.paramiko_ext.channel import Channel
+from pmitogen.transport.paramiko_ext.packetizer import MAX_TRIED
 from pmitogen.util.worker_threads import WorkerThreads
 
 COALESCE = 256 << 10  # bytes handed to Paramiko at once
@@ -36,18 +38,29 @@ class ChannelWriter:
         threads.reserve()
 
     def put(self, item: bytes | int) -> None:
-        """Queue without blocking."""
+        """Send or queue without blocking."""
         with self._lock:
             if self._closed:
                 return
-            self._items.append(item)
-            if isinstance(item, bytes):
-                self.queued += len(item)
-                self._was_high = self._was_high or self.queued > HIGH
-            if self._sending:
+            is_idle, self._sending = not self._sending, True
+            if not is_idle:
+                self._append(item)
                 return
-            self._sending = True
+        is_sent = isinstance(item, bytes) and len(item) <= MAX_TRIED and self._channel.try_send(item)
+        with self._lock:
+            if not is_sent:
+                self._append(item, first=True)
+            self._sending = bool(self._items)
+            if not self._sending:
+                return
         self._threads.submit(self._run)
+
+    def _append(self, item: bytes | int, first: bool = False) -> None:
+        """Queue. Called with the lock."""
+        (self._items.appendleft if first else self._items.append)(item)
+        if isinstance(item, bytes):
+            self.queued += len(item)
+            self._was_high = self._was_high or self.queued > HIGH
 
     def close(self) -> None:
         """Stop accepting data; queued data is still sent. Does not block."""

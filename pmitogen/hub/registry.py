@@ -93,7 +93,7 @@ class HostRegistry:
     def _make_host(self, options: ConnectionOptions, caller: CallerEnvironment) -> Host:
         host = Host(options, caller, self.scheduler, self.router, self.blobs, self.plan, lambda: self.trace)
         host.connector = HostConnector(host, self)
-        host.shell_backend = ShellRequests(host)
+        host.shell_backend = ShellRequests(host, self.router.writers.submit)
         return host
 
     def hosts(self) -> list[Host]:
@@ -117,6 +117,11 @@ class HostRegistry:
         host = self._hosts.get(_key(options, caller))
         if host is not None:
             host.close()
+
+    @property
+    def host_count(self) -> int:
+        """The number of hosts that have a connection, or are about to."""
+        return len(self._hosts)
 
     def replace_dead(self, host: Host) -> Host:
         """Return the host that takes the place of a dead one, for a client of the daemon. The library calls :meth:`host`."""

@@ -7,28 +7,28 @@ what to do. If the login shell cannot run ``/bin/sh``, only commands and SFTP wo
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
-import math
 import queue
 import threading
-import time
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from pmitogen.errors import ConnectError, ConnectionLost, Error, RemoteError
-from pmitogen.hub import bootstrap, shell_lines, simple_commands
+from pmitogen.hub import shell_lines, simple_commands
+from pmitogen.hub.host.states import State
 from pmitogen.hub.request_streams import InboxReader, OutboxWriter
-from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request, error_frame
+from pmitogen.hub.requests import Request, error_frame
+from pmitogen.hub.simple.group_killer import CLOSE_TIMEOUT
+from pmitogen.hub.simple.request import SimpleRequest
 from pmitogen.protocol.error_kinds import InterpreterUnavailable, NoPythonError, WrapperNeeded
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
 from pmitogen.protocol.operations import Fs, Op
-from pmitogen.transport.errors import SessionRefused
-from pmitogen.transport.login_limits import SLOT_TIMEOUT
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
+    from pmitogen.hub.host.interfaces import Connector
     from pmitogen.hub.login import Login
     from pmitogen.hub.scheduler import Guard
     from pmitogen.protocol.messages_to_client import Answer
@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from pmitogen.transport.sessions import exec_command
 
 LOG = logging.getLogger("pmitogen.hub")
-START_TIMEOUT = 1.0  # seconds for a command that is to be killed to print its pid
-CLOSE_TIMEOUT = 3.0  # seconds for another session to kill a command
-KILL_TIMEOUT = 4.0  # seconds for a killed command to end before its channel is closed
+CHECK_INTERVAL = 20.0  # seconds between looks for simple commands that wait too long for a session
 NO_SHELL = "modules need a login shell that can run /bin/sh; the raw module works without"
 
 
@@ -47,6 +45,8 @@ class ShellHost(Protocol):
     """The host of the requests."""
 
     name: str
+    state: State
+    connector: Connector
     login: Login | None
     runs_sh: bool
     python_is_broken: bool
@@ -80,9 +80,10 @@ class ShellHost(Protocol):
 class ShellRequests:
     """See interfaces.ShellBackend. One for each host."""
 
-    def __init__(self, host: ShellHost) -> None:
-        self._host = host
-        self._simple: dict[ShellRequest, None] = {}  # the simple commands under way
+    def __init__(self, host: ShellHost, submit: Callable[[Callable[[], object]], None]) -> None:
+        self._host, self._submit = host, submit
+        self._simple: dict[SimpleRequest, None] = {}  # the simple commands under way
+        self._is_checking = False  # for some that wait too long
 
     def end_commands(self) -> None:
         """Kill the simple commands under way, and wait until they have got the signal. Any thread but the I/O thread."""
@@ -94,6 +95,13 @@ class ShellRequests:
                 each.kill_group()
         for thread in begun:
             thread.join(CLOSE_TIMEOUT)
+
+    def _check_openings(self) -> None:
+        for each in list(self._simple):
+            each.check_opening()
+        self._is_checking = bool(self._simple)
+        if self._is_checking:
+            self._host.guard.call_later(CHECK_INTERVAL, self._check_openings)
 
     def start(self, request: Request) -> None:
         """Begin to serve *request*."""
@@ -109,18 +117,33 @@ class ShellRequests:
             failure = InterpreterUnavailable if host.python_is_broken else NoPythonError
             self._fail(request, failure(no_python(host)))
         else:
-            shell_request = ShellRequest(host, request, self._simple)
-            if header.get("simple") and host.login is not None:
-                host.login.before_close = self.end_commands
-            request.account = None
-            request.shell_request = shell_request
-            for follow_header, body in request.followups:
-                shell_request.follow(follow_header, body)
-            request.followups.clear()
-            try:
+            self._serve(request)
+
+    def _serve(self, request: Request) -> None:
+        host, header, login = self._host, request.header, self._host.login
+        text = simple_commands.text_of(header) if header.get("simple") else None
+        assert login is not None and login.connection is not None
+        shell_request: SimpleRequest | ShellRequest
+        if text is not None:
+            login.before_close = self.end_commands
+            shell_request = SimpleRequest(host, request, login.connection, text, self._simple, self._submit)
+        else:
+            shell_request = ShellRequest(host, request)
+        request.account = None
+        request.shell_request = shell_request
+        for follow_header, body in request.followups:
+            shell_request.follow(follow_header, body)
+        request.followups.clear()
+        try:
+            if isinstance(shell_request, SimpleRequest):
+                shell_request.start()
+            else:
                 threads.start(shell_request.run, f"pmitogen shell {host.name}")
-            except Error as exc:
-                self._fail(request, ConnectError(f"{host.name}: {exc.message}", "local"))
+        except Error as exc:
+            self._fail(request, ConnectError(f"{host.name}: {exc.message}", "local"))
+        if self._simple and not self._is_checking:
+            self._is_checking = True
+            host.guard.call_later(CHECK_INTERVAL, self._check_openings)
 
     def _fail(self, request: Request, error: Error) -> None:
         self._host.on_shell_frame(request, error_frame(error), b"")
@@ -138,17 +161,13 @@ def no_python(host: ShellHost) -> str:
 class ShellRequest:
     """One request on its own thread. The I/O thread calls :meth:`follow`."""
 
-    def __init__(self, host: ShellHost, request: Request, simple: dict[ShellRequest, None]) -> None:
-        self._host, self._request, self._all_simple = host, request, simple
-        self._started: simple_commands.Started | None = None
+    def __init__(self, host: ShellHost, request: Request) -> None:
+        self._host, self._request = host, request
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._window_grown = threading.Semaphore(0)
         self._window = CREDIT_WINDOW
         self._command: exec_command.Command | None = None
         self._cancelled = False
-        self._kill_claim = threading.Lock()  # taken once, and never released, by the thread that kills its process group
-        self._kill_sent = threading.Event()  # its process group has the signal
-        self._ended, self._is_known = threading.Event(), threading.Event()  # _is_known: its process, if it is a simple command
 
     def follow(self, header: FollowUp, body: bytes) -> None:
         """Handle data, the end of input, credit or a cancellation."""
@@ -173,7 +192,7 @@ class ShellRequest:
             self._window_grown.release()
             if self._command is not None:
                 try:
-                    threads.start(self._end_command, "pmitogen cancel")
+                    threads.start(self._command.cancel, "pmitogen cancel")
                 except Error:  # no thread: the few bytes are sent on this one
                     self._command.cancel()
 
@@ -183,12 +202,6 @@ class ShellRequest:
         try:
             {"exec": self._exec, "put": self._put, "get": self._get, "fs": self._file_operation}[header["op"]](header)
         except Error as exc:
-            if isinstance(exc, SessionRefused) and self._started is not None:
-                self._host.guard.defer(self._host.run_by_agent, self._request)
-                return
-            if self._connection.end_reason is None:  # its channel alone has ended
-                self._is_known.set()
-                self.kill_group()
             if isinstance(exc, ConnectionLost) and self._connection.end_reason is not None:
                 # End the host now, so that the client's next request finds another connection.
                 self._host.guard.defer(self._host.fail, exc)
@@ -196,10 +209,6 @@ class ShellRequest:
         except Exception as exc:
             self._host.log.exception("internal error")
             self._send(error_frame(ConnectionLost(f"{self._host.name}: internal error: {type(exc).__name__}")))
-        finally:
-            self._ended.set()
-            self._is_known.set()
-            self._all_simple.pop(self, None)
 
     def _send(self, header: Answer, body: bytes = b"") -> None:
         self._host.guard.defer(self._host.on_shell_frame, self._request, header, body)
@@ -227,17 +236,11 @@ class ShellRequest:
         argv = [from_wire(argument).decode("utf-8", "surrogateescape") for argument in header["argv"]]
         interactive = bool(header.get("more"))
         line = shell_lines.command_line(argv, header) if argv[0] else argv[2]  # sshd itself calls the account's shell
-        text = simple_commands.text_of(header) if header.get("simple") else None
-        if text is not None:
-            token = bootstrap.new_token()
-            self._started, line = simple_commands.Started(token), simple_commands.line(token, text)
-            self._all_simple[self] = None
         with exec_command.Command(
             self._connection,
             line,
             stdin=None if interactive else self._request.body,
             terminal=shell_lines.terminal(header) if header.get("tty") else None,
-            slot_timeout=math.inf if self._started is None else SLOT_TIMEOUT,
         ) as command:
             self._command = command
             if interactive:
@@ -245,12 +248,6 @@ class ShellRequest:
             held: tuple[list[bytes], list[bytes]] = ([], [])
             size, streaming = 0, bool(header.get("stream_output"))
             while (read := command.read()) is not None:
-                if self._started is not None:
-                    read = self._started.output(0, read[0]), self._started.output(1, read[1])
-                    if self._started.process is not None:
-                        self._is_known.set()
-                    if self._cancelled:
-                        self._kill_once()
                 size += len(read[0]) + len(read[1])
                 streaming = streaming or size > CHUNK
                 for stream in (0, 1):
@@ -259,72 +256,8 @@ class ShellRequest:
                         self._out(stream + 1, b"".join(held[stream]))
                         held[stream].clear()
             code = command.wait().code
-        if self._started is not None and code in KILL_EXIT_CODES and not self._request.is_cancelled:
-            self._wait_for_shutdown()
-        if self._started is not None and not self._cancelled:
-            if not self._started.may_have_run:
-                self._host.guard.defer(self._host.run_by_agent, self._request)
-                return
-            for stream in (0, 1):
-                held[stream].append(self._started.rest(stream))
         out, err = b"".join(held[0]), b"".join(held[1])
         self._send({"op": "exit", "rc": code, "stdout_size": len(out)}, out + err)
-
-    def _wait_for_shutdown(self) -> None:
-        """Raise ConnectionLost if the connection ends now: a host that shuts down kills processes first."""
-        time.sleep(SHUTDOWN_GRACE)
-        if self._connection.end_reason is not None:
-            raise ConnectionLost(f"{self._connection.peer}: {self._connection.end_reason}")
-
-    def _end_command(self) -> None:
-        """Cancel the command. A simple one has no Python there that would kill its process group; another session does."""
-        if self._started is not None and not self._started.has_no_process:
-            self._kill_once()
-            self._ended.wait(KILL_TIMEOUT)
-        if self._command is not None:
-            self._command.cancel()
-
-    def _kill_once(self) -> None:
-        """Kill the process group of a simple command, once it is known."""
-        if (process := self._process) is not None and self._claim_kill():
-            try:
-                threads.start(self._kill_process_group, "pmitogen cancel", process)
-            except Error:
-                self._kill_process_group(process)
-
-    def kill_group(self) -> None:
-        """Kill the process group of a simple command, or wait until another thread has done so. Idempotent."""
-        self._is_known.wait(0 if self._started is None else START_TIMEOUT)
-        if (process := self._process) is None:
-            return
-        if self._claim_kill():
-            self._kill_process_group(process)
-        else:
-            self._kill_sent.wait(CLOSE_TIMEOUT)
-
-    def _claim_kill(self) -> bool:
-        """Return True for the one thread that is to kill the process group."""
-        return self._kill_claim.acquire(blocking=False)
-
-    @property
-    def _process(self) -> int | None:
-        """The process of a simple command, once it is known."""
-        return self._started.process if self._started is not None else None
-
-    def _kill_process_group(self, process: int) -> None:
-        """Kill the process group by another session, and say that the signal is sent. Blocks."""
-        from pmitogen.transport.sessions import exec_command
-
-        try:
-            exec_command.run(self._connection, simple_commands.kill_line(process), timeout=CLOSE_TIMEOUT, slot_timeout=0.0)
-        except SessionRefused:  # the command holds the only session; sshd passes this on, but not to root
-            if self._command is not None:
-                with contextlib.suppress(Error):
-                    self._command.signal("TERM")
-        except (Error, TimeoutError):
-            pass
-        finally:
-            self._kill_sent.set()
 
     def _feed(self, command: exec_command.Command, first: bytes) -> None:
         try:

@@ -1,16 +1,18 @@
 """Commands of the library on a host where Python is not needed otherwise: each in its own session, without starting Python.
 
-A text for ``/bin/sh`` is sent as one line that any login shell understands. ``/bin/sh`` first writes a marker to both streams:
-output before it, from the shell's start-up files, does not belong to the command. The marker on stderr contains the pid, which is
-also the ID of its process group. So another session can kill the group: sshd sends no signal in a root login. Without a marker
-the command has not run; Python then runs it.
+A text for ``/bin/sh``, or a program that ``/bin/sh`` executes, is sent as one line that any login shell understands. ``/bin/sh``
+first writes a marker to both streams: output before it, from the shell's start-up files, does not belong to the command. The
+marker on stderr contains the pid, which is also the ID of its process group. So another session can kill the group: sshd sends
+no signal in a root login. Without a marker the command has not run; Python then runs it. Python also runs a program that
+``/bin/sh`` cannot execute, so that the error message is the same as that of other commands.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pmitogen.protocol.operations import Op
 
@@ -18,22 +20,35 @@ if TYPE_CHECKING:
     from pmitogen.protocol.requests import RequestHeader
 
 MAX_TEXT = 8 << 10  # bytes of a command; a longer one goes to the agent
-MAX_COUNT = 16  # of a host, after which its Python is started: a command then costs less
+MIN_COUNT, MAX_COUNT = 4, 16  # of one host among one, and among many, at which its Python is started
 MAX_RUNNING = 4  # of a host at once; sshd allows ten sessions by default
 EARLIER_OUTPUT = 4 << 10  # bytes before the marker that are searched for it
 _UNSAFE = frozenset(b"'\\!")  # what csh or fish do not take as it is between single quotes
 _LINE = re.compile(r"exec /bin/sh -c 'echo (PMITOGEN-[0-9a-f]+) run \$\$ >&2; echo \1 run; (.*)'", re.S)
+_EXEC = re.compile(r'^trap "echo PMITOGEN-[0-9a-f]+ failed" EXIT; exec ')
 # The dot keeps the newlines at the end, which the shell removes from the output of a command.
 _ENCODED = 'PMITOGEN=$(printf %b "$0."); exec /bin/sh -c "${PMITOGEN%.}"'
 
 
-def text_of(header: RequestHeader) -> str | None:
+class Text(NamedTuple):
+    """A text for ``/bin/sh``, or if *executes*, a quoted command line that it executes. Characters are bytes."""
+
+    text: str
+    executes: bool = False
+
+
+def text_of(header: RequestHeader) -> Text | None:
     """Return the text for ``/bin/sh`` of a request; None if it is not a simple command."""
     argv: Sequence[str] = header.get("argv") or ()
-    is_text = len(argv) == 3 and list(argv[:2]) == ["/bin/sh", "-c"]
-    if not is_text or len(argv[2]) > MAX_TEXT or any(header.get(name) for name in ("env", "cwd", "tty", "more", "become")):
+    if any(header.get(name) for name in ("env", "cwd", "tty", "more", "become")):
         return None
-    return str(argv[2])
+    if len(argv) == 3 and list(argv[:2]) == ["/bin/sh", "-c"]:
+        text = Text(argv[2])
+    elif not argv or argv[0][:1] in ("", "-") or header.get("stream_output"):  # the account's shell; an option of exec
+        return None
+    else:
+        text = Text(shlex.join(argv), executes=True)
+    return text if len(text.text) <= MAX_TEXT else None
 
 
 class FirstCommands:
@@ -41,24 +56,35 @@ class FirstCommands:
 
     def __init__(self) -> None:
         self._count = 0
+        self._is_asked = False
 
-    def check(self, header: RequestHeader, needs_python: bool, pending: int) -> None:
+    def check(self, header: RequestHeader, has_python: bool, pending: int) -> None:
         """Make a simple command wait for Python after all, if that serves it better.
 
-        :param needs_python: another request has needed it.
+        :param has_python: Python is up, or another request has needed it.
         :param pending: the number of requests without a final answer.
         """
         if header.get("simple") and header["op"] == Op.EXEC:
             self._count += 1
-            if needs_python or self._count > MAX_COUNT or pending >= MAX_RUNNING:
+            if has_python or pending >= MAX_RUNNING:
                 del header["simple"]
 
+    def are_many(self, host_count: int) -> bool:
+        """Return True once if Python should be started, so that further commands cost less.
 
-def line(token: str, text: str) -> str:
-    """Return the line for the login shell.
+        The start takes as much processor time of the host as some twenty commands. One of many hosts probably gets few.
+        """
+        if self._is_asked or self._count < min(MAX_COUNT, MIN_COUNT - 1 + host_count):
+            return False
+        self._is_asked = True
+        return True
 
-    :param text: characters are bytes, as in a frame.
-    """
+
+def line(token: str, command: Text) -> str:
+    """Return the line for the login shell."""
+    text = command.text
+    if command.executes:  # if that fails, the shell ends, and says so
+        text = f'trap "echo PMITOGEN-{token} failed" EXIT; exec {text}'
     raw = text.encode("latin-1")
     mark = f"PMITOGEN-{token} run"
     begin = f"echo {mark} $$ >&2; echo {mark}; "
@@ -75,7 +101,7 @@ def parse(command: str) -> tuple[str, str] | None:
     script, _, encoded = match[2].partition("' '")
     if script == _ENCODED:
         script = bytes(int(digits, 8) for digits in re.findall(r"\\0(\d{3})", encoded)).decode("utf-8", "surrogateescape")
-    return f"{match[1]} run", script
+    return f"{match[1]} run", re.sub(_EXEC, "", script)
 
 
 def kill_line(process: int) -> str:
@@ -93,11 +119,16 @@ class Started:
 
     def __init__(self, token: str) -> None:
         self._mark = f"PMITOGEN-{token} run".encode()
+        self._failed = f"PMITOGEN-{token} failed\n".encode()
         self._earlier = [b"", b""]
         self._found = [False, False]
         self._is_silent = True
         self.process: int | None = None
         self.has_run = False  # whether the command has been started: it must not be run again
+
+    def is_failure(self, rc: int, output: bytes) -> bool:
+        """Return True if ``/bin/sh`` could not execute the program, so that nothing has run."""
+        return rc in (126, 127) and output == self._failed
 
     @property
     def has_no_process(self) -> bool:

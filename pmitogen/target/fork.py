@@ -3,6 +3,7 @@
 The runner is single-threaded, so the child may do anything between fork and exit. Nothing here returns to the runner's loop.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -111,7 +112,21 @@ def execute(argv, env, cwd=None):
             program = environb.get(b"SHELL") or b"/bin/sh"
             arguments[0] = os.path.basename(program)
         failing = program
-        os.execvp(program, arguments)
+        execute_as_execvp(program, arguments)
     except OSError as exc:
         os.write(2, failing + (": %s\n" % exc.strerror).encode("utf-8", "replace"))
         os._exit(127 if exc.errno == 2 else 126)
+
+
+def execute_as_execvp(program, arguments):
+    # type: (bytes, List[bytes]) -> None
+    """Replace this process by a program. As with execvp(3), and in shells, ``/bin/sh`` runs a script without ``#!``."""
+    try:
+        os.execvp(program, arguments)
+    except OSError as exc:
+        if exc.errno != errno.ENOEXEC:
+            raise
+        directories = [b""] if b"/" in program else environb.get(b"PATH", b"").split(b":")
+        paths = [os.path.join(directory, program) for directory in directories]
+        script = next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), program)
+        os.execv(b"/bin/sh", [b"/bin/sh", script] + arguments[1:])

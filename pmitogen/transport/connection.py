@@ -28,7 +28,7 @@ from pmitogen.transport.forwarding.relay import WINDOW as FORWARD_WINDOW
 from pmitogen.transport.forwarding.remote import RemoteForwardings
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.transport.paramiko_ext.channel import Channel
-from pmitogen.transport.paramiko_ext.transport import WINDOW, ClientTransport
+from pmitogen.transport.paramiko_ext.transport import WINDOW, ClientTransport, Settable
 from pmitogen.transport.session_env import variables
 from pmitogen.util.caller import NOBODY
 from pmitogen.util.peer_text import escape
@@ -168,6 +168,13 @@ class Connection:
                         f"{self.peer}: the server refuses a session: {error.text}; raise MaxSessions in its sshd_config", "exec"
                     ) from None
 
+    def begin_session(self, window: int, opened: Settable, submit: Callable[[Callable[[], None]], None]) -> Channel:
+        """Ask for a session channel, and do not wait. *opened* and *submit*: see :meth:`ClientTransport.begin_channel`.
+
+        Once *opened* is set, the channel is ``active``, or has an ``open_failure``, or the connection has ended.
+        """
+        return self._transport.begin_channel("session", b"", window, opened, submit)
+
     def _wait_for_session_slot(self, close_count: int, deadline: float) -> bool:
         """Wait until a channel closes after *close_count* was read. False: none is open, or the time is over."""
         transport = self._transport
@@ -235,6 +242,12 @@ class Connection:
             channel.request("exec", encode_string(command))
             if wait and not channel.wait_for_reply(REPLY_TIMEOUT):
                 raise ConnectError(f"{self.peer}: {channel.refusal_reason or 'the server closed the channel'}: exec", "exec")
+
+    def start_command_without_input(self, channel: Channel, command: str) -> None:
+        """Run *command* on *channel* as :meth:`start_command` does without waiting, and end its input."""
+        with self._translate_errors():
+            self._prepare_session(channel)
+            channel.request_and_end("exec", encode_string(command))
 
     def start_shell(self, channel: Channel) -> None:
         """Start the login shell on *channel*, with environment and agent forwarding. The answer is not waited for."""

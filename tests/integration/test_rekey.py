@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import hashlib
 import os
 import threading
@@ -16,6 +17,8 @@ import pytest
 from pmitogen.errors import ConnectionLost
 from pmitogen.transport.connect import Connection
 from pmitogen.transport.sessions import exec_command
+from tests.support.accounts import Account
+from tests.support.library import connect
 from tests.support.links import linked
 from tests.support.sshd import Sshd
 
@@ -94,6 +97,21 @@ def test_many_short_channels_while_keys_change(make_sshd: MakeSshd) -> None:
             assert len(exec_command.run(link, "head -c 100000 /dev/zero")[1]) == 100_000
         assert time.monotonic() - began < 20
         assert link.end_reason is None
+
+
+def test_commands_of_the_library_while_keys_change(make_sshd: MakeSshd, account: Account) -> None:
+    """Their messages are sent without waiting, unless new keys are due."""
+    server = make_sshd(log_level="DEBUG1", config=["MaxSessions 100"])
+    args = [*server.ssh_args(), "-o", "RekeyLimit=16K"]
+    with connect(server, account, ssh_args=args) as host:
+
+        def work(number: int) -> list[bytes]:
+            return [host.run(f"echo {number} {each}; head -c {each * 100} /dev/zero").stdout for each in range(40)]
+
+        with concurrent.futures.ThreadPoolExecutor(4) as threads:
+            for number, found in enumerate(threads.map(work, range(4))):
+                assert found == [b"%d %d\n" % (number, each) + bytes(each * 100) for each in range(40)]
+    assert server.log().count("SSH2_MSG_NEWKEYS received") > 2  # the answers are compressed
 
 
 def test_the_server_may_begin(make_sshd: MakeSshd) -> None:

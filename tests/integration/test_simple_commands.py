@@ -39,9 +39,27 @@ COMMANDS = [
     "# nothing",
     "",
     "test -t 0 || test -t 1 || test -t 2 || echo none",
-    f"echo {'long ' * 3000}",
     "echo a \\\n",
     "cat <<E\nfoo\n\n\n",
+    f"echo {'long ' * 3000}",
+]
+
+
+PROGRAMS = [
+    ["id", "-u"],
+    ["printf", "%s|", "a b", "it's", "two\nlines", "größer", "", "$HOME", "\\", "!", "-n", "~"],
+    ["/bin/sh", "-c", "exit 126", "name"],
+    ["cat"],
+    ["nothing-of-this-name"],
+    ["/etc/passwd"],
+    ["/etc"],
+    ["./missing/program", "argument"],
+    ["-n"],
+    ["A=b"],
+    ["./no-interpreter", "an argument"],
+    ["sh", "-c", "kill -KILL $$"],
+    ["sh", "-c", "umask; pwd; ulimit -n; echo $0; test $$ = $(ps -o pgid= -p $$) && echo leader"],
+    ["head", "-c", "300000", "/dev/zero"],
 ]
 
 
@@ -64,14 +82,31 @@ def test_results_are_those_of_the_agent(shell: str, sshd: Sshd, make_account: Ca
     if noise:
         (account.home / noise).write_text("echo noise of the shell\n")
     simple, agent = [], []
-    for index in range(0, len(COMMANDS), 8):
+    few = simple_commands.MIN_COUNT - 1  # then Python starts
+    for index in range(0, len(COMMANDS), few):
         with connect(sshd, account) as host:
-            simple += [host.run(command, stdin="input") for command in COMMANDS[index : index + 8]]
+            simple += [host.run(command, stdin="input") for command in COMMANDS[index : index + few]]
     with connect(sshd, account) as host:
         host.ping()
         agent = [host.run(command, stdin="input") for command in COMMANDS]
     for command, one, other in zip(COMMANDS, simple, agent, strict=True):
         assert one == other, command
+
+
+@pytest.mark.parametrize("shell", ["/bin/bash", "/usr/bin/fish", "/usr/bin/tcsh"])
+def test_programs_and_their_failures_are_those_of_the_agent(shell: str, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    account = make_account(shell=shell)
+    account.write("no-interpreter", "echo $0 $#\n", 0o755)
+    simple = []
+    for number, program in enumerate(PROGRAMS):
+        with connect(sshd, account) as host:
+            simple.append(host.run(program, stdin="input"))
+            assert number or not has_python(account)
+    with connect(sshd, account) as host:
+        host.ping()
+        agent = [host.run(program, stdin="input") for program in PROGRAMS]
+    for program, one, other in zip(PROGRAMS, simple, agent, strict=True):
+        assert one == other, program
 
 
 def test_the_environment_is_that_of_the_agent(sshd: Sshd, account: Account) -> None:
@@ -86,15 +121,53 @@ def test_the_environment_is_that_of_the_agent(sshd: Sshd, account: Account) -> N
         assert has_python(account) and environment(host) == simple
 
 
-def test_python_starts_when_something_needs_it_or_commands_are_many(sshd: Sshd, account: Account) -> None:
+def test_python_starts_after_some_commands(sshd: Sshd, account: Account) -> None:
     with connect(sshd, account) as host:
-        for _ in range(simple_commands.MAX_COUNT):
-            assert host.run("echo x").stdout == b"x\n"
-        assert not has_python(account)
-        assert host.run("echo x").stdout == b"x\n" and has_python(account)
+        for number in range(1, simple_commands.MIN_COUNT + 1):
+            assert not has_python(account)
+            assert host.run("echo x").stdout == b"x\n", number
+        processes.wait_until(lambda: has_python(account), 10)
+        assert host.run("echo x").stdout == b"x\n"
+        assert host.info()["python"]
+
+
+def test_with_many_hosts_python_starts_later() -> None:
+    def commands(host_count: int) -> int:
+        first = simple_commands.FirstCommands()
+        for number in range(1, 100):
+            first.check({"op": "exec", "argv": [], "simple": True}, False, 0)
+            if first.are_many(host_count):
+                assert not first.are_many(host_count)  # once
+                return number
+        return 0
+
+    assert [commands(count) for count in (1, 2, 5, 100)] == [
+        simple_commands.MIN_COUNT,
+        simple_commands.MIN_COUNT + 1,
+        simple_commands.MIN_COUNT + 4,
+        simple_commands.MAX_COUNT,
+    ]
+
+
+@pytest.mark.parametrize("start", ["sleep 2\nexec python3", "sleep 60", "exit 3", "exit 99"])
+def test_no_command_waits_for_python(start: str, sshd: Sshd, account: Account) -> None:
+    """However slow its start is, or whatever it ends with."""
+    python = account.write("python", f'#!/bin/sh\n{start} "$@"\n', 0o755)
+    with connect(sshd, account, python=str(python)) as host:
+        began = time.monotonic()
+        while time.monotonic() < began + 3:
+            before = time.monotonic()
+            assert host.run("echo x; exit 3") == pmitogen.Completed(3, b"x\n", b"")
+            assert time.monotonic() < before + 1
+            time.sleep(0.05)
+        if "sleep 60" not in start:
+            assert ("python3" in start) == bool(host.info()["python"])
+    assert gone(lambda: any("sleep" in process.command for process in account.processes()))
+
+
+def test_python_starts_when_something_needs_it(sshd: Sshd, account: Account) -> None:
     for work in (
         lambda host: host.stat("/"),
-        lambda host: host.run(["id", "-u"], check=True),
         lambda host: host.run("echo $A", env={"A": "secret"}),
         lambda host: host.run("pwd", cwd="/tmp"),
         lambda host: host.become().run("id -u"),
@@ -112,9 +185,11 @@ def test_a_late_start_of_python_has_its_own_time(sshd: Sshd, account: Account) -
         assert host.info()["python"]
 
 
+@pytest.mark.parametrize("sessions", [10, 1])
 @pytest.mark.parametrize("who", ["login", "root"])
-def test_a_timeout_kills_the_process_group(who: str, sshd: Sshd, account: Account) -> None:
-    name = account.name if who == "login" else "root"
+def test_a_timeout_kills_the_process_group(who: str, sessions: int, make_sshd: Callable[..., Sshd], account: Account) -> None:
+    """By another session; if the server allows none, by another connection."""
+    name, sshd = account.name if who == "login" else "root", make_sshd(config=[f"MaxSessions {sessions}"])
 
     def left() -> bool:
         return any("4711" in process.command for process in processes.all_processes())
@@ -168,7 +243,9 @@ def test_many_at_once(sshd: Sshd, account: Account) -> None:
 @pytest.mark.parametrize("text", ["hostname", "it's", "a\nb", "größer!", "\\", "echo a \\\n", "cat <<E\nfoo\n\n\n"])
 def test_a_simulated_shell_can_read_the_line(text: str) -> None:
     wire = text.encode().decode("latin-1")
-    assert simple_commands.parse(simple_commands.line("00ff", wire)) == ("PMITOGEN-00ff run", text)
+    for executes in (False, True):
+        command = simple_commands.Text(wire, executes)
+        assert simple_commands.parse(simple_commands.line("00ff", command)) == ("PMITOGEN-00ff run", text)
 
 
 def test_markers_in_pieces() -> None:
@@ -208,6 +285,38 @@ def test_a_recorder_that_ends_lines_as_a_terminal_does(
     with connect(server, account) as host:
         done = host.run("echo ran >> ran; echo out")
     assert (done.rc, done.stdout) == (0, b"out\r\n") and (account.home / "ran").read_text() == "ran\n"
+
+
+def test_one_session_is_enough_for_one_command_after_another(make_sshd: Callable[..., Sshd], account: Account) -> None:
+    server = make_sshd(config=["MaxSessions 1"])
+    with connect(server, account) as host:
+        began = time.monotonic()
+        for number in range(20):
+            assert host.run(f"echo {number}", text=True).stdout == f"{number}\n"
+        assert server.connections() == 1 and time.monotonic() < began + 3
+
+
+def test_output_in_pieces(sshd: Sshd, account: Account) -> None:
+    """As it comes, under the client's credit; the server waits meanwhile."""
+    pieces: list[bytes] = []
+    times: list[float] = []
+
+    def take(stream: str, data: bytes) -> None:
+        times.append(time.monotonic())
+        pieces.append(data)
+
+    with connect(sshd, account) as host:
+        done = host.run("echo a; sleep 0.5; echo b", on_output=take)
+        assert b"".join(pieces) == done.stdout == b"a\nb\n" and times[-1] - times[0] > 0.3
+        size = 0
+
+        def count(stream: str, data: bytes) -> None:
+            nonlocal size
+            size += len(data)
+            time.sleep(0.002)
+
+        assert host.run("head -c 20000000 /dev/zero", on_output=count, capture=False).rc == 0 and size == 20_000_000
+        assert not has_python(account)
 
 
 def test_where_the_server_allows_one_session(make_sshd: Callable[..., Sshd], account: Account) -> None:

@@ -23,7 +23,7 @@ from paramiko.message import Message
 from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
 from pmitogen.transport.paramiko_ext.inbound_budget import MAX_USELESS
 from pmitogen.transport.paramiko_ext.inflate import MAX_UNPACKED, Decompressor
-from pmitogen.transport.paramiko_ext.packetizer import MAX_PACKET, FastPacketizer
+from pmitogen.transport.paramiko_ext.packetizer import MAX_PACKET, MAX_TRIED, FastPacketizer
 
 KEY, IV = os.urandom(64), os.urandom(16)
 IGNORE = 2
@@ -295,3 +295,34 @@ def test_a_login_acknowledges_at_once(pair: tuple[FastPacketizer, FastPacketizer
     ours._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
     ours.read_line(100, None)
     assert ours._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+
+
+def test_a_short_message_is_sent_only_if_that_waits_for_nothing(
+    pair: tuple[FastPacketizer, FastPacketizer, socket.socket],
+) -> None:
+    ours, theirs, _ = pair
+    short = message(b"short").asbytes()
+    assert theirs.try_send(short) and ours.read_message()[1].asbytes() == b"short"
+    assert not theirs.try_send(message(bytes(MAX_TRIED)).asbytes())
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with theirs._sending:
+            held.set()
+            done.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(10)
+    assert not theirs.try_send(short)
+    done.set()
+    holder.join()
+    assert theirs.try_send(short) and ours.read_message()[1].asbytes() == b"short"
+    sent = 0
+    while theirs.try_send(short):  # until the peer's buffers and ours are full
+        sent += 1
+        assert sent < 1_000_000
+    for _ in range(sent):
+        assert ours.read_message()[1].asbytes() == b"short"
+    theirs.close()
+    assert not theirs.try_send(short)

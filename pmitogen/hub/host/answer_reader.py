@@ -16,6 +16,7 @@ from pmitogen.hub.host.request_sender import RequestSender
 from pmitogen.hub.host.stale_interpreters import EarlyAnswers, StaleInterpreters
 from pmitogen.hub.host.states import State
 from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request
+from pmitogen.protocol.error_kinds import InterpreterEnded
 from pmitogen.protocol.operations import FINAL, ErrorKind, Op
 from pmitogen.util.peer_text import escape
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pmitogen.hub.login import Login
     from pmitogen.hub.trace import Trace
     from pmitogen.protocol import messages_from_agent
+    from pmitogen.protocol.gate import InterpreterError
     from pmitogen.protocol.messages_from_agent import FromAgent
     from pmitogen.protocol.messages_to_client import Answer
 
@@ -104,6 +106,16 @@ class AnswerReader:
         else:
             header.pop("account", None)
             self._on_answer(header, body)
+
+    def end_interpreter(self, error: InterpreterError) -> None:
+        """End the interpreter that broke the protocol, and its requests."""
+        account = self._accounts.get(error.account)
+        if account is not None:
+            interpreter = f"the interpreter of account {escape(account.user or '?')}"
+            self._host.log.warning("protocol error: %s sent %s", interpreter, error)
+            self._accounts.end(account)
+            for request in self._pending.take_of(account):
+                request.fail(InterpreterEnded(f"{self._host.peer}: protocol error: {interpreter} sent {error}; it was ended"))
 
     def _on_interpreter_ended(self, header: messages_from_agent.InterpreterEnded) -> None:
         account = self._accounts.get(header["account"])

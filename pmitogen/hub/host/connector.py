@@ -21,6 +21,7 @@ from pmitogen.transport.login_limits import SLOT_TIMEOUT
 if TYPE_CHECKING:
     from pmitogen.hub.host.host import Host
     from pmitogen.hub.mitogen_router import Broker, Router
+    from pmitogen.transport.jump_host_pool import JumpHostPool
 
 LAST_OUTPUT = 0.2  # seconds that the stderr of a process may arrive after its end is known
 
@@ -30,6 +31,11 @@ class Connections(Protocol):
 
     router: Router
     broker: Broker
+    jump_hosts: JumpHostPool
+
+    @property
+    def host_count(self) -> int:
+        """The number of hosts that have a connection, or are about to."""
 
     @property
     def is_closing(self) -> bool:
@@ -62,6 +68,10 @@ class HostConnector:
 
     def __init__(self, host: Host, connections: Connections) -> None:
         self._host, self._connections = host, connections
+
+    @property
+    def host_count(self) -> int:
+        return self._connections.host_count
 
     def connect(self, python: list[str] | None) -> None:
         host = self._host
@@ -104,6 +114,18 @@ class HostConnector:
         booting = self._host.agent_channel.booting
         if booting is not None:
             self._host.guard.call_later(LAST_OUTPUT, booting.stream.on_disconnect, self._connections.broker)
+
+    def run_elsewhere(self, line: str, timeout: float) -> None:
+        """See interfaces.Connector."""
+        from pmitogen.transport.sessions import exec_command
+
+        host, connections = self._host, self._connections
+        # Its warnings were those of the first connection.
+        login = Login(host.options, host.caller, connections.router, connections.jump_hosts, None, lambda warning: None)
+        try:
+            exec_command.run(login.connect(), line, timeout=timeout)
+        finally:
+            login.close()
 
     def replace_session(self, reconnect: bool) -> Host:
         """See interfaces.Connector. Requests under way go on in the old session, which :meth:`close_session` then ends."""
@@ -217,7 +239,11 @@ class HostConnector:
         self._host.guard.call_later(limit, self._on_boot_timeout, login, booting, limit)
 
     def _on_boot_timeout(self, login: Login, booting: BootChannel, limit: float) -> None:
-        if self._host.agent_channel.booting is booting and not booting.stream.booted:
+        if self._host.agent_channel.booting is not booting or booting.stream.booted:
+            return
+        if not self._host.needs_python:  # it was started ahead, and nothing waits for it
+            booting.stream.on_disconnect(self._connections.broker)
+        else:
             last_output = bootstrap.last_output(booting.stream)
             self._host.fail(ConnectError(f"{login.peer}: Python did not start within {limit:.3g} seconds{last_output}", "python"))
 

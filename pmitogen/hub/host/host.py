@@ -3,9 +3,9 @@
 Requests wait while the host is CONNECTING (see states.py). From BOOTING on they are sent at once, behind the bundle that
 starts Python, so that the first task costs no round trip of its own; if there turns out to be no Python, they are taken back, and
 served by the login shell and SFTP. A host that was asked only for commands of its login shell (``raw``) is SHELL_ONLY, too:
-it may be an appliance, so nothing else is sent to it. The first request of another kind then starts Python.
-
-Requests are sent by request_sender.py, answers are read by answer_reader.py, and the connection is made by connector.py.
+it may be an appliance, so nothing else is sent to it. The first request of another kind then starts Python; so do several simple
+commands (simple_commands.py), which do not wait for it. request_sender.py sends requests, answer_reader.py reads answers, and
+connector.py makes the connection.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ from pmitogen.hub.host.known_answers import KnownAnswers
 from pmitogen.hub.host.pending import PendingRequests
 from pmitogen.hub.host.request_sender import RequestSender
 from pmitogen.hub.host.stale_interpreters import EarlyAnswers, StaleInterpreters
-from pmitogen.hub.host.states import Event, State, next_state
+from pmitogen.hub.host.states import WITHOUT_AGENT, Event, State, next_state
 from pmitogen.hub.requests import Request, ends_before_it_begins, next_request_id
 from pmitogen.hub.scheduler import Guard
 from pmitogen.logging import for_host
-from pmitogen.protocol.error_kinds import InterpreterEnded, OptionsError, ProtocolError
+from pmitogen.protocol.error_kinds import OptionsError, ProtocolError
 from pmitogen.protocol.gate import InterpreterError
 from pmitogen.protocol.operations import FINAL, Op
 from pmitogen.util.caller import NOBODY, CallerEnvironment
-from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
     from pmitogen.hub.blob_store import BlobStore
@@ -141,8 +140,7 @@ class Host:
 
     def transfers(self) -> list[Transfer]:
         """The transfers of files under way."""
-        descriptions = (request.describe_transfer() for request in self._pending.under_way)
-        return [{"host": self.name, **transfer} for transfer in descriptions if transfer]
+        return self._pending.transfers(self.name)
 
     def _on(self, event: Event) -> None:
         """Change the state. No other method does. Raises IllegalTransition."""
@@ -163,12 +161,15 @@ class Host:
         request.idle_before = 0.0 if self.busy else time.monotonic() - self.last_used
         self.last_used = request.created_at = time.monotonic()
         request.request_id, request.host = next_request_id(), self
-        self._simple.check(request.header, self.needs_python, len(self._pending))
+        self._simple.check(request.header, self.needs_python or self.state is State.UP, len(self._pending))
         is_first, self.needs_python = not self.needs_python, self.needs_python or request.needs_python
         if replacement is not None and before is not None:
             self._sender.send_after(before, request)
         elif request.header.pop("own_session", False) and self.state in (State.BOOTING, State.UP):
             self.serve_by_shell(request)
+        elif request.header.get("simple") and self.login is not None and self.state in WITHOUT_AGENT:
+            self.serve_by_shell(request)
+            self._start_python_ahead()
         elif self.state in (State.BOOTING, State.UP):
             self._sender.send(request)
         elif self.state is State.SHELL_ONLY and is_first and self.needs_python:
@@ -183,6 +184,12 @@ class Host:
                 self._on(Event.CONNECT)
                 self.connector.connect(request.login_python)
         self._pressure.check(request.client)
+
+    def _start_python_ahead(self) -> None:
+        """Start Python once commands are many; further ones need not wait for it."""
+        if self.state is State.SHELL_ONLY and self._simple.are_many(self.connector.host_count):
+            self._on(Event.PYTHON_WANTED)
+            self.connector.start_python(None)
 
     def run_by_agent(self, request: Request) -> None:
         """The login shell has not run a simple command: have Python run it."""
@@ -263,10 +270,11 @@ class Host:
             self.connector.start_python(request.login_python)
 
     def on_session_refused(self) -> None:
-        """Start Python by another connection: commands hold all the sessions that the server allows on this one."""
+        """Start Python by another connection, if needed: commands hold all the sessions that the server allows on this one."""
         requests = self._pending.take_waiting()
         self._use_shell_only(Event.LOGGED_IN)
-        self._stale.reconnect(requests)
+        if self.needs_python:
+            self._stale.reconnect(requests)
 
     # Between runs, and between connections
 
@@ -351,13 +359,7 @@ class Host:
     def _failed(self, exc: Exception) -> None:
         """Handle failed work about this host: end the host, or the interpreter that caused it."""
         if isinstance(exc, InterpreterError):
-            account = self._accounts.get(exc.account)
-            if account is not None:
-                interpreter = f"the interpreter of account {escape(account.user or '?')}"
-                self.log.warning("protocol error: %s sent %s", interpreter, exc)
-                self._accounts.end(account)
-                for request in self._pending.take_of(account):
-                    request.fail(InterpreterEnded(f"{self.peer}: protocol error: {interpreter} sent {exc}; it was ended"))
+            self._answers.end_interpreter(exc)
         elif isinstance(exc, ProtocolError):
             self.log.warning("protocol error: the target sent %s", exc)
             self.fail(ConnectionLost(f"{self.peer}: protocol error: the target sent {exc}; the connection was closed"))

@@ -48,6 +48,10 @@ class Replacement(Protocol):
 class Connector(Protocol):
     """Makes and ends the connection of one host. Blocking work is done on threads, whose results are calls of the host."""
 
+    @property
+    def host_count(self) -> int:
+        """The number of hosts that have a connection, or are about to."""
+
     def connect(self, python: list[str] | None) -> None:
         """Log in and start Python.
 
@@ -59,6 +63,12 @@ class Connector(Protocol):
 
     def abandon_start(self) -> None:
         """Close the channel of an interpreter that ended before it was up, once its last output has arrived."""
+
+    def run_elsewhere(self, line: str, timeout: float) -> None:
+        """Run a line of the login shell by a connection of its own. Any thread; blocks; raises Error, TimeoutError.
+
+        :param timeout: seconds for the command, after the login.
+        """
 
     def replace_session(self, reconnect: bool) -> Replacement:
         """Make a host with a new session on the same connection, or with a new connection if *reconnect*."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pmitogen.hub.host.accounts import Account
 from pmitogen.hub.requests import Request
+
+if TYPE_CHECKING:
+    from pmitogen.protocol.messages_to_client import Transfer
 
 
 class PendingRequests:
@@ -32,6 +36,11 @@ class PendingRequests:
     def under_way(self) -> tuple[Request, ...]:
         """The requests under way."""
         return tuple(self._open.values())
+
+    def transfers(self, host: str) -> list[Transfer]:
+        """Describe the transfers of files under way; *host* is its name."""
+        found = (request.describe_transfer() for request in self._open.values())
+        return [{"host": host, **transfer} for transfer in found if transfer]
 
     def has_waiting(self, chain: int) -> bool:
         """Return True if a request of *chain* waits."""

@@ -28,6 +28,9 @@ class State(enum.Enum):
     DEAD = "dead"  # the connection has ended; the registry makes another host for the next request
 
 
+WITHOUT_AGENT = (State.SHELL_ONLY, State.CONNECTING, State.BOOTING)  # after the login, simple commands have sessions of their own
+
+
 class Event(enum.Enum):
     """An event that may change the state of a host."""
 

@@ -99,6 +99,7 @@ class Channel(paramiko.Channel):
 
     def __init__(self, channel_id: int) -> None:
         super().__init__(channel_id)
+        self.on_exit: Callable[[], object] = lambda: None  # called after the exit status or signal. Transport thread
         self.in_buffer = InputBuffer()
         self.in_stderr_buffer = InputBuffer()
 
@@ -201,6 +202,22 @@ class Channel(paramiko.Channel):
             self._send(cMSG_CHANNEL_DATA, size.to_bytes(4, "big"), memoryview(s)[:size])
         return int(size)
 
+    def try_send(self, data: bytes) -> bool:
+        """Send *data*, unless that could wait for a thread, for new keys, or for the peer. Returns whether it was sent."""
+        size = len(data)
+        if not self.lock.acquire(blocking=False):
+            return False
+        try:
+            if self.closed or self.eof_sent or size > min(self.out_window_size, self.out_max_packet_size - 64):
+                return False
+            if not self.transport.try_send(ChannelMessage(self, cMSG_CHANNEL_DATA, size.to_bytes(4, "big"), data)):
+                return False
+            self.out_window_size -= size
+            self.last_used = time.monotonic()
+            return True
+        finally:
+            self.lock.release()
+
     def sendall(self, s: Any) -> None:
         """Send all of *s*. Raises OSError if the channel is closed before."""
         rest = memoryview(s)
@@ -213,6 +230,13 @@ class Channel(paramiko.Channel):
     def request(self, kind: str, *fields: bytes, want_reply: bool = True) -> None:
         """Send a channel request without waiting for an answer. *fields* are encoded already (see wire.encode_string)."""
         self._send(cMSG_CHANNEL_REQUEST, encode_string(kind), bytes((want_reply,)), *fields)
+
+    def request_and_end(self, kind: str, *fields: bytes) -> None:
+        """Send a channel request as :meth:`request` does, and the end of the data."""
+        request = ChannelMessage(self, cMSG_CHANNEL_REQUEST, encode_string(kind), b"\1", *fields)
+        with self.lock:
+            eof = self._send_eof()
+        self.transport.send_together(*(request, eof) if eof is not None else (request,))
 
     def reply(self, done: bool) -> None:
         """Answer a request of the server's."""

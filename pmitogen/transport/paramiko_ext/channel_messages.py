@@ -41,11 +41,13 @@ def on_request(channel: Channel, message: Message) -> None:
     elif kind == b"exit-status":
         channel.exit_status = reader.u32()
         channel.status_event.set()
+        channel.on_exit()
     else:
         name = peer_text.escape(reader.string(), MAX_SIGNAL_NAME)
         reader.byte()  # whether it dumped core
         channel.exit_signal = ExitSignal(name, peer_text.escape(reader.string()))
         channel.status_event.set()
+        channel.on_exit()
     if want_reply:
         channel.reply(known)
 

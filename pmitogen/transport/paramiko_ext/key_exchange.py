@@ -146,6 +146,37 @@ class KeyExchange(_Base):
         if self.packetizer.need_rekey() and not self.in_kex:
             self._start_rekey()
 
+    def try_send(self, data: Message) -> bool:
+        """Send a short message, unless that could wait for another thread, for new keys or for the peer. Any thread.
+
+        Returns whether it was sent, or need not be: then its channel or the connection is closed.
+        """
+        if self.packetizer.need_rekey() or not self.clear_to_send_lock.acquire(blocking=False):
+            return False
+        try:
+            if not self.clear_to_send.is_set() or not self.active:
+                return False
+            if isinstance(data, ChannelMessage) and data.channel.close_sent:
+                return True
+            return self.packetizer.try_send(data.asbytes())
+        except EOFError:  # the connection has ended
+            return True
+        finally:
+            self.clear_to_send_lock.release()
+
+    def send_together(self, *messages: ChannelMessage) -> None:
+        """Send messages of one channel as :meth:`_send_user_message` does, in one write if this is the transport thread."""
+        if threading.current_thread() is self:
+            with self.clear_to_send_lock:
+                if self.clear_to_send.is_set():
+                    if not messages[0].channel.close_sent:
+                        self.packetizer.send_message(*messages)
+                else:
+                    self._deferred.extend(messages)
+        else:
+            for message in messages:
+                self._send_user_message(message)
+
     def _send_or_hold(self, data: Message) -> None:
         with self.clear_to_send_lock:
             if self.clear_to_send.is_set():

@@ -21,6 +21,7 @@ One thread reads (the transport's); any thread writes.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 import time
@@ -45,6 +46,7 @@ MAX_RECV_TIMEOUT = 60.0  # seconds
 # sshd leaves Nagle's algorithm on until a session begins: its second small packet waits for the acknowledgement of its first,
 # which the kernel delays by 40 ms unless told otherwise, again before each read. So while logging in, this many bytes long.
 QUICKACK_BYTES = 16 << 10
+MAX_TRIED = 1 << 10  # bytes of a message that may be sent only if that does not block
 FIRST_USER_MESSAGE = 80  # RFC 4250: from here on a message belongs to the connection protocol and may not be sent during a kex
 KEX_METHOD_MESSAGES = range(30, 50)  # numbers that belong to the key exchange method (RFC 4250)
 
@@ -255,11 +257,11 @@ class FastPacketizer(PacketKeys):
 
     # Writing (any thread) -----------------------------------------------------------------------------------------------
 
-    def send_message(self, data: Message) -> None:
-        """Encrypt and send. Blocks while the socket is full; EOFError if the connection ended."""
+    def send_message(self, data: Message, *more: Message) -> None:
+        """Encrypt and send, *more* in the same write. Blocks while the socket is full; EOFError if the connection ended."""
         with self._sending:
             payload = data.asbytes()
-            self._send_payload(payload)
+            self._send_payload(payload, *(each.asbytes() for each in more))
             if self._queued_keepalive is not None and payload[0] >= FIRST_USER_MESSAGE:
                 keepalive, self._queued_keepalive = self._queued_keepalive, None
                 self.send_message(keepalive)
@@ -274,13 +276,37 @@ class FastPacketizer(PacketKeys):
         else:
             self._queued_keepalive = data
 
-    def _send_payload(self, payload: bytes) -> None:
-        if self._compress is not None:
-            payload = self._compress(payload)
-        packet = self._sealer.seal(self._sequence_out, payload)
-        self._next_sequence_out()
-        self.write_all(packet)
-        self._count_out(len(packet))
+    def try_send(self, payload: bytes) -> bool:
+        """Send a short message that needs no answer, unless another thread sends, or the socket is nearly full."""
+        if len(payload) > MAX_TRIED or self._closed or not self._sending.acquire(blocking=False):
+            return False
+        try:
+            if self._queued_keepalive is not None or not self._has_room():
+                return False
+            self._send_payload(payload)
+            return True
+        finally:
+            self._sending.release()
+
+    def _has_room(self) -> bool:
+        """Return whether the socket takes MAX_TRIED bytes at once: it is writable while a good part of its buffer is free."""
+        if self._scratch is None:  # a channel of a jump host, whose window may be closed
+            return False
+        try:
+            poller = select.poll()
+            poller.register(self._sock, select.POLLOUT)
+            return any(events == select.POLLOUT for _, events in poller.poll(0))
+        except (OSError, ValueError):  # closed meanwhile
+            return False
+
+    def _send_payload(self, *payloads: bytes) -> None:
+        packets = []
+        for payload in payloads:
+            packets.append(self._sealer.seal(self._sequence_out, payload if self._compress is None else self._compress(payload)))
+            self._next_sequence_out()
+        self.write_all(packets[0] if len(packets) == 1 else b"".join(packets))
+        for packet in packets:
+            self._count_out(len(packet))
 
     def write_all(self, out: Any) -> None:
         rest: Any = memoryview(out) if self._scratch is not None else out

@@ -13,11 +13,12 @@ A part can be removed when tests/integration/test_keepalive.py and tests/hostile
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import paramiko
 from paramiko.common import (
@@ -45,6 +46,13 @@ WINDOW = 16 << 20  # bytes that the peer may have in flight to us, per channel: 
 MAX_PACKET_SIZE = 32 << 10  # bytes; what OpenSSH takes and sends
 MAX_TOTAL_WINDOW = 22 << 20  # bytes in flight or unread on all sessions of a connection; tunnels, read at once, do not count
 MIN_SESSION_WINDOW = 256 << 10  # bytes; of a session, even if others use the whole limit
+
+
+class Settable(Protocol):
+    """The part of threading.Event that the transport calls."""
+
+    def set(self) -> None:
+        """Note what was waited for. Must not block, nor raise."""
 
 
 class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessages, HostKeyPolicy, paramiko.Transport):
@@ -89,7 +97,8 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
 
         Raises ChannelException (with the server's text), TimeoutError, SSHException when the connection is over.
         """
-        channel, opened = self._send_channel_open(kind, fields, window)
+        opened = threading.Event()
+        channel = self.begin_channel(kind, fields, window, opened)
         if not opened.wait(timeout):
             channel.abandoned = True
             if channel.active:  # it was opened at the last moment
@@ -108,12 +117,17 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         taken = sum(channel.window for channel in list(self._channels_by_id.values()) if channel.kind == "session")
         return max(MIN_SESSION_WINDOW, min(wanted, MAX_TOTAL_WINDOW - taken))
 
-    def _send_channel_open(self, kind: str, fields: bytes, window: int) -> tuple[Channel, threading.Event]:
-        opened = threading.Event()
+    def begin_channel(
+        self, kind: str, fields: bytes, window: int, opened: Settable, submit: Callable[[Callable[[], None]], None] | None = None
+    ) -> Channel:
+        """Ask for a channel. Its answer, or the end of the connection, sets *opened* at least once, on any thread.
+
+        :param submit: calls a function on a thread that may wait; where there is one, this method does not wait.
+        """
         with self.lock:
             window = self._window(kind, window)
             channel = self._new_channel(kind, window)
-            self.channel_events[channel.chanid] = opened
+            self.channel_events[channel.chanid] = opened  # type: ignore[assignment]
         message = Message()
         message.add_byte(cMSG_CHANNEL_OPEN)
         message.add_string(kind)
@@ -121,10 +135,23 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         message.add_int(window)
         message.add_int(MAX_PACKET_SIZE)
         message.add_bytes(fields)
-        self._send_user_message(message)
-        if not self.active:
-            opened.set()
-        return channel, opened
+
+        def send() -> None:
+            try:
+                self._send_user_message(message)
+            finally:
+                if not self.active:
+                    opened.set()
+
+        def send_later() -> None:
+            with contextlib.suppress(EOFError, OSError, paramiko.SSHException):  # the connection has ended, or is about to
+                send()
+
+        if submit is None:
+            send()
+        elif not self.try_send(message):
+            submit(send_later)
+        return channel
 
     def _new_channel(self, kind: str, window: int) -> Channel:
         """Called with our lock held."""
@@ -152,7 +179,8 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         channel = self._channel_being_opened(reader)
         with self.lock:
             channel._set_remote_channel(reader.u32(), reader.u32(), reader.u32())
-            self.channel_events.pop(channel.chanid).set()
+            opened = self.channel_events.pop(channel.chanid)
+        opened.set()
         if channel.abandoned:
             channel.close()
 

@@ -1,0 +1,303 @@
+"""One simple command under way: a session, and no thread while there is nothing to wait for.
+
+The I/O thread asks for the session. The transport's thread sends the command once the session is open, and wakes the I/O
+thread when the command has ended, or when there is more output than the answer should carry.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+import paramiko
+
+from pmitogen.errors import ConnectError, ConnectionLost, Error
+from pmitogen.hub import bootstrap, simple_commands
+from pmitogen.hub.host.states import State
+from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request, error_frame
+from pmitogen.hub.simple.group_killer import GroupKiller
+from pmitogen.hub.simple.session import Opening, OutputWatch
+from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
+from pmitogen.protocol.operations import Op
+from pmitogen.transport.errors import SessionRefused
+from pmitogen.transport.keys.wire import encode_string
+from pmitogen.transport.login_limits import SLOT_TIMEOUT
+from pmitogen.util import threads
+
+if TYPE_CHECKING:
+    from pmitogen.hub.shell_requests import ShellHost
+    from pmitogen.protocol.messages_to_client import Answer
+    from pmitogen.protocol.requests import FollowUp
+    from pmitogen.transport.connection import Connection
+    from pmitogen.transport.paramiko_ext.channel import Channel
+
+WINDOW = 4 << 20  # bytes of output that wait here
+OPEN_TIMEOUT = 60.0  # seconds for the session
+KILL_TIMEOUT = 4.0  # seconds for a killed command to end before its channel is closed
+
+
+class SimpleRequest:
+    """One simple command. Methods are for the I/O thread unless they say otherwise.
+
+    :param text: the command for ``/bin/sh``.
+    :param others: the simple commands of the host under way; it removes itself at its end.
+    :param submit: calls a function, which must not raise, on a thread that may block.
+    """
+
+    def __init__(
+        self,
+        host: ShellHost,
+        request: Request,
+        connection: Connection,
+        text: simple_commands.Text,
+        others: dict[SimpleRequest, None],
+        submit: Callable[[Callable[[], object]], None],
+    ) -> None:
+        self._host, self._request, self._connection = host, request, connection
+        self._others, self._submit = others, submit
+        token = bootstrap.new_token()
+        self._line = simple_commands.line(token, text)
+        self._started = simple_commands.Started(token)
+        self._ended = threading.Event()
+        self._killer = GroupKiller(connection, self._signal, host.connector.run_elsewhere, self._ended)
+        self._deadline = time.monotonic() + OPEN_TIMEOUT
+        self._channel: Channel | None = None  # once the command is sent
+        self._watch: OutputWatch | None = None
+        self._reading = threading.Lock()  # of the channel's output
+        self._output: tuple[list[bytes], list[bytes]] = ([], [])
+        self._size = 0  # bytes in it
+        self._window = CREDIT_WINDOW
+        self._streaming = bool(request.header.get("stream_output"))
+        self._is_cancelled = self._has_ended = self._is_late = False
+
+    def start(self) -> None:
+        """Ask for the session."""
+        self._others[self] = None
+        opening = Opening(self._on_opened)
+        opening.channel = self._connection.begin_session(WINDOW, opening, self._submit)
+        if opening.is_answered:
+            self._submit(opening.check)
+
+    def check_opening(self) -> None:
+        """Fail if the server has not answered in time."""
+        if self._channel is None and not self._has_ended and time.monotonic() >= self._deadline:
+            self._is_cancelled = True
+            self._fail(ConnectError(f"{self._connection.peer}: no answer within the timeout to a request for a channel", "exec"))
+
+    # The session: the transport's thread, or one that may block
+
+    def _on_opened(self, channel: Channel) -> None:
+        if channel.open_failure is not None:
+            self._attempt(self._submit, self._open_after_others)
+        elif self._connection.settings.forwardagent:  # the agent is connected to
+            self._attempt(self._submit, functools.partial(self._attempt, self._begin, channel))
+        else:
+            self._attempt(self._begin, channel)
+
+    def _attempt(self, work: Callable[..., object], *args: object) -> None:
+        """Call *work*. An exception ends the request. Any thread; raises nothing."""
+        try:
+            work(*args)
+        except Exception as exc:
+            self._host.guard.defer(self._fail, exc)
+
+    def _open_after_others(self) -> None:
+        """Ask once more: the server has refused a session. Wait for the end of another one; that of Python does not end."""
+        timeout = 0.0 if self._host.state in (State.BOOTING, State.UP) else SLOT_TIMEOUT
+        self._attempt(lambda: self._begin(self._connection.open_session(OPEN_TIMEOUT, WINDOW, timeout)))
+
+    def _begin(self, channel: Channel) -> None:
+        """Send the command."""
+        if not channel.active:
+            raise ConnectionLost(self._end_message)
+        if self._is_cancelled:
+            self._submit(channel.close)
+            raise ConnectionLost(f"{self._host.name}: cancelled before it began")
+        self._channel = channel
+        self._watch = watch = OutputWatch(self._host.guard.defer, self._pump, channel)
+        watch.is_eager = self._streaming
+        channel.on_exit = watch.set
+        for buffer in (channel.in_buffer, channel.in_stderr_buffer):
+            buffer.set_event(cast("threading.Event", watch))
+        if self._request.body:
+            self._connection.start_command(channel, self._line, wait=False)
+            self._submit(self._send_input)
+        else:
+            self._connection.start_command_without_input(channel, self._line)
+        if self._request.is_cancelled:  # meanwhile
+            watch.schedule()
+
+    def _send_input(self) -> None:
+        channel = cast("Channel", self._channel)
+        try:
+            channel.sendall(self._request.body)
+            channel.shutdown_write()
+        except (OSError, EOFError, paramiko.SSHException):
+            return  # the command reads no more, or has ended
+
+    # Frames of the client
+
+    def follow(self, header: FollowUp, body: bytes) -> None:
+        """Handle credit or a cancellation."""
+        if header["op"] == Op.CREDIT:
+            self._window += header["count"]
+            self._pump()
+        elif header["op"] == Op.KILL and not self._is_cancelled:
+            self._is_cancelled = True
+            self._pump()
+            try:
+                threads.start(self._end_command, "pmitogen cancel")
+            except Error:  # no thread: the few bytes are sent on this one
+                self._close_channel()
+
+    def _end_command(self) -> None:
+        """Kill the process group, and close the channel. Blocks."""
+        if not self._started.has_no_process:
+            self._killer.begin()
+            self._ended.wait(KILL_TIMEOUT)
+        self._close_channel()
+
+    def kill_group(self) -> None:
+        """Kill the process group, because the connection ends. Any thread but the I/O thread; blocks."""
+        if self._watch is not None:
+            self._watch.is_eager = True
+        self._take()
+        self._killer.kill()
+
+    def _close_channel(self) -> None:
+        channel = self._channel
+        if channel is not None and not channel.closed:
+            try:
+                self._signal("TERM")
+                channel.close()
+            except (OSError, EOFError, paramiko.SSHException):
+                return
+
+    def _signal(self, name: str) -> None:
+        if self._channel is not None:
+            self._channel.request("signal", encode_string(name), want_reply=False)
+
+    # Output
+
+    def _pump(self) -> None:
+        """Pass on what must not wait for the command's end, as far as the client has room, and notice that end."""
+        channel, watch = self._channel, self._watch
+        if channel is None or watch is None or self._has_ended:
+            return
+        watch.is_eager = watch.is_eager or self._is_cancelled
+        if not self._streaming or self._window > 0 or self._is_cancelled:
+            self._take()
+            if self._is_cancelled:
+                self._killer.begin()
+            if self._streaming or self._size > CHUNK:
+                self._streaming = watch.is_eager = True
+                self._send_output()
+            if _has_input(channel):
+                self._host.guard.call_later(0, self._pump)
+                return
+        if watch.has_ended and not _has_input(channel):
+            self._finish()
+
+    def _take(self) -> None:
+        """Take output that has arrived. Any thread."""
+        channel = self._channel
+        if channel is None:
+            return
+        with self._reading:
+            out, grant = channel.drain(2 * CHUNK)
+            err, more = channel.drain_stderr(2 * CHUNK)
+            for stream, data in ((0, self._started.output(0, out)), (1, self._started.output(1, err))):
+                self._output[stream].append(data)
+                self._size += len(data)
+        self._killer.note_process(self._started.process)
+        if grant + more:
+            self._submit(functools.partial(self._grant, channel, grant + more))
+
+    def _grant(self, channel: Channel, count: int) -> None:
+        try:
+            self._connection.grant_window(channel, count)
+        except (OSError, EOFError, paramiko.SSHException):
+            return
+
+    def _send_output(self) -> None:
+        for stream in (0, 1):
+            data = b"".join(self._output[stream])
+            self._output[stream].clear()
+            for start in range(0, len(data), CHUNK):
+                piece = data[start : start + CHUNK]
+                self._window -= len(piece)
+                self._send({"op": "out", "stream": stream + 1}, piece)
+        self._size = 0
+
+    # The end
+
+    def _finish(self) -> None:
+        """Report how the command ended."""
+        if self._has_ended:
+            return
+        from pmitogen.transport.sessions.exec_command import ExitStatus
+
+        channel, connection = cast("Channel", self._channel), self._connection
+        code = ExitStatus(channel.exit_status if channel.exit_status >= 0 else None, channel.exit_signal).code
+        lost = channel.timeout_reason or (None if channel.exit_reported else connection.end_reason)
+        if code in KILL_EXIT_CODES and not self._request.is_cancelled and lost is None:
+            if not self._is_late:  # a host that shuts down kills processes first, and then ends the connection
+                self._is_late = True
+                self._host.guard.call_later(SHUTDOWN_GRACE, self._finish)
+                return
+            lost = connection.end_reason
+        if lost and not self._is_cancelled:
+            self._fail(ConnectionLost(f"{connection.peer}: {lost}"))
+        elif channel.refusal_reason is not None:
+            advice = "check ForceCommand and the account's shell on the server"
+            self._fail(ConnectError(f"{connection.peer}: {channel.refusal_reason} to run a command; {advice}", "exec"))
+        elif not self._is_cancelled and (
+            not self._started.may_have_run or self._started.is_failure(code, b"".join(self._output[0]))
+        ):
+            self._end()
+            self._host.run_by_agent(self._request)
+        else:
+            self._end()
+            rest = (b"", b"") if self._is_cancelled else (self._started.rest(0), self._started.rest(1))
+            out, err = b"".join(self._output[0]) + rest[0], b"".join(self._output[1]) + rest[1]
+            self._send({"op": "exit", "rc": code, "stdout_size": len(out)}, out + err)
+
+    def _fail(self, error: Exception) -> None:
+        """End with *error*; or if no session can be had, have Python run the command."""
+        if self._has_ended:
+            return
+        self._end()
+        if isinstance(error, SessionRefused):
+            self._host.run_by_agent(self._request)
+            return
+        if isinstance(error, (OSError, EOFError, paramiko.SSHException)):  # none of these is an Error
+            error = ConnectionLost(self._end_message)
+        if not isinstance(error, Error):
+            self._host.log.error("internal error", exc_info=error)
+            error = ConnectionLost(f"{self._host.name}: internal error: {type(error).__name__}")
+        if self._channel is not None and self._connection.end_reason is None:  # its channel alone has ended
+            self._submit(self.kill_group)
+        elif self._connection.end_reason is not None and isinstance(error, ConnectionLost):
+            self._host.fail(error)  # so that the next request finds another connection
+        self._send(error_frame(error))
+
+    def _end(self) -> None:
+        self._has_ended = True
+        self._others.pop(self, None)
+        self._ended.set()
+        if self._channel is not None and not self._channel.closed:
+            self._submit(self._channel.close)
+
+    @property
+    def _end_message(self) -> str:
+        return f"{self._connection.peer}: {self._connection.end_reason or 'the connection is closed'}"
+
+    def _send(self, header: Answer, body: bytes = b"") -> None:
+        self._host.on_shell_frame(self._request, header, body)
+
+
+def _has_input(channel: Channel) -> bool:
+    return channel.has_input or channel.in_stderr_buffer.read_ready()
