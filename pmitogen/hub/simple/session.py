@@ -57,7 +57,7 @@ class OutputWatch:
             self.schedule()
 
     def schedule(self) -> None:
-        """Have the work done, once. Any thread."""
+        """Schedule the work, unless it is scheduled. Any thread."""
         if not self._is_scheduled:
             self._is_scheduled = True
             self._defer(self._run)
