@@ -71,7 +71,7 @@ class SimpleRequest:
         self._size = 0  # bytes in it
         self._window = CREDIT_WINDOW
         self._streaming = bool(request.header.get("stream_output"))
-        self._is_cancelled = self._has_ended = self._is_late = False
+        self._is_cancelled = self._is_closing = self._has_ended = self._is_late = False
 
     def start(self) -> None:
         """Ask for the session."""
@@ -162,6 +162,7 @@ class SimpleRequest:
 
     def kill_group(self) -> None:
         """Kill the process group, because the connection ends. Any thread but the I/O thread; blocks."""
+        self._is_closing = True
         if self._watch is not None:
             self._watch.is_eager = True
         self._take()
@@ -243,6 +244,8 @@ class SimpleRequest:
         channel, connection = cast("Channel", self._channel), self._connection
         code = ExitStatus(channel.exit_status if channel.exit_status >= 0 else None, channel.exit_signal).code
         lost = channel.timeout_reason or (None if channel.exit_reported else connection.end_reason)
+        if code in KILL_EXIT_CODES and self._is_closing:
+            return  # by us: the end of the host is the failure to report
         if code in KILL_EXIT_CODES and not self._request.is_cancelled and lost is None:
             if not self._is_late:  # a host that shuts down kills processes first, and then ends the connection
                 self._is_late = True
