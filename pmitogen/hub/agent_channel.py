@@ -50,8 +50,8 @@ class AgentChannel:
         self.booting = None
         self._codec = "zlib"
         self._sent: set[str] = set()
-        self._pack = framing.new_compressor()
-        self._unpack = framing.new_decompressor()
+        self._pack: zlib._Compress | None = None  # made with the first frame, because it takes much memory
+        self._unpack: zlib._Decompress | None = None
         self._gate = Gate()
 
     @property
@@ -65,7 +65,8 @@ class AgentChannel:
             self._gate.on_sent(header, len(body))
             data, packed = framing.encode_frame(dict(header), body), len(body) < COMPRESS_BELOW
             if packed:
-                data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
+                pack = self._pack = self._pack or framing.new_compressor()
+                data = pack.compress(data) + pack.flush(zlib.Z_SYNC_FLUSH)
             self._router.send(self.booting.stream, self.booting.context_id, data, packed)
             if self._gate.output <= OUTPUT_LOW:
                 self.booting.stream.resume()
@@ -93,7 +94,7 @@ class AgentChannel:
         return cast("FromAgent", header), data[body_start:]
 
     def _unpacked(self, data: bytes) -> bytes:
-        unpack = self._unpack
+        unpack = self._unpack = self._unpack or framing.new_decompressor()
         try:
             frame = unpack.decompress(data, TARGET_UNPACKED)
         except zlib.error:

@@ -24,7 +24,8 @@ from paramiko.message import Message
 from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
 from pmitogen.transport.paramiko_ext.inbound_budget import MAX_USELESS
 from pmitogen.transport.paramiko_ext.inflate import MAX_UNPACKED, Decompressor
-from pmitogen.transport.paramiko_ext.packetizer import MAX_PACKET, MAX_TRIED, FastPacketizer
+from pmitogen.transport.paramiko_ext.keepalive import KeepaliveTimer
+from pmitogen.transport.paramiko_ext.packetizer import IDLE_READ_SIZE, MAX_PACKET, MAX_TRIED, READ_SIZE, FastPacketizer
 
 KEY, IV = os.urandom(64), os.urandom(16)
 IGNORE = 2
@@ -89,6 +90,24 @@ def test_every_length(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]
         assert (kind, got.asbytes(), got.seqno) == (IGNORE, payload, index)
     sender.join()
     assert ours.bytes_received == theirs.bytes_sent
+
+
+def test_only_a_busy_connection_has_a_large_buffer(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+    ours, theirs, _ = pair
+    ours.keepalive = KeepaliveTimer(0.05, 1000, time.monotonic())
+
+    def size() -> int:
+        return len(ours._scratch or b"")
+
+    sender = threading.Thread(target=lambda: theirs.send_message(message(bytes(200_000))))
+    sender.start()
+    assert size() == IDLE_READ_SIZE
+    ours.read_message()
+    assert size() == READ_SIZE
+    threading.Timer(0.3, lambda: theirs.send_message(message(b"x"))).start()
+    ours.read_message()
+    assert size() == IDLE_READ_SIZE
+    sender.join()
 
 
 @each_cipher

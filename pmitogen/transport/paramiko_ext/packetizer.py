@@ -39,7 +39,8 @@ from pmitogen.transport.paramiko_ext.packet_ciphers import MIN_PADDING
 from pmitogen.transport.paramiko_ext.packet_keys import PacketKeys
 from pmitogen.util.overrides import require_methods
 
-READ_SIZE = 64 * 1024  # bytes; two of OpenSSH's packets. Every connection has a buffer of this size
+READ_SIZE = 64 * 1024  # bytes; two of OpenSSH's packets: the buffer of a connection with a lot to read
+IDLE_READ_SIZE = 4 * 1024  # bytes; the buffer of every other connection
 MAX_PACKET = 256 << 10  # bytes in a packet's length field; OpenSSH's PACKET_MAX_SIZE
 MIN_PACKET = 1 + MIN_PADDING  # bytes
 MAX_RECV_TIMEOUT = 60.0  # seconds
@@ -57,7 +58,7 @@ class FastPacketizer(PacketKeys):
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
         self._sock = sock
-        self._scratch = memoryview(bytearray(READ_SIZE)) if isinstance(sock, socket.socket) else None
+        self._scratch = memoryview(bytearray(IDLE_READ_SIZE)) if isinstance(sock, socket.socket) else None
         self._closed = False
         self._closing = threading.Event()
         self._inbox = bytearray()
@@ -186,6 +187,7 @@ class FastPacketizer(PacketKeys):
                 action = self.keepalive.next_action(time.monotonic())
                 if action is not KeepaliveAction.WAIT:
                     self.on_keepalive(action)
+                self._set_read_size(IDLE_READ_SIZE)
                 continue
             except OSError:
                 if self.closed:
@@ -229,6 +231,8 @@ class FastPacketizer(PacketKeys):
                 self._acknowledge_at_once()
             count = int(self._sock.recv_into(self._scratch))
             self._append(self._scratch[:count])
+            if count == len(self._scratch):
+                self._set_read_size(READ_SIZE)
         else:
             chunk = self._sock.recv(READ_SIZE)
             count = len(chunk)
@@ -236,6 +240,10 @@ class FastPacketizer(PacketKeys):
         if not count:
             raise EOFError
         return count
+
+    def _set_read_size(self, size: int) -> None:
+        if self._scratch is not None and len(self._scratch) != size:
+            self._scratch = memoryview(bytearray(size))
 
     def _acknowledge_at_once(self) -> None:
         with contextlib.suppress(OSError, AttributeError):  # a socket pair has no such option, nor has macOS
