@@ -23,6 +23,7 @@ of ssh_extra_args in error messages.
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -87,9 +88,15 @@ def _split(options: _Options, name: str) -> list[str]:
     if not text:
         return []
     try:
-        return [arg.strip() for arg in shlex.split(str(text)) if arg.strip()]
+        return list(_words(str(text)))
     except ValueError as error:
         raise UsageError(f"{name}: {str(error).lower()}: close the quote, or escape it with a backslash") from None
+
+
+@functools.lru_cache(64)
+def _words(text: str) -> tuple[str, ...]:
+    """Split *text* as a shell does; all hosts of a run have the same. Raises ValueError."""
+    return tuple(arg.strip() for arg in shlex.split(text) if arg.strip())
 
 
 def _chosen_ssh_args(options: _Options) -> list[str]:

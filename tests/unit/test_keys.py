@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import os
 import subprocess
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pmitogen.transport.auth.credentials import Secret
 from pmitogen.transport.keys import key_decryption, key_file, private_key, public_key
 from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
 from pmitogen.transport.keys.wire import DecodeError
+from tests.support.keys import make_key
 
 needs_keygen = pytest.mark.needs_program("ssh-keygen")
 KINDS = (("ed25519", "256"), ("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"), ("rsa", "2048"))
@@ -71,8 +73,6 @@ def test_ciphers(tmp_path: Path, cipher: str) -> None:
 
 
 def test_prompts(tmp_path: Path) -> None:
-    from tests.support.keys import make_key
-
     file = key_file.read(str(make_key(tmp_path / "key", passphrase="right").path))
     answers = ["no", "right"]
     assert file.open_with_prompt(lambda prompt: answers.pop(0), 3)
@@ -94,6 +94,37 @@ def test_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert key_file.read(str(path)).open(Secret("secret"), cache) is not first
 
 
+def test_a_key_without_a_passphrase_is_opened_once_and_again_after_a_change(tmp_path: Path) -> None:
+    path = make_key(tmp_path / "key").path
+    cache = key_file.KeyCache()
+    first = key_file.read(str(path)).open(None, cache)
+    assert key_file.read(str(path)).open(None, cache) is first
+    times = path.stat()
+    path.write_text(make_key(tmp_path / "other").path.read_text())
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # the text counts, not the time
+    assert key_file.read(str(path)).open(None, cache).blob != first.blob
+
+
+def test_a_public_key_is_read_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_file, "SETTLED", -1)
+    one, other = (Path(f"{make_key(tmp_path / name).path}.pub") for name in ("one", "other"))
+    first = key_file.read_public(str(one))
+    with monkeypatch.context() as patched:
+        patched.setattr(key_file, "public_blob_of", None)
+        assert key_file.read_public(str(one)) == first
+    one.write_bytes(other.read_bytes())
+    assert key_file.read_public(str(one)) == key_file.read_public(str(other)) != first
+    one.unlink()
+    with pytest.raises(FileNotFoundError):
+        key_file.read_public(str(one))
+
+
+def test_a_public_key_that_has_just_changed_is_not_stored(tmp_path: Path) -> None:
+    path = Path(f"{make_key(tmp_path / 'key').path}.pub")
+    key_file.read_public(str(path))
+    assert str(path) not in key_file._public
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -111,8 +142,6 @@ def test_problems(text: str, line: str) -> None:
 
 
 def test_truncated(tmp_path: Path) -> None:
-    from tests.support.keys import make_key
-
     text = make_key(tmp_path / "key").path.read_text()
     for end in range(40, len(text) - 50, 13):
         with pytest.raises(UnusableKey):

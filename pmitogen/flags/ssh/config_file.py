@@ -14,9 +14,9 @@ import re
 from typing import NamedTuple
 
 from pmitogen.errors import UsageError
-from pmitogen.flags.ssh.file_lines import Line, parse_lines, parse_value
-from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, NAMES, TABLE, Keyword
-from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, UnknownKeyword, read_line
+from pmitogen.flags.ssh.file_lines import Line, parse_lines, parse_option
+from pmitogen.flags.ssh.keywords import BLOCK_KEYWORDS, NAMES, TABLE, Keyword
+from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, UnknownKeyword
 from pmitogen.flags.ssh.match_criteria import ParseState, matches
 from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.flags.ssh.option_values import Origin
@@ -46,25 +46,24 @@ class Reader:
     def __init__(self, context: ParseState) -> None:
         self.context = context
         self._value_context = ValueContext(context.program, context.local.environ)
+        self._option_context = ValueContext(context.program, context.local.environ, command_line=True)
 
     def read_option(self, text: str, origin: Origin) -> None:
         """Read one ``-o`` option. Raises UsageError."""
         try:
-            arguments = read_line(text, self._check_known, "-o {}=VALUE")
-            if arguments is not None:
-                if arguments.keyword in BLOCK_KEYWORDS:
-                    raise ConfigValueError(
-                        f"{arguments.keyword}: not allowed on a command line; put it into a file given with -F"
-                    )
-                row = TABLE.get(ALIASES.get(arguments.keyword, arguments.keyword))
-                if row is None:
-                    self.context.options.record(arguments.keyword, origin)
-                    return
-                value_context = ValueContext(self.context.program, self.context.local.environ, command_line=True)
-                value, problem = parse_value(arguments, row, value_context)
-                if problem is not None:
-                    raise ConfigValueError(problem)
-                self._default_checked(row, value, origin)
+            line = parse_option(text)
+            if line is None:
+                return
+            if line.keyword:
+                self._check_known(line.written)
+            if line.problem is not None:
+                raise ConfigValueError(line.problem)
+            if line.keyword in BLOCK_KEYWORDS:
+                raise ConfigValueError(f"{line.keyword}: not allowed on a command line; put it into a file given with -F")
+            if line.row is None:
+                self.context.options.record(line.keyword, origin)
+            else:
+                self._default_checked(line.row, line.value(line.row, self._option_context), origin)
         except ConfigValueError as problem:
             raise origin.error(problem) from None
 

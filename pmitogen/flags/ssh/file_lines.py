@@ -1,4 +1,4 @@
-"""Cache of parsed configuration files: a run on a thousand hosts reads each of them a thousand times.
+"""Cache of parsed configuration files and ``-o`` options: a run on a thousand hosts reads each of them a thousand times.
 
 The file itself is read each time because it may have changed; the same text is parsed once.
 """
@@ -6,16 +6,19 @@ The file itself is read each time because it may have changed; the same text is 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import threading
 from typing import Any
 
 from pmitogen.flags.ssh.keywords import ALIASES, TABLE, Keyword
-from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, read_line
+from pmitogen.flags.ssh.lexer import DEFAULT_FORM, Arguments, ConfigValueError, read_line
 from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.util.patterns import ascii_lower
 
 _MAX_TEXTS = 32  # texts
+_MAX_OPTIONS = 256  # options
+_OPTION_FORM = "-o {}=VALUE"
 _texts: dict[bytes, list[Line]] = {}
 _changing = threading.Lock()
 
@@ -77,10 +80,16 @@ def parse_lines(text: bytes) -> list[Line]:
     return lines
 
 
-def _parse_line(line_number: int, text: str) -> Line | None:
+@functools.lru_cache(_MAX_OPTIONS)
+def parse_option(text: str) -> Line | None:
+    """Split the text of a ``-o`` option; None if it is blank. Thread-safe."""
+    return _parse_line(0, text, _OPTION_FORM)
+
+
+def _parse_line(line_number: int, text: str, form: str = DEFAULT_FORM) -> Line | None:
     seen: list[str] = []
     try:
-        arguments = read_line(text, seen.append)
+        arguments = read_line(text, seen.append, form)
     except ConfigValueError as problem:
         return Line(line_number, ascii_lower(seen[0]) if seen else "", "", [], str(problem), None, seen[0] if seen else "")
     if arguments is None:

@@ -16,6 +16,7 @@ from pmitogen.util.patterns import ascii_lower
 WHITESPACE = " \t\r\n"
 _SEPARATOR = re.compile(r'[ \t\r\n"=]')
 _UNQUOTED = re.compile(r"[^ \t#'\"\\]+")
+DEFAULT_FORM = '"{} VALUE"'  # of a keyword with a value, in messages
 
 
 class ConfigValueError(Exception):
@@ -134,7 +135,7 @@ class Arguments:
         return taken
 
 
-def read_line(line: str, check: Callable[[str], object] = lambda keyword: None, form: str = '"{} VALUE"') -> Arguments | None:
+def read_line(line: str, check: Callable[[str], object] = lambda keyword: None, form: str = DEFAULT_FORM) -> Arguments | None:
     """Split one configuration line; None for a blank line or a comment.
 
     *check* is called with the keyword as written, before its arguments are split, so that an unknown keyword is reported first.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import errno
 import fcntl
 import ipaddress
@@ -155,6 +156,9 @@ def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
     A link is followed, as ssh does, unless another user may have planted it.
     Two connections that learn the same key at once write it once: the second finds it when it gets the lock.
     """
+    with contextlib.suppress(OSError):
+        if stat.S_ISCHR(os.stat(path).st_mode):
+            return path  # /dev/null: the user does not want it to be recorded
     key = public_key.public_line(blob)
     directory = os.path.dirname(path)
     if directory:

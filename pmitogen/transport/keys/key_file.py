@@ -1,7 +1,8 @@
-"""Read identity files, check their modes, and decrypt each encrypted key once per run.
+"""Read identity files, check their modes, and open each key once per run.
 
-Opening a key is slow on purpose (bcrypt: about 0.1 s), and a run logs in to many hosts with one key. A :class:`KeyCache` keeps
-opened keys in memory for as long as its owner, the JumpHostPool of a run, is open. A changed file is read again.
+Decrypting a key is slow on purpose (bcrypt: about 0.1 s), and a run logs in to many hosts with one key. A :class:`KeyCache` keeps
+opened keys in memory for as long as its owner, the JumpHostPool of a run, is open. The file is read for each login all the same.
+The public keys in the files beside it are stored until stat(2) of the file changes.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import hashlib
 import os
+import stat
 import threading
+import time
 from collections.abc import Callable
 
 from pmitogen.transport.auth.credentials import Secret
@@ -20,10 +24,12 @@ from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
 from pmitogen.transport.keys.wire import DecodeError
 
 MAX_SIZE = 1 << 20  # bytes; ssh reads no larger key file either
+MAX_PUBLIC = 256  # files whose public keys are stored
+SETTLED = 1_000_000_000  # nanoseconds after a change, until when another one could leave the same time in stat(2)
 
 
 class KeyCache:
-    """Decrypted keys, by the file's identity and the passphrase that opened it, and PKCS#11 libraries, by path.
+    """Opened keys, by the file's path, the digest of its text and the passphrase, and PKCS#11 libraries, by path.
 
     Thread-safe. Clear it when the run ends.
     """
@@ -89,17 +95,17 @@ class KeyFile:
             return None
 
     def open(self, passphrase: Secret | None = None, cache: KeyCache | None = None) -> PrivateKey:
-        """Return the private key. *cache*: stores the decrypted key; None: it is not stored. Raises UnusableKey."""
+        """Return the private key. *cache*: stores the opened key; None: it is not stored. Raises UnusableKey."""
         if self.is_public:
             raise UnusableKey("a public key, and no agent has the private key")
-        header = private_key.read_header(self.text)
 
         def load() -> PrivateKey:
-            return private_key.load(header, passphrase.reveal() if passphrase else None)
+            return private_key.load(private_key.read_header(self.text), passphrase.reveal() if passphrase else None)
 
-        if cache is None or self.identity is None or not header.encrypted:
+        if cache is None or self.identity is None:
             return load()
-        return cache.open((*self.identity, passphrase), load)
+        digest = hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).digest()
+        return cache.open((*self.identity, digest, passphrase), load)
 
     def open_with_prompt(self, prompt: Callable[[str], str | None], attempts: int, cache: KeyCache | None = None) -> PrivateKey:
         """Return the private key, with a passphrase that *prompt* asks the user for, up to *attempts* times.
@@ -129,14 +135,14 @@ def read(path: str) -> KeyFile:
         with open(path + ".pub", encoding="utf-8", errors="replace") as public:
             return KeyFile(path + ".pub", public.read(MAX_SIZE), certificate_paths=(path + "-cert.pub",))
     with open(descriptor, encoding="utf-8", errors="replace") as file:
-        stat = os.fstat(descriptor)
+        status = os.fstat(descriptor)
         text = file.read(MAX_SIZE + 1)
     if len(text) > MAX_SIZE:
         raise UnusableKey(f"too large for a key file; the limit is {MAX_SIZE >> 20} MiB")
-    key_file = KeyFile(path, text, (path, stat.st_ino, stat.st_mtime_ns, stat.st_size), (path + "-cert.pub",))
+    key_file = KeyFile(path, text, (path, status.st_ino, status.st_mtime_ns, status.st_size), (path + "-cert.pub",))
     # As ssh: a key that others may read is not used. The mode of another user's file is not checked.
-    if stat.st_mode & 0o077 and stat.st_uid == os.getuid() and not key_file.is_public:
-        raise UnusableKey(f"bad permissions {stat.st_mode & 0o777:04o}: accessible by others; run chmod 600")
+    if status.st_mode & 0o077 and status.st_uid == os.getuid() and not key_file.is_public:
+        raise UnusableKey(f"bad permissions {status.st_mode & 0o777:04o}: accessible by others; run chmod 600")
     return key_file
 
 
@@ -153,11 +159,30 @@ def public_blob_for(path: str) -> bytes | None:
 
 def read_public(path: str) -> bytes:
     """Return the blob in a ``.pub`` or ``-cert.pub`` file. Raises OSError, UnusableKey."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        blob = public_blob_of(file.read(MAX_SIZE))
+    status = os.stat(path)
+    signature = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+    known = _public.get(path)
+    if known is not None and known[0] == signature:
+        blob = known[1]
+    else:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            blob = public_blob_of(file.read(MAX_SIZE))
+        if stat.S_ISREG(status.st_mode) and time.time_ns() - status.st_ctime_ns > SETTLED:
+            _remember_public(path, signature, blob)
     if blob is None:
         raise UnusableKey("not a public key or certificate")
     return blob
+
+
+_public: dict[str, tuple[tuple[int, ...], bytes | None]] = {}  # path: its file, and the blob in it
+_public_lock = threading.Lock()
+
+
+def _remember_public(path: str, signature: tuple[int, ...], blob: bytes | None) -> None:
+    with _public_lock:
+        while len(_public) >= MAX_PUBLIC:
+            del _public[next(iter(_public))]
+        _public[path] = signature, blob
 
 
 def load_public(path: str) -> bytes:
