@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from pmitogen import logging as log
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pmitogen.transport.connection import Connection
     from pmitogen.transport.connection_warnings import Warn
     from pmitogen.transport.jump_host_pool import JumpHostPool
+    from pmitogen.util.worker_threads import WorkerThreads
 
 LOG = logging.getLogger("pmitogen.hub")
 SECRET_OPTIONS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
@@ -78,7 +79,8 @@ class Login:
         self._deadline = 0.0  # time.monotonic() seconds; set by resolve(); begin_start() extends it
         self.stages: dict[str, float] = {}  # seconds; besides those of the connection
         self._channel_opened_at = 0.0  # time.monotonic() seconds
-        self.before_close: Callable[[], None] = lambda: None  # ends commands that would go on without the connection; may block
+        self.before_close: Callable[[], None] | None = None  # ends commands that would go on without the connection; may block
+        self.commands: Collection[object] | None = None  # these commands, as long as they are under way; None: unknown
         self.lent = 0  # clients of sharing/ssh_clients.py that use the connection. I/O thread
         self._lent_until = 0.0  # time.monotonic() seconds
         self._digest_for_clients: str | None = None
@@ -277,14 +279,17 @@ class Login:
         with self._lock:
             self._cancelled.set()
             connection = self.connection
-        if connection is not None:
-            try:
-                threads.start(self._close_connection, "pmitogen close", connection)
-            except ConnectError:  # no thread for it
-                connection.begin_close()
+        if connection is None:
+            return
+        is_used = self.before_close is not None and (self.commands is None or bool(self.commands))
+        if is_used and connection.end_reason is None or not connection.closes_at_once:
+            with contextlib.suppress(ConnectError):  # no thread for it
+                self._router.host_threads.start(lambda: self._close_connection(connection))
+                return
+        connection.begin_close()
 
     def _close_connection(self, connection: Connection) -> None:
-        if connection.end_reason is None:
+        if connection.end_reason is None and self.before_close is not None:
             self.before_close()
         _close_quietly(connection)
 
@@ -345,8 +350,8 @@ def confirm_with(ask: Prompt) -> Callable[[str], bool]:
     return lambda facts: (ask(f"{facts} Continue connecting? (yes/no) ", True) or "").strip().lower() == "yes"
 
 
-def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error], None]) -> None:
-    """Run *work* on a new thread. *on_error* gets a failure as an Error, on that thread, or on this one if none starts."""
+def run_in_thread(workers: WorkerThreads, name: str, work: Callable[[], None], on_error: Callable[[Error], None]) -> None:
+    """Run *work* on one of *workers*. *on_error* gets a failure as an Error, on that thread, or on this one if none starts."""
 
     def run() -> None:
         with log.context(host=name):
@@ -365,6 +370,6 @@ def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error
             on_error(ConnectError(f"{name}: internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more", "local"))
 
     try:
-        threads.start(run, f"pmitogen {name}")
+        workers.start(run)
     except Error as exc:
         on_error(exc)

@@ -44,7 +44,9 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
     def __init__(self, broker: Broker, on_message: OnMessage) -> None:
         super().__init__(broker)
         self.writers = WorkerThreads("pmitogen write")
+        self.host_threads = WorkerThreads("pmitogen host")  # for logins, starting Python, and closing connections
         mitogen.core.listen(broker, "shutdown", self.writers.close)
+        mitogen.core.listen(broker, "shutdown", self.host_threads.close)
         self.del_handler(mitogen.core.DEL_ROUTE)
         self._numbers = itertools.count(1)
         for handle, packed in ((TO_HUB_UNPACKED, False), (TO_HUB_PACKED, True)):

@@ -27,7 +27,6 @@ from pmitogen.hub.fair_shares import Share
 from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_UNPACKED
 from pmitogen.protocol.mitogen_messages import HUB, ChannelMessage, ChannelReader
 from pmitogen.transport.paramiko_ext.channel import Channel
-from pmitogen.util import threads
 from pmitogen.util.overrides import require_methods
 from pmitogen.util.peer_text import escape_lines
 
@@ -122,6 +121,7 @@ class MitogenChannelStream(mitogen.core.Stream):  # type: ignore[misc]
     ) -> None:
         self.name = name
         self.channel = channel
+        self._threads = router.writers
         self.writer = ChannelWriter(channel, router.writers)
         self._broker = router.broker
         self._marker = marker
@@ -220,8 +220,9 @@ class MitogenChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         self._drain_stderr()
         mitogen.core.fire(self, "disconnect")
         self.writer.close()
-        with contextlib.suppress(ConnectError):  # no thread: the channel ends with its connection
-            threads.start(self._close_channel, "pmitogen close")
+        if not self.channel.transport.is_ending:  # else the channel ends with its connection
+            with contextlib.suppress(ConnectError):  # no thread for it
+                self._threads.submit(self._close_channel)
         self._guard.run(self._on_end)
 
     def _close_channel(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pmitogen.transport.jump_host_pool import JumpHostPool
 
 LOG = logging.getLogger("pmitogen.hub")
+CLOSE_TIMEOUT = 2.0  # seconds for the threads of all connections to end
 
 
 class HostRegistry:
@@ -241,8 +243,13 @@ class HostRegistry:
             host.shell_backend.end_commands()
         self.broker.shutdown()
         self.broker.join()
-        for login in list(self._logins):  # one may still be connecting
+        logins = list(self._logins)
+        for login in logins:  # one may still be connecting
             login.close()
+        deadline = time.monotonic() + CLOSE_TIMEOUT
+        for login in logins:
+            if login.connection is not None:
+                login.connection.wait_closed(deadline - time.monotonic())
         self.jump_hosts.close()
         self._persistent.close()
         self.end_trace()

@@ -125,7 +125,7 @@ class ShellRequests:
         assert login is not None and login.connection is not None
         shell_request: SimpleRequest | ShellRequest
         if text is not None:
-            login.before_close = self.end_commands
+            login.before_close, login.commands = self.end_commands, self._simple
             shell_request = SimpleRequest(host, request, login.connection, text, self._simple, self._submit)
         else:
             shell_request = ShellRequest(host, request)

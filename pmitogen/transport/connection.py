@@ -77,7 +77,7 @@ class Connection:
         self._remote_forwardings: RemoteForwardings | None = None
         self._at_end: list[Callable[[], None]] = []
         self._ended = False
-        transport.on_end(lambda _reason: self._on_end())
+        transport.at_end(self._on_end)
         _connections.add(self)
 
     # State ----------------------------------------------------------------------------------------------------------------
@@ -144,6 +144,16 @@ class Connection:
     def begin_close(self) -> None:
         """Begin to close; the connection's own thread does the rest. For the I/O thread of a hub."""
         self._transport.begin_close()
+
+    def wait_closed(self, timeout: float) -> None:
+        """Wait up to *timeout* seconds until the connection's thread has ended. Call it after :meth:`begin_close`."""
+        if self._transport is not threading.current_thread():
+            self._transport.join(max(0.0, timeout))
+
+    @property
+    def closes_at_once(self) -> bool:
+        """True if :meth:`begin_close` never blocks: the connection does not pass through a jump host, which has to be told."""
+        return not self._transport.is_tunnelled
 
     # Channels -------------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ class WorkerThreads:
         self._name = name
         self._changed = threading.Condition()
         self._work: collections.deque[Callable[[], object]] = collections.deque()
-        self._waiting = 0  # threads without work, or with work that they have not taken yet
+        self._waiting = 0  # threads that wait for work, or have been woken and have not taken it yet
         self._count = 0
         self._idle_timeout = IDLE_TIMEOUT
 
@@ -49,6 +49,14 @@ class WorkerThreads:
                 if not self._count:
                     raise
 
+    def start(self, work: Callable[[], object]) -> None:
+        """Call *work*, which must not raise, at once. Raises ConnectError (stage ``local``) if the system refuses a thread."""
+        with self._changed:
+            if self._waiting <= len(self._work):
+                self._start()
+            self._work.append(work)
+            self._changed.notify()
+
     def close(self) -> None:
         """End the threads as soon as they have no work. Work that is submitted later is still done. Never blocks."""
         with self._changed:
@@ -60,9 +68,14 @@ class WorkerThreads:
         self._count += 1
 
     def _run(self) -> None:
-        while (work := self._next()) is not None:
-            work()
-            del work  # it holds a connection
+        try:
+            while (work := self._next()) is not None:
+                work()
+                del work  # it holds a connection
+        except BaseException:
+            with self._changed:
+                self._count -= 1
+            raise
 
     def _next(self) -> Callable[[], object] | None:
         with self._changed:

@@ -94,3 +94,22 @@ def test_with_asyncio(sshd: Sshd, account: Account) -> None:
             assert [outcome.result() for outcome in await hub.map(run, hosts)] == [b"a\n"] * 2
 
     asyncio.run(work())
+
+
+def test_connections_share_the_threads_that_log_in_and_close(
+    sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with Hub() as hub:
+        for number in range(10):
+            hub.connect(f"{account.name}@{sshd.host}", ssh_args=[*sshd.ssh_args(), "-o", f"SetEnv=N={number}"])
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ssh ")]
+    assert sum(name.startswith("ssh ") for name in started) == 10
+    assert sum(name.startswith("pmitogen ") for name in started) <= 5, started

@@ -190,7 +190,7 @@ def connect(sshd: Sshd, account: Account) -> Connect:
     return made
 
 
-@pytest.mark.parametrize("name", ["mitogen.broker", "pmitogen pmt", "ssh ", "pmitogen write", "proxy "])
+@pytest.mark.parametrize("name", ["mitogen.broker", "pmitogen host", "ssh ", "pmitogen write", "proxy "])
 def test_the_library_says_so(connect: Connect, sshd: Sshd, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     args = ["-o", f"ProxyCommand=exec nc {sshd.host} {sshd.port}"] if name == "proxy " else []
     _few(monkeypatch, name, "pmitogen close")
@@ -230,7 +230,7 @@ def test_a_lost_connection_is_cleared_away_without_a_thread(
     connect: Connect, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connect() as host:
-        _few(monkeypatch, "pmitogen close")
+        _few(monkeypatch, "pmitogen close", "pmitogen write")
         error = _end_of_a_call(host, sshd.kill_sessions)
         assert isinstance(error, ConnectionLost) and "internal" not in error.message
         assert host.run("echo in").stdout == b"in\n"

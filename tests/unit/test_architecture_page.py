@@ -9,7 +9,7 @@ from tests.support.session import repository
 
 PAGE = (repository / "docs" / "architecture.md").read_text()
 MODULES = sorted((repository / "pmitogen").rglob("*.py"))
-_STARTED = re.compile(r"threads\.start\((?:[^()]|\([^()]*\))*?f?\"([^\"]+)\"", re.S)
+_STARTED = re.compile(r"(?:threads\.start|WorkerThreads)\((?:[^()]|\([^()]*\))*?f?\"([^\"]+)\"", re.S)
 _CONSTRUCTED = re.compile(r"threading\.Thread\((?:[^()]|\([^()]*\))*\)")
 _LOCK = re.compile(r"(\w+) = threading\.(?:Lock|RLock|Condition)\(\)")
 

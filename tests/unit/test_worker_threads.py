@@ -118,3 +118,27 @@ def test_without_any_thread_it_says_so(no_more_threads: Callable[[], None]) -> N
     for call in (workers.reserve, lambda: workers.submit(print)):
         with pytest.raises(ConnectError, match="can't start new thread"):
             call()
+
+
+def test_work_that_is_started_never_waits_for_other_work(workers: WorkerThreads, no_more_threads: Callable[[], None]) -> None:
+    blocked = [Blocked() for _ in range(3)]
+    for each in blocked:
+        workers.start(each)
+        assert each.began.wait(5)
+    no_more_threads()
+    with pytest.raises(ConnectError):
+        workers.start(lambda: None)
+    blocked[0].go()
+    done = threading.Event()
+    processes.wait_until(lambda: _starts(workers, done.set), 5)
+    assert done.wait(5)
+    for each in blocked:
+        each.go()
+
+
+def _starts(workers: WorkerThreads, work: Callable[[], None]) -> bool:
+    try:
+        workers.start(work)
+    except ConnectError:
+        return False
+    return True

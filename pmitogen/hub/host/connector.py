@@ -95,7 +95,7 @@ class HostConnector:
             else:
                 host.guard.defer(self._on_login, login)
 
-        run_in_thread(host.name, work, lambda exc: self._on_connect_failed(login, exc))
+        self._run_in_thread(work, lambda exc: self._on_connect_failed(login, exc))
 
     def start_python(self, python: list[str] | None) -> None:
         login, candidates = self._host.login, self._candidates(python)
@@ -108,7 +108,7 @@ class HostConnector:
             else:
                 self._on_connect_failed(login, exc)
 
-        run_in_thread(self._host.name, lambda: self._boot(login, candidates, SLOT_TIMEOUT), on_error)
+        self._run_in_thread(lambda: self._boot(login, candidates, SLOT_TIMEOUT), on_error)
 
     def abandon_start(self) -> None:
         booting = self._host.agent_channel.booting
@@ -152,7 +152,7 @@ class HostConnector:
         def defer_error(exc: Error) -> None:
             host.guard.defer(on_error, exc)
 
-        run_in_thread(host.name, lambda: self._boot(login, candidates), defer_error)
+        self._run_in_thread(lambda: self._boot(login, candidates), defer_error)
 
     def close_session(self) -> None:
         host = self._host
@@ -170,10 +170,13 @@ class HostConnector:
         if booting is not None:
             self._connections.unroute_context(booting.context_id)
         self._connections.forget(host)
+        if host.login is not None:
+            host.login.close()  # first: then nothing has to be sent on its channel
         if booting is not None:
             booting.stream.on_disconnect(self._connections.broker)
-        if host.login is not None:
-            host.login.close()
+
+    def _run_in_thread(self, work: Callable[[], None], on_error: Callable[[Error], None]) -> None:
+        run_in_thread(self._connections.router.host_threads, self._host.name, work, on_error)
 
     # Results of threads
 

@@ -78,7 +78,8 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         self.packetizer.on_unknown = self._answer_unknown
         self.packetizer.keepalive = KeepaliveTimer(alive_interval, alive_count, time.monotonic())
         self._end_lock = threading.Lock()
-        self._end_callbacks: list[Callable[[str], None]] = []
+        self._end_callbacks: list[Callable[[str], None]] = []  # not called after close()
+        self._at_end: list[Callable[[], None]] = []
         self._closed_by_us = self._finished = False
         self.end_reason: str | None = None  # set once, when the connection is over
         self._pending_reason: str | None = None  # the known reason of an end that is still to come
@@ -253,6 +254,16 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
             self.sock.close()
         self._finish()
 
+    @property
+    def is_ending(self) -> bool:
+        """True if nothing can be sent any more."""
+        return self.packetizer.closed
+
+    @property
+    def is_tunnelled(self) -> bool:
+        """True if the connection passes through a channel of another one."""
+        return isinstance(self.sock, Channel)
+
     def run(self) -> None:
         try:
             super().run()
@@ -284,6 +295,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
             self.active = False
             reason = self.final_reason()
             waiting, self._end_callbacks = self._end_callbacks, []
+            at_end, self._at_end = self._at_end, []
         for opened in list(self.channel_events.values()):
             opened.set()
         if self.completion_event is not None:
@@ -294,6 +306,8 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         with self._answered:
             self._answered.notify_all()
         self._channels_by_id.clear()
+        for each in at_end:
+            each()
         if not self._closed_by_us:
             for callback in waiting:
                 callback(reason)
@@ -307,6 +321,14 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
             channel.closed = True
         if isinstance(self.sock, socket.socket):
             self.sock.close()  # the descriptor; the parent's stays open
+
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once when the connection ends, by either side."""
+        with self._end_lock:
+            if not self._finished:
+                self._at_end.append(callback)
+                return
+        callback()
 
     def on_end(self, callback: Callable[[str], None]) -> None:
         """Call *callback* once with the reason when the connection ends, unless by :meth:`close`."""
