@@ -97,9 +97,9 @@ def pmitogen_case(case: str, settings: Settings) -> Callable[[], None]:
             async with aio.Hub() as hub:
 
                 async def work(target: str) -> None:
-                    host = await hub.connect(target, options=options)
-                    for _ in range(count):
-                        check((await host.run(COMMAND, check=True)).stdout)
+                    async with await hub.connect(target, options=options) as host:
+                        for _ in range(count):
+                            check((await host.run(COMMAND, check=True)).stdout)
 
                 for outcome in await hub.map(work, hosts, limit=AT_ONCE):
                     outcome.result()
