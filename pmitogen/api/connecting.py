@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from pmitogen.api import arguments
@@ -13,7 +13,7 @@ from pmitogen.api.account import Account
 from pmitogen.api.arguments import Argument
 from pmitogen.api.core import Core
 from pmitogen.api.options import ConnectOptions
-from pmitogen.errors import UsageError
+from pmitogen.errors import ConnectError, UsageError
 from pmitogen.transport.auth.credentials import Prompt as Ask
 from pmitogen.util.caller import CallerEnvironment
 
@@ -61,9 +61,8 @@ def option_set(target: str, given: ConnectArguments) -> tuple[ConnectionOptions,
         arguments.wrong("connect: options", "ConnectOptions or None", chosen)
     base = chosen or ConnectOptions()
     ask = given.get("ask")
-    if ask is not None and not callable(ask):
-        arguments.wrong("connect: ask", "a function", ask)
-    timeout = arguments.seconds(given.get("timeout"), "connect: timeout")
+    arguments.function(ask, "connect: ask")
+    timeout = arguments.time_limit(given.get("timeout"), "connect: timeout")
     options: dict[str, object] = {
         "host": arguments.text(target, "connect: target"),
         "host_key_checking": arguments.flag(given.get("host_key_checking", True), "connect: host_key_checking"),
@@ -71,6 +70,7 @@ def option_set(target: str, given: ConnectArguments) -> tuple[ConnectionOptions,
     more: dict[str, object] = {
         "ssh_extra_args": shlex.join([*arguments.strings(given.get("ssh_args", ()), "connect: ssh_args"), *base.ssh_args()]),
         "ssh_extra_args_from": "ssh_args",
+        "forwards": True,
         "password": arguments.secret(given.get("password"), "connect: password") or base.password,
         "private_key": arguments.secret(given.get("private_key"), "connect: private_key") or base.private_key,
         "private_key_passphrase": arguments.secret(given.get("passphrase"), "connect: passphrase") or base.passphrase,
@@ -86,18 +86,35 @@ def option_set(target: str, given: ConnectArguments) -> tuple[ConnectionOptions,
         "login_timeout": timeout,
     }
     options.update((name, value) for name, value in more.items() if value)
-    return cast("ConnectionOptions", options), ask
+    return cast("ConnectionOptions", options), ask and _checked(ask)
 
 
-def accounts(core: Core, targets: Iterable[str], given: ConnectArguments) -> list[Account]:
-    """The login accounts of many targets, in their order. Raises TypeError, UsageError."""
-    if isinstance(targets, (str, bytes)):
+def _checked(ask: Ask) -> Ask:
+    """The caller's function, whose failure and whose answer of a wrong type end the login with a line that says so."""
+
+    def asked(prompt: str, echo: bool) -> str | None:
+        try:
+            answer: object = ask(prompt, echo)
+        except Exception as exc:
+            raise ConnectError(f"connect: ask: {type(exc).__name__}: {exc}", "local") from exc
+        if answer is None or isinstance(answer, str):
+            return answer
+        if isinstance(answer, Coroutine):
+            answer.close()
+        raise ConnectError(f"connect: ask: expected it to return str or None, not {type(answer).__name__}", "local")
+
+    return asked
+
+
+def accounts(hub: object, core: Core, targets: Iterable[str], given: ConnectArguments) -> list[Account]:
+    """The login accounts of many targets, in their order. *hub*: their owner. Raises TypeError, UsageError."""
+    if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable):
         arguments.wrong("connect_all: targets", "an iterable of str", targets)
     caller = CallerEnvironment.current()
     made = []
     for target in targets:
         options, ask = option_set(target, given)
-        made.append(Account(core, options, caller, None, ask))
+        made.append(Account(core, options, caller, None, ask, hub))
     return made
 
 

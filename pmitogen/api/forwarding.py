@@ -25,9 +25,10 @@ LOOPBACK = "127.0.0.1"
 
 
 class Forwarding:
-    """A forwarded port or socket. Close it, or use it in ``with`` (or ``async with``)."""
+    """A forwarded port or socket. Close it, or use it in ``with`` (or ``async with``). Any thread may use it."""
 
-    def __init__(self, forwarding: LocalForwarding | RemoteForwarding) -> None:
+    def __init__(self, account: Account, forwarding: LocalForwarding | RemoteForwarding) -> None:
+        self._account = account  # so that the connection lives as long as this
         self._forwarding = forwarding
 
     def __repr__(self) -> str:
@@ -48,8 +49,9 @@ class Forwarding:
         return address.port
 
     def close(self) -> None:
-        """Listen no longer, and end the connections. Idempotent."""
-        self._forwarding.close()
+        """Listen no longer, and end the connections. Idempotent. For a port or socket of the host, blocks for its answer."""
+        if not self._account.core.is_fork:  # there, the sockets are the parent's as well
+            self._forwarding.close()
 
     def __enter__(self) -> Forwarding:
         return self
@@ -61,7 +63,9 @@ class Forwarding:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.close()
+        import asyncio  # the program that comes here has it already
+
+        await asyncio.to_thread(self.close)
 
 
 def end(value: End, label: str, minimum: int = 1) -> Address:
@@ -93,7 +97,7 @@ async def start(
     if connection is None:
         raise ConnectionLost(f"{account}: the connection has ended")
     try:
-        return Forwarding(await runtime.blocking(make, connection))
+        return Forwarding(account, await runtime.blocking(make, connection))
     except OSError as error:
         raise ConnectError(f"{account}: {error.strerror or error}", "local") from None
 

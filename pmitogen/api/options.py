@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 HostKeyPolicy = Literal["yes", "accept-new", "no", "ask"]
 POLICIES = ("yes", "accept-new", "no", "ask")
+_NO_HOST = frozenset("@,/ \t\n")
 USER_FILES = "user"  # the configuration files that ssh reads by itself
 
 
@@ -32,9 +33,13 @@ class Jump:
     otp: str | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        arguments.text(self.host, "Jump: host")
+        host = arguments.text(self.host, "Jump: host")
+        if host.count(":") == 1 or set(host) & _NO_HOST:
+            raise UsageError(f"Jump: host: {host!r}: not a host name or address; user and port have parameters of their own")
         for name in ("user", "password", "private_key", "passphrase", "otp"):
             arguments.optional_text(getattr(self, name), f"Jump: {name}")
+        if set(self.user or "") & set(",/ \t\n"):
+            raise UsageError(f"Jump: user: {self.user!r}: not a user name")
         if self.port is not None:
             arguments.integer(self.port, "Jump: port", 1, 65535)
 
@@ -70,7 +75,8 @@ class ConnectOptions:
     :param keepalive: seconds of silence after which the server is asked whether it is there (ServerAliveInterval).
     :param retries: how often a failed connection is tried again.
     :param compression: whether to compress.
-    :param settings: any other keywords of ssh_config(5) with their values.
+    :param settings: any other keywords of ssh_config(5) with their values; LocalForward, RemoteForward and DynamicForward
+        forward as long as the connection lasts.
     :param password: and *private_key* (a key's text), *passphrase*, *otp*: as for :meth:`pmitogen.Hub.connect`.
     """
 
@@ -89,7 +95,7 @@ class ConnectOptions:
     keepalive: int | None = None
     retries: int = 0
     compression: bool | None = None
-    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     password: str | None = dataclasses.field(default=None, repr=False)
     private_key: str | None = dataclasses.field(default=None, repr=False)
     passphrase: str | None = dataclasses.field(default=None, repr=False)
@@ -120,6 +126,7 @@ class ConnectOptions:
         for keyword, value in self.settings.items():
             arguments.text(keyword, f"{label}: settings: a keyword")
             arguments.text(value, f"{label}: settings: {keyword}")
+        self.ssh_args()  # checks the rest
 
     def ssh_args(self) -> list[str]:
         """The same options as arguments of ssh's command line, without the secrets."""
@@ -161,7 +168,7 @@ class ConnectOptions:
         """Return how these options are understood for *target*, as ``pmitogen explain ssh --json`` does. Raises UsageError."""
         from pmitogen.flags.ssh.report.explain import explain_ssh
 
-        return explain_ssh([*self.ssh_args(), target])
+        return explain_ssh([*self.ssh_args(), target], forwards=True)
 
 
 def _items(value: Any, label: str) -> Sequence[Any]:

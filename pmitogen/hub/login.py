@@ -147,7 +147,10 @@ class Login:
             self._deadline = time.monotonic() + self._login_timeout + (PROMPT_TIMEOUT if self._ask else 0)
         began = time.monotonic()
         argv, origins = ansible_options.build_ssh_argv(self._options, self._caller)
-        self.settings = resolve.resolve(argv, origins=origins, caller=self._caller, default_session=resolve.PMITOGEN_SESSION)
+        forwards = bool(self._options.get("forwards"))
+        self.settings = resolve.resolve(
+            argv, origins=origins, caller=self._caller, default_session=resolve.PMITOGEN_SESSION, forwards=forwards
+        )
         self.stages["config"] = time.monotonic() - began
 
     def identity(self) -> bytes:
@@ -200,7 +203,18 @@ class Login:
         if self._cancelled.is_set():
             connection.close()
             raise ConnectError(f"{connection.peer}: the run is ending", "local")
+        if settings.forwardings:
+            self._start_forwardings(connection, settings)
         return connection
+
+    def _start_forwardings(self, connection: Connection, settings: Settings) -> None:
+        from pmitogen.transport.forwarding import requested
+
+        try:
+            requested.start_all(connection, settings.forwardings)
+        except BaseException:
+            connection.close()
+            raise
 
     def begin_start(self) -> None:
         """Restart the time limit, because Python is started some time after the login."""

@@ -13,11 +13,12 @@ from pmitogen.protocol.messages_from_client import Become, Options
 
 
 class ConnectionOptions(Options, total=False):
-    """The options of one connection; the last three are the library's."""
+    """The options of one connection; the last four are the library's."""
 
     ssh_extra_args_from: str  # the name of ssh_extra_args in messages
     interactive: bool  # a user can be asked
     login_timeout: float | None  # seconds for the whole login; None: the default limits
+    forwards: bool  # -L, -R and -D are carried out
 
 
 class BecomeRequest(Become, total=False):

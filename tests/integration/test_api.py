@@ -113,8 +113,8 @@ def test_an_unknown_host_key_tells_the_stage(sshd: Sshd, account: Account) -> No
 
 
 def test_words_that_cannot_be_honoured() -> None:
-    with pytest.raises(pmitogen.UsageError, match="-L"):
-        pmitogen.connect("127.0.0.1", ssh_args=["-L", "1:h:2"])
+    with pytest.raises(pmitogen.UsageError, match="-w"):
+        pmitogen.connect("127.0.0.1", ssh_args=["-w", "any"])
 
 
 def test_the_interpreter_may_be_chosen(sshd: Sshd, account: Account, pythons: dict[str, str]) -> None:

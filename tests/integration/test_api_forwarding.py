@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ import pytest
 import pmitogen
 from pmitogen import aio
 from pmitogen.api import Host
+from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.library import connect
-from tests.support.sshd import Sshd
+from tests.support.sshd import Sshd, free_port
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
@@ -93,6 +95,61 @@ def test_what_cannot_be_forwarded(host: Host, echo: int) -> None:
         host.forward_local(70000)
     with pytest.raises(pmitogen.ConnectError, match="cannot listen"):
         host.forward_local(echo, echo)
+
+
+@pytest.mark.parametrize("by", ["ssh_args", "settings", "file"])
+def test_forwardings_in_options_last_as_long_as_the_connection(
+    by: str, sshd: Sshd, account: Account, echo: int, short_path: Path
+) -> None:
+    os.chmod(short_path, 0o777)
+    there, here, proxy = str(short_path / "there"), str(short_path / "here"), free_port(["127.0.0.1", "::1"])
+    values = {
+        "LocalForward": f"{here} localhost:{echo}",
+        "RemoteForward": f"{there} 127.0.0.1:{echo}",
+        "DynamicForward": f"{proxy}",
+    }
+    args, options = sshd.ssh_args(), pmitogen.ConnectOptions()
+    if by == "ssh_args":
+        args += ["-L", f"{here}:localhost:{echo}", "-R", f"{there}:127.0.0.1:{echo}", "-D", f"{proxy}"]
+    elif by == "settings":
+        options = pmitogen.ConnectOptions(settings=values)
+        report = {line["option"]: line["verdict"] for line in options.explain("h")["report"]}
+        assert {report[name] for name in values} == {"honoured"}
+    else:
+        (short_path / "config").write_text("".join(f"{name} {value}\n" for name, value in values.items()))
+        args = ["-F", str(short_path / "config"), *args[2:]] if args[0] == "-F" else [*args, "-F", str(short_path / "config")]
+    request = b"\x04\x01" + echo.to_bytes(2, "big") + bytes([127, 0, 0, 1]) + b"\0"
+    with pmitogen.Hub() as hub, connect(sshd, account, hub, ssh_args=args, options=options) as host:
+        for _ in range(2):
+            host.run("true")
+            assert ask(here) == ask(there) == ask(("127.0.0.1", proxy), request, 8) == b"HELLO"
+            host.close()
+            processes.wait_until(lambda: not os.path.exists(here))
+            with pytest.raises(OSError, match="refused"):
+                ask(("127.0.0.1", proxy))
+            if os.path.exists(there):  # sshd leaves it
+                os.unlink(there)
+
+
+def test_a_forwarding_in_options_that_fails_is_an_error(sshd: Sshd, account: Account, echo: int) -> None:
+    taken = f"127.0.0.1:{echo}"
+    for args, message in (
+        (["-L", f"{taken}:localhost:1"], f"cannot listen on 127.0.0.1 port {echo}"),
+        (["-D", taken], f"cannot listen on 127.0.0.1 port {echo}"),
+        (["-R", "/nonexistent/socket:localhost:1"], "failed for listen /nonexistent/socket"),
+    ):
+        with pytest.raises(pmitogen.ConnectError, match=message):
+            connect(sshd, account, ssh_args=[*sshd.ssh_args(), *args])
+    with pytest.raises(pmitogen.UsageError, match="invalid forwarding specification"):
+        connect(sshd, account, ssh_args=[*sshd.ssh_args(), "-L", "x"])
+
+
+def test_forwardings_in_the_users_own_file_are_ignored(sshd: Sshd, account: Account, echo: int, home: Path) -> None:
+    (home / ".ssh").mkdir(mode=0o700)
+    (home / ".ssh/config").write_text(f"LocalForward {echo} localhost:1\n")
+    args = [word for word in sshd.ssh_args() if word not in ("-F", "none", "/dev/null")]
+    with connect(sshd, account, ssh_args=args) as host:
+        assert host.run("true").ok
 
 
 def test_with_asyncio(sshd: Sshd, account: Account, echo: int) -> None:

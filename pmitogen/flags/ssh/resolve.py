@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.build_settings import build_settings
+from pmitogen.flags.ssh.forwardings import OPTIONS as FORWARDING_OPTIONS
+from pmitogen.flags.ssh.forwardings import forwardings
 from pmitogen.flags.ssh.match_criteria import RequestedSession
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Program
 from pmitogen.flags.ssh.resolve_keywords import ANSIBLE_DEFAULT_ORIGIN, PMITOGEN_SESSION, resolve_keywords
@@ -31,6 +33,7 @@ def resolve(
     strict: bool = True,
     program: Program = OPENSSH_10,
     default_session: RequestedSession | None = None,
+    forwards: bool = False,
 ) -> Settings:
     """Return the settings that ssh would use for this command line.
 
@@ -40,12 +43,16 @@ def resolve(
     the origin :data:`ANSIBLE_DEFAULT_ORIGIN` are parsed and have no effect.
     *caller*: the directory and environment to use; default: this process's.
     *default_session*: for Match, where the command line requests no session; default: a shell, as with ssh.
+    *forwards*: the caller starts the forwardings of the command line, which are refused otherwise: see ``Settings.forwardings``.
     *strict*: raise for a refused option; False leaves it to ``Settings.report``, where its finding is ``fatal``.
     Raises UsageError: the place, the option and what to use instead.
     """
-    settings = build_settings(resolve_keywords(argv, origins, caller, default_host, program, default_session))
+    resolution = resolve_keywords(argv, origins, caller, default_host, program, default_session)
+    settings = build_settings(resolution)
+    if forwards:
+        settings = settings._replace(forwardings=forwardings(resolution))
     for finding in settings.report:
-        if finding.fatal and strict:
+        if finding.fatal and strict and not (forwards and finding.option.lower() in FORWARDING_OPTIONS):
             raise UsageError(f"{finding.option}: {finding.reason}", finding.origin)
     return settings
 

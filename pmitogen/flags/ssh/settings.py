@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from pmitogen.flags.ssh.values.forwards import Forwardings
 from pmitogen.util.caller import CallerEnvironment
 
 METHODS = ("publickey", "keyboard-interactive", "password")  # the default order
@@ -140,6 +141,7 @@ class Settings(NamedTuple):
     caller: CallerEnvironment | None = None  # the directory and environment to use; None: this process's
 
     report: tuple[Finding, ...] = ()
+    forwardings: Forwardings = Forwardings()  # of the library; those of the command ssh are in its Invocation
 
     @property
     def endpoint(self) -> str:

@@ -5,6 +5,7 @@ Source: parse_forward() in readconf.c of OpenSSH 10.5.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -42,6 +43,25 @@ class Forward(NamedTuple):
         if self.dynamic:
             return [listen]
         return [listen, f"[{self.connect_host}]:{self.connect_port}"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Forwardings:
+    """The ports and sockets that a connection forwards, in the given order.
+
+    *gateway_ports*: local ones without an address listen on all (GatewayPorts). *bind_mask*, *bind_unlink*: of local sockets
+    (StreamLocalBindMask, StreamLocalBindUnlink).
+    """
+
+    local: tuple[Forward, ...] = ()
+    dynamic: tuple[Forward, ...] = ()
+    remote: tuple[Forward, ...] = ()
+    gateway_ports: bool = False
+    bind_mask: int = 0o177
+    bind_unlink: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.local or self.dynamic or self.remote)
 
 
 def read_forward(spec: str, environ: Mapping[str, str], dynamic: bool = False, remote: bool = False) -> Forward:
