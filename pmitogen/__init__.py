@@ -12,7 +12,23 @@ from typing import TYPE_CHECKING, Any
 from pmitogen._version import __version__
 
 if TYPE_CHECKING:
-    from pmitogen.api import Ask, Completed, ConnectOptions, Forwarding, Host, Hub, Jump, Outcome, Process, Terminal, connect
+    from pmitogen.api import (
+        Ask,
+        Changes,
+        Completed,
+        ConnectArguments,
+        ConnectOptions,
+        DirEntry,
+        Forwarding,
+        Host,
+        Hub,
+        Jump,
+        JumpCredentials,
+        Outcome,
+        Process,
+        Terminal,
+        connect,
+    )
     from pmitogen.errors import (
         AuthenticationError,
         BecomeError,
@@ -30,16 +46,20 @@ __all__ = [
     "Ask",
     "AuthenticationError",
     "BecomeError",
+    "Changes",
     "Completed",
+    "ConnectArguments",
     "ConnectError",
     "ConnectOptions",
     "ConnectionLost",
+    "DirEntry",
     "Error",
     "Forwarding",
     "Host",
     "Hub",
     "HubError",
     "Jump",
+    "JumpCredentials",
     "Outcome",
     "Process",
     "RemoteError",
@@ -50,13 +70,9 @@ __all__ = [
     "connect",
 ]
 
-_DEFINED_IN = {name: "pmitogen.errors" for name in __all__ if name != "__version__"}
-_DEFINED_IN.update(
-    dict.fromkeys(
-        ("Ask", "Completed", "ConnectOptions", "Forwarding", "Host", "Hub", "Jump", "Outcome", "Process", "Terminal", "connect"),
-        "pmitogen.api",
-    ),
-)
+_ERRORS = ("AuthenticationError", "BecomeError", "ConnectError", "ConnectionLost", "Error", "HubError", "RemoteError")
+_DEFINED_IN = {name: "pmitogen.api" for name in __all__ if name != "__version__"}
+_DEFINED_IN.update(dict.fromkeys((*_ERRORS, "TimeoutExpired", "UsageError"), "pmitogen.errors"))
 
 if not TYPE_CHECKING:  # a type checker would take every misspelt name for one of these
 

@@ -24,8 +24,8 @@ RUNTIME = Suspending()
 class Files:
     """The part of :class:`Host` that is about files. Errors of the host's system are OSError, with errno and path.
 
-    A leading ``~`` or ``~user`` in a path is expanded. On a host without Python all but ``glob``, ``chown``, ``put_tree`` and
-    ``get_tree`` use SFTP. They raise as :meth:`Host.run` besides.
+    A leading ``~`` or ``~user`` in a path is expanded. On a host without Python they use SFTP: times are then whole seconds,
+    ``chown`` takes numbers only, and trees read the files of equal size to compare them. They raise as :meth:`Host.run` besides.
     """
 
     _account: Account
@@ -108,7 +108,7 @@ class Files:
         :param times: set the times of modification, too.
         :param progress: called with the path below the directory of each file that has been copied.
         """
-        options = trees.TreeOptions(delete, tuple(exclude), times, progress)
+        options = trees.TreeOptions.checked("put_tree", delete, exclude, times, progress)
         return await trees.put_tree(self._account, RUNTIME, source, target, options)
 
     async def get_tree(
@@ -122,7 +122,7 @@ class Files:
         progress: Callable[[str], object] | None = None,
     ) -> Changes:
         """Make the local directory *target* like *source* on the host. As :meth:`put_tree`, in the other direction."""
-        options = trees.TreeOptions(delete, tuple(exclude), times, progress)
+        options = trees.TreeOptions.checked("get_tree", delete, exclude, times, progress)
         return await trees.get_tree(self._account, RUNTIME, source, target, options)
 
     @overload

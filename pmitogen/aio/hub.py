@@ -13,7 +13,7 @@ from pmitogen.aio.waiting import Suspending
 from pmitogen.api import connecting
 from pmitogen.api.account import Account
 from pmitogen.api.core import Core
-from pmitogen.api.many import LIMIT, Item, Outcome, connect_each, limit_of
+from pmitogen.api.many import LIMIT, Item, Outcome, checked_mapping, connect_each, limit_of
 from pmitogen.errors import Error
 from pmitogen.util.caller import CallerEnvironment
 
@@ -40,7 +40,7 @@ class Hub:
     async def connect(self, target: str, **options: Unpack[ConnectArguments]) -> Host:
         """Log in to *target* and return it, connected. As :meth:`pmitogen.Hub.connect`, with the same options."""
         header, ask = connecting.option_set(target, options)
-        account = Account(self._core, header, CallerEnvironment.current(), None, ask)
+        account = Account(self._core, header, CallerEnvironment.current(), None, ask, self)
         await account.log_in(RUNTIME)
         return Host(account, self)
 
@@ -68,7 +68,7 @@ class Hub:
         **options: Unpack[ConnectArguments],
     ) -> list[Host] | list[Host | Error]:
         """Log in to all *targets*, at most *limit* at once, and return their hosts. As :meth:`pmitogen.Hub.connect_all`."""
-        accounts = connecting.accounts(self._core, targets, options)
+        accounts = connecting.accounts(self, self._core, targets, options)
         failures = await connect_each(accounts, RUNTIME, limit_of(limit, "connect_all"))
         if not return_exceptions:
             for failure in failures:
@@ -80,13 +80,13 @@ class Hub:
         self, function: Callable[[Item], Awaitable[T]], hosts: Iterable[Item], *, limit: int = LIMIT
     ) -> list[Outcome[Item, T]]:
         """Await *function* of every host, at most *limit* at once; return an Outcome for each, in the hosts' order."""
-        order = list(hosts)
-        room = asyncio.Semaphore(limit_of(limit, "map"))
+        call, order, places = checked_mapping("map", function, hosts, limit)
+        room = asyncio.Semaphore(places)
 
         async def work(host: Item) -> Outcome[Item, T]:
             async with room:
                 try:
-                    return Outcome(host, await function(host))
+                    return Outcome(host, await call(host))
                 except Exception as exc:
                     return Outcome(host, None, exc)
 
@@ -99,7 +99,7 @@ class Hub:
 
         Ending the iteration early (``aclose``, or the end of the loop's task) cancels those that are under way.
         """
-        return self._outcomes(function, list(hosts), limit_of(limit, "as_completed"))
+        return self._outcomes(*checked_mapping("as_completed", function, hosts, limit))
 
     async def _outcomes(
         self, function: Callable[[Item], Awaitable[T]], hosts: list[Item], limit: int

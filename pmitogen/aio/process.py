@@ -68,32 +68,50 @@ class OutputStream(Generic[Text]):
 
             self._decoder = io.IncrementalNewlineDecoder(made, translate=True)
             self._empty = ""
-        self._buffer: Any = self._empty
+        self._buffer: Any = self._empty  # what has come last, and
+        self._taken = 0  # how much of it has been returned: cutting that off for each line would copy the rest each time
         self._ended = False
 
-    async def _fill(self) -> None:
-        data = await self._running.read(self._stream, -1, RUNTIME)
-        self._ended = not data
-        self._buffer += data if self._decoder is None else self._decoder.decode(data, self._ended)
+    async def _fill(self) -> bool:
+        """Get more into the buffer, which is empty. False: the end."""
+        while not self._ended:
+            data = await self._running.read(self._stream, -1, RUNTIME)
+            self._ended = not data
+            self._buffer, self._taken = data if self._decoder is None else self._decoder.decode(data, self._ended), 0
+            if self._buffer:
+                return True
+        return False
 
-    def _cut(self, size: int) -> Text:
-        taken, self._buffer = self._buffer[:size], self._buffer[size:]
-        return cast(Text, taken)
+    def _take(self, end: int | None = None) -> Any:
+        """Return the buffer up to *end* (None: all of it)."""
+        begin, self._taken = self._taken, len(self._buffer) if end is None else min(end, len(self._buffer))
+        return self._buffer[begin : self._taken]
+
+    async def _take_up_to(self, end: Any) -> Text:
+        """Return what comes, up to *end* and with it; None: up to the end of the stream. What a cancelled task has read stays."""
+        parts: list[Any] = []
+        try:
+            while self._taken < len(self._buffer) or await self._fill():
+                found = -1 if end is None else self._buffer.find(end, self._taken)
+                parts.append(self._take(None if found < 0 else found + 1))
+                if found >= 0:
+                    break
+        except BaseException:
+            self._buffer, self._taken = self._empty.join([*parts, self._take()]), 0
+            raise
+        return cast(Text, self._empty.join(parts))
 
     async def read(self, size: int = -1) -> Text:
         """Return at most *size* bytes or characters as soon as there are any; -1: all up to the end. Empty: the end."""
-        while not self._ended and (size < 0 or not self._buffer) and size != 0:
+        if size < 0:
+            return await self._take_up_to(None)
+        if size and self._taken == len(self._buffer):
             await self._fill()
-        return self._cut(len(self._buffer) if size < 0 else size)
+        return cast(Text, self._take(self._taken + size))
 
     async def readline(self) -> Text:
         """Return the next line, with its end; the last one may have none. Empty: the end."""
-        end = "\n" if self._decoder is not None else b"\n"
-        searched = 0
-        while (position := self._buffer.find(end, searched)) < 0 and not self._ended:
-            searched = len(self._buffer)
-            await self._fill()
-        return self._cut(len(self._buffer) if position < 0 else position + 1)
+        return await self._take_up_to("\n" if self._decoder is not None else b"\n")
 
     def __aiter__(self) -> OutputStream[Text]:
         return self
@@ -119,8 +137,7 @@ class Process(Generic[Text]):
         self.stderr: OutputStream[Text] = OutputStream(running, 1, encoding)
 
     def __repr__(self) -> str:
-        rc = self._running.returncode
-        return f"<pmitogen.aio.Process on {self._running.account}: {'running' if rc is None else f'ended with {rc}'}>"
+        return f"<pmitogen.aio.Process on {self._running.account}: {self._running.state}>"
 
     @property
     def returncode(self) -> int | None:

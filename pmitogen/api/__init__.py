@@ -20,14 +20,18 @@ from pmitogen.api.hub import Hub, connect
 from pmitogen.api.many import Outcome
 from pmitogen.api.options import ConnectOptions, Jump
 from pmitogen.api.process import Process
+from pmitogen.api.remote_files import DirEntry
 from pmitogen.api.results import Completed
+from pmitogen.api.trees import Changes
 from pmitogen.transport.auth.credentials import Prompt as Ask
 
 __all__ = [
     "Ask",
+    "Changes",
     "Completed",
     "ConnectArguments",
     "ConnectOptions",
+    "DirEntry",
     "Forwarding",
     "Host",
     "Hub",

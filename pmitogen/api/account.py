@@ -38,6 +38,7 @@ class Account:
     :param caller: the process that set the options.
     :param become: how the account is entered; None: it is the login account.
     :param ask: asks the user during the login.
+    :param hub: its owner, which lives as long as anything that uses the account: a process, an open file.
     """
 
     core: Core
@@ -45,6 +46,7 @@ class Account:
     caller: CallerEnvironment
     become: BecomeRequest | None = None
     ask: Ask | None = None
+    hub: object = None
 
     def __str__(self) -> str:
         return f"{self.options['host']} as {self.become['user']}" if self.become else str(self.options["host"])
@@ -124,8 +126,10 @@ class Account:
         """Call *function* on the host."""
         from pmitogen.hub.function_sources import collect
 
+        if not callable(function):
+            arguments.wrong("call: function", "a function", function)
         self.core.check(self)
-        name, qualname, files = collect(function)
+        name, qualname, files = await runtime.blocking(collect, function)
         value: T = await self.call_by_name(runtime, name, qualname, files, args, kwargs, timeout)
         return value
 
@@ -199,7 +203,7 @@ class Account:
         step: BecomeRequest = {
             "method": name,
             "user": arguments.text(user, "become: user"),
-            "timeout": arguments.seconds(timeout, "become: timeout") or 0.0,
+            "timeout": arguments.time_limit(timeout, "become: timeout") or 0.0,
             "flags": flags if flags is not None else DEFAULT_FLAGS.get(name, ""),
         }
         secret = arguments.secret(password, "become: password")

@@ -19,6 +19,7 @@ from pmitogen.protocol.framing import to_wire
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+SHORTEST = 0.001  # seconds
 _DEVNULL = -3  # subprocess.DEVNULL; that module is not imported for it alone
 Command = str | bytes | Sequence[Argument]
 
@@ -49,6 +50,13 @@ def wire_argument(value: Argument, label: str) -> str:
     if "\0" in text:
         raise UsageError(f"{label}: contains a NUL character")
     return text
+
+
+def local_path(value: str | bytes | os.PathLike[str] | os.PathLike[bytes], label: str) -> str:
+    """A path on this machine. Raises TypeError, UsageError."""
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        wrong(label, "str, bytes or os.PathLike", value)
+    return text(os.fsdecode(value), label)
 
 
 def display_text(value: object) -> str:
@@ -92,6 +100,12 @@ def seconds(value: float | None, label: str) -> float | None:
     if math.isnan(value) or value < 0:
         raise UsageError(f"{label}: {value}: expected seconds, 0 or more")
     return None if value > threading.TIMEOUT_MAX else float(value)
+
+
+def time_limit(value: float | None, label: str) -> float | None:
+    """A duration for code to which 0 means no limit, where the caller's 0 means no time. Raises TypeError, UsageError."""
+    limit = seconds(value, label)
+    return None if limit is None else max(limit, SHORTEST)
 
 
 def flag(value: bool, label: str) -> bool:
@@ -141,6 +155,12 @@ def secret(value: str | bytes | None, label: str) -> str | None:
         return value.decode()
     except UnicodeDecodeError:
         raise UsageError(f"{label}: not valid UTF-8") from None
+
+
+def function(value: object, label: str) -> None:
+    """Check a function of the caller's, or None. Raises TypeError."""
+    if value is not None and not callable(value):
+        wrong(label, "a function", value)
 
 
 def strings(value: Sequence[Argument], label: str) -> list[str]:

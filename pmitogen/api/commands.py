@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, Literal, TypedDict
 
 from pmitogen.api import arguments
@@ -110,28 +110,31 @@ class Output:
         self._parts: tuple[list[Any], list[Any]] = ([], [])
         self._capture, self._on_output, self._encoding = capture, on_output, encoding
         self._decoders = [codecs.getincrementaldecoder(encoding[0])(encoding[1]) if encoding else None for _ in NAMES]
-        self._lines = ["", ""]  # of each stream the line that has not ended
+        self._unfinished: tuple[list[str], list[str]] = ([], [])  # of each stream the parts of the line that has not ended
 
-    def add(self, stream: int, data: bytes, ended: bool) -> None:
-        """Take what came on a stream; *ended*: it is the last."""
+    def add(self, stream: int, data: bytes, ended: bool) -> Iterator[object]:
+        """Take what came on a stream; *ended*: it is the last. Yields what the caller's function returned for each piece."""
         decoder = self._decoders[stream]
-        if decoder is None:
-            if data and self._capture:
-                self._parts[stream].append(data)
-            if data and self._on_output is not None:
-                self._on_output(NAMES[stream], data)
+        piece: Any = data if decoder is None else decoder.decode(data, ended)
+        if piece and self._capture:
+            self._parts[stream].append(piece)
+        if self._on_output is None:
             return
-        text = decoder.decode(data, ended)
-        if self._capture:
-            self._parts[stream].append(text)
-        if self._on_output is not None:
-            lines = (self._lines[stream] + text).split("\n")
-            self._lines[stream] = lines.pop()
-            for line in lines:
-                self._on_output(NAMES[stream], line.removesuffix("\r") + "\n")
-            if ended and self._lines[stream]:
-                self._on_output(NAMES[stream], self._lines[stream])
-                self._lines[stream] = ""
+        for each in (piece,) if decoder is None else self._lines(stream, piece, ended):
+            if each:
+                yield self._on_output(NAMES[stream], each)
+
+    def _lines(self, stream: int, text: str, ended: bool) -> Iterator[str]:
+        """Yield the lines that are complete with *text*, and at the end the last one, which may be empty."""
+        unfinished = self._unfinished[stream]
+        *lines, last = text.split("\n")
+        for line in lines:
+            unfinished.append(line)
+            yield "".join(unfinished).removesuffix("\r") + "\n"
+            unfinished.clear()
+        unfinished.append(last)
+        if ended:
+            yield "".join(unfinished)
 
     def whole(self, stream: int) -> Any:
         """All of a stream; line ends of a text are ``\\n``."""
@@ -209,8 +212,7 @@ async def checked_run(
         raise UsageError("run: stdin and input are names of the same argument; use one of them")
     decoding = text_encoding(text, encoding, errors, "run")
     source = arguments.source(stdin if input is None else input, "run: stdin", decoding[0] if decoding else None)
-    if on_output is not None and not callable(on_output):
-        arguments.wrong("run: on_output", "a function", on_output)
+    arguments.function(on_output, "run: on_output")
     header = exec_header("run", command, env, cwd, tty)
     if on_output is not None:
         header["stream_output"] = True
@@ -254,7 +256,8 @@ async def run(
             for stream in (0, 1):
                 data = request.take(stream)
                 if data or ended:
-                    output.add(stream, data, ended)
+                    for answer in output.add(stream, data, ended):
+                        await runtime.finished(answer)
             if feeding.waits and not ended and request.has_room():
                 await feeding.send_some(request, runtime)
     except TimeoutError as exc:
@@ -263,7 +266,8 @@ async def run(
             raise  # of the caller's own function or stream
         await request.wait_after_kill(runtime)
         for stream in (0, 1):
-            output.add(stream, request.take(stream), True)
+            for answer in output.add(stream, request.take(stream), True):
+                await runtime.finished(answer)
         raise account.timed_out(timeout, output.whole(0), output.whole(1)) from exc.__cause__
     except BaseException:
         request.kill()

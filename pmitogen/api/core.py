@@ -57,9 +57,14 @@ class Core:
         if self.has_ended:
             raise ConnectionLost(f"{owner}: its hub is closed")
 
+    @property
+    def is_fork(self) -> bool:
+        """True in a fork of the process to which the hub belongs."""
+        return os.getpid() != self.pid
+
     def check_process(self, owner: object) -> None:
         """Raise UsageError if this is a fork of the process to which the hub belongs."""
-        if os.getpid() != self.pid:
+        if self.is_fork:
             raise UsageError(f"{owner}: belongs to process {self.pid}, of which this one is a fork: connect in this process")
 
     def defer(self, work: Callable[[], object]) -> bool:
@@ -93,7 +98,7 @@ class Core:
 
     def close(self) -> None:
         """Close every connection, and end what still runs on the hosts. Idempotent; blocks up to a few seconds."""
-        if self._closed or os.getpid() != self.pid:
+        if self._closed or self.is_fork:
             return
         self._closed = self.has_ended = True
         self.registry.close()
@@ -102,7 +107,7 @@ class Core:
 
     def close_later(self) -> None:
         """As :meth:`close`, but without waiting, for a finaliser: it runs on any thread."""
-        if self._closed or os.getpid() != self.pid:
+        if self._closed or self.is_fork:
             return
         try:
             threads.start(self.close, "pmitogen close")

@@ -119,10 +119,11 @@ class Exchange:
         for waiter in waiters:
             waiter.wake()
 
-    # The caller's side
+    # The caller's side. In a fork of the process nothing is sent, and waiting raises UsageError.
 
     async def until(self, ready: Callable[[], bool], runtime: Runtime, deadline: float | None = None) -> None:
         """Wait until *ready*, or the end. Raises TimeoutError when *deadline* (time.monotonic() seconds) has passed."""
+        self._core.check_process(self._account)
         while True:
             with self._lock:
                 if self.final is not None or ready():
@@ -188,12 +189,13 @@ class Exchange:
 
     def end_input(self) -> None:
         """End the input. Idempotent."""
-        if self._feeds:
+        if self._feeds and not self._core.is_fork:
             self._feeds = False
             self.follow({"op": "eof"})
 
     def follow(self, header: FollowUp, body: bytes = b"") -> None:
-        """Send a frame that belongs to the request. Nothing, if it has ended."""
+        """Send a frame that belongs to the request. Nothing, if it has ended. Raises UsageError in a fork."""
+        self._core.check_process(self._account)
         if self.final is None:
             self._defer(lambda: self._follow(header, body))
 
@@ -206,6 +208,8 @@ class Exchange:
 
         From now on output is acknowledged at once, and at most a window of it is stored.
         """
+        if self._core.is_fork:  # it is the parent's; the lock may be held there
+            return
         with self._lock:
             if self._killed:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import queue
 import threading
 import weakref
@@ -13,8 +14,8 @@ from pmitogen.api import connecting
 from pmitogen.api.account import Account
 from pmitogen.api.core import Core
 from pmitogen.api.host import Host
-from pmitogen.api.many import LIMIT, Item, Outcome, connect_each, limit_of
-from pmitogen.api.waiting import Blocking, finish
+from pmitogen.api.many import LIMIT, Item, Outcome, checked_mapping, connect_each, limit_of
+from pmitogen.api.waiting import Blocking, Interruption, finish
 from pmitogen.errors import Error
 from pmitogen.util import threads
 from pmitogen.util.caller import CallerEnvironment
@@ -49,7 +50,8 @@ class Hub:
 
         :param options: a :class:`ConnectOptions`; every other argument that says the same goes before it.
         :param ssh_args: arguments of ssh's command line. ssh_config(5) counts as for ssh. This process's working directory and
-            environment at the time of this call count, also for a later reconnection.
+            environment at the time of this call count, also for a later reconnection. ``-L``, ``-R`` and ``-D`` forward as long
+            as the connection lasts; if one fails, so does the login.
         :param password: answers the server's password prompt.
         :param private_key: a key's text, not a path (for that, ``-i`` in *ssh_args*).
         :param passphrase: opens it, and the identity files.
@@ -71,7 +73,7 @@ class Hub:
         Raises TypeError, UsageError, ConnectError (``.stage`` says how far it came), AuthenticationError.
         """
         header, ask = connecting.option_set(target, options)
-        account = Account(self._core, header, CallerEnvironment.current(), None, ask)
+        account = Account(self._core, header, CallerEnvironment.current(), None, ask, self)
         finish(account.log_in(RUNTIME))
         return Host(account, self)
 
@@ -103,7 +105,7 @@ class Hub:
         *return_exceptions*: put the Error of a host that cannot be reached in its place. Otherwise raise the first Error, after
         all were tried. *options* are those of :meth:`connect`.
         """
-        accounts = connecting.accounts(self._core, targets, options)
+        accounts = connecting.accounts(self, self._core, targets, options)
         failures = finish(connect_each(accounts, RUNTIME, limit_of(limit, "connect_all")))
         if not return_exceptions:
             for failure in failures:
@@ -132,13 +134,11 @@ class Hub:
         """Call *function* with every host, at most *limit* at once, a thread each; return the results in the hosts' order.
 
         *return_exceptions*: put the exception of a failing host in its place. Otherwise raise the first exception, after all
-        have ended. Raises ConnectError if no thread can be started.
+        have ended. Control-C interrupts the call on its host that each function waits for. Raises ConnectError if no thread can
+        be started.
         """
-        order = list(hosts)
-        outcomes: list[Outcome[Item, T] | None] = [None] * len(order)
-        for index, outcome in self._outcomes(function, order, limit_of(limit, "map")):
-            outcomes[index] = outcome
-        in_order = [outcome for outcome in outcomes if outcome is not None]
+        outcomes = dict(self._outcomes(*checked_mapping("map", function, hosts, limit)))
+        in_order = [outcomes[index] for index in range(len(outcomes))]
         if return_exceptions:
             return [outcome.error or outcome.result() for outcome in in_order]
         return [outcome.result() for outcome in in_order]
@@ -150,14 +150,16 @@ class Hub:
 
         Leaving the iteration early calls it for no further host, and waits for those that are under way.
         """
-        for _, outcome in self._outcomes(function, list(hosts), limit_of(limit, "as_completed")):
-            yield outcome
+        outcomes = self._outcomes(*checked_mapping("as_completed", function, hosts, limit))
+        return (outcome for _, outcome in outcomes)
 
     def _outcomes(self, function: Callable[[Item], T], hosts: list[Item], limit: int) -> Iterator[tuple[int, Outcome[Item, T]]]:
         waiting = collections.deque(enumerate(hosts))
         ended: queue.SimpleQueue[tuple[int, Outcome[Item, T]]] = queue.SimpleQueue()
+        interruption = Interruption.of_this_thread()
 
         def work() -> None:
+            interruption.include_this_thread()
             while True:
                 try:
                     index, host = waiting.popleft()
@@ -169,15 +171,23 @@ class Hub:
                     ended.put((index, Outcome(host, None, exc)))
 
         begun: list[threading.Thread] = []
-        try:
-            for index in range(min(limit, len(hosts))):
-                begun.append(threads.start(work, f"pmitogen map {index}"))
-            for _ in hosts:
-                yield ended.get()
-        finally:
+
+        def leave() -> None:
             waiting.clear()
             for thread in begun:
                 thread.join()
+
+        try:
+            with contextlib.suppress(GeneratorExit):  # the caller wants no more
+                for index in range(min(limit, len(hosts))):
+                    begun.append(threads.start(work, f"pmitogen map {index}"))
+                for _ in hosts:
+                    yield ended.get()
+            leave()
+        except BaseException:
+            interruption.interrupt()
+            leave()
+            raise
 
     def close(self) -> None:
         """Close every connection, and end what still runs on the hosts. Idempotent; blocks up to a few seconds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from pmitogen.api import arguments
@@ -42,6 +42,17 @@ class Outcome(Generic[Item, T]):
 def limit_of(limit: int, label: str) -> int:
     """Check the number of hosts at once. Raises TypeError, UsageError."""
     return arguments.integer(limit, f"{label}: limit", 1, 1 << 20)
+
+
+def checked_mapping(
+    label: str, function: Callable[[Item], T], hosts: Iterable[Item], limit: int
+) -> tuple[Callable[[Item], T], list[Item], int]:
+    """Check the arguments of ``map`` and ``as_completed``. Raises TypeError, UsageError."""
+    if not callable(function):
+        arguments.wrong(f"{label}: function", "a function", function)
+    if not isinstance(hosts, Iterable):
+        arguments.wrong(f"{label}: hosts", "an iterable of hosts", hosts)
+    return function, list(hosts), limit_of(limit, label)
 
 
 async def connect_each(accounts: Sequence[Account], runtime: Runtime, limit: int) -> list[Error | None]:

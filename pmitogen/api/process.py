@@ -41,8 +41,7 @@ class Process(Generic[Text]):
         self.stdin, self.stdout, self.stderr = cast("IO[Text]", stdin), outputs[0], outputs[1]
 
     def __repr__(self) -> str:
-        rc = self._running.returncode
-        return f"<pmitogen.Process on {self._running.account}: {'running' if rc is None else f'ended with {rc}'}>"
+        return f"<pmitogen.Process on {self._running.account}: {self._running.state}>"
 
     @property
     def returncode(self) -> int | None:

@@ -12,9 +12,10 @@ import os
 import stat as stats
 from typing import Any
 
-from pmitogen.api import arguments, sftp_files
+from pmitogen.api import arguments
 from pmitogen.api.account import Account
 from pmitogen.api.arguments import AnyPath, display_text, wire_path
+from pmitogen.api.sftp import operations as sftp_operations
 from pmitogen.api.waiting import Runtime
 from pmitogen.errors import ConnectError, ConnectionLost, RemoteError
 from pmitogen.hub import bootstrap
@@ -24,6 +25,7 @@ from pmitogen.util.peer_text import escape
 
 MODULE = "pmitogen_remote_files"  # its name on the host
 _STAT_FIELDS = 10
+MAX_ID = (1 << 32) - 2  # of a user or group; the next number means none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +78,7 @@ async def perform(account: Account, runtime: Runtime, name: str, *args: Any, pat
 
 async def _answer(account: Account, runtime: Runtime, name: str, args: list[Any]) -> Any:
     """Run a file operation in the host's Python; where it has none, over SFTP as far as that can."""
-    over_sftp = account.become is None and name in sftp_files.OPERATIONS
+    over_sftp = account.become is None and name in sftp_operations.OPERATIONS
     if not over_sftp or not await _lacks_python(account, runtime):
         try:
             return await account.call_by_name(runtime, MODULE, "perform", _files(), (name, args), {})
@@ -87,7 +89,7 @@ async def _answer(account: Account, runtime: Runtime, name: str, args: list[Any]
     login = host.login
     if login is None or login.connection is None:
         raise ConnectionLost(f"{account}: {host.end_reason or 'the connection is closed'}")
-    return await runtime.blocking(sftp_files.perform, login.connection, name, args)
+    return await runtime.blocking(sftp_operations.perform, login.connection, name, args)
 
 
 async def _host(account: Account, runtime: Runtime) -> Host:
@@ -180,5 +182,7 @@ async def chown(
     for value, label in ((user, "chown: user"), (group, "chown: group")):
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, str))):
             arguments.wrong(label, "a name, a number or None", value)
+        if isinstance(value, int):
+            arguments.integer(value, label, 0, MAX_ID)
     follows_links = arguments.flag(follow, "chown: follow_symlinks")
     await perform(account, runtime, "chown", wire_path(path, "chown: path"), user, group, follows_links, path=path)

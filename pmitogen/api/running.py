@@ -37,8 +37,16 @@ class Running:
         final = self.exchange.final
         return int(final["rc"]) if final is not None and final["op"] == "exit" else None
 
+    @property
+    def state(self) -> str:
+        """Return the state, for its repr."""
+        if self.exchange.final is None:
+            return "running"
+        return "lost" if self.returncode is None else f"ended with {self.returncode}"
+
     def poll(self) -> int | None:
         """The exit status; None while it runs. Raises what :meth:`wait` raises."""
+        self.account.core.check_process(self.account)
         return None if self.exchange.final is None else int(self.exchange.result()["rc"])
 
     async def read(self, stream: int, size: int, runtime: Runtime) -> bytes:
@@ -112,7 +120,7 @@ class Running:
     async def end(self, runtime: Runtime) -> None:
         """Kill it if it runs, and wait for its end."""
         request = self.exchange
-        if request.final is None:
+        if request.final is None and not self.account.core.is_fork:  # there, it is the parent's
             request.kill()
             deadline = time.monotonic() + KILL_TIMEOUT
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
@@ -40,6 +39,7 @@ async def put(
 ) -> None:
     """Copy *source*, bytes, a path or an open file, to *path* on the host."""
     header = put_header(path, mode)
+    arguments.function(progress, "put: progress")
     if isinstance(source, (str, os.PathLike)):
         with await runtime.blocking(open, source, "rb") as stream:
             header["size"] = os.fstat(stream.fileno()).st_size
@@ -49,7 +49,7 @@ async def put(
     if isinstance(data, bytes) and len(data) <= CHUNK:
         await account.exchange(runtime, header, data)
         if progress is not None:
-            progress(len(data), len(data))
+            await runtime.finished(progress(len(data), len(data)))
         return
     if isinstance(data, bytes):
         import io
@@ -71,7 +71,7 @@ async def _send(account: Account, runtime: Runtime, header: RequestHeader, strea
             await request.send(piece, runtime)
             sent += len(piece)
             if progress is not None:
-                await call_progress(progress(sent, size))
+                await runtime.finished(progress(sent, size))
     except BaseException:
         request.kill()
         raise
@@ -79,17 +79,12 @@ async def _send(account: Account, runtime: Runtime, header: RequestHeader, strea
     request.result()
 
 
-async def call_progress(answer: object) -> None:
-    """Await the result of a caller's function, if it is awaitable."""
-    if inspect.isawaitable(answer):
-        await answer
-
-
 async def get(
     account: Account, runtime: Runtime, path: arguments.AnyPath, target: Any = None, progress: Progress | None = None
 ) -> bytes:
     """Copy *path* from the host to *target*, a path or an open file; without one, return it."""
     header = get_header(path)
+    arguments.function(progress, "get: progress")
     if target is None:
         parts: list[bytes] = []
         await receive(account, runtime, header, parts.append, progress)
@@ -120,7 +115,7 @@ async def receive(
                 await runtime.blocking(write, data)
                 received += len(data)
                 if progress is not None:
-                    await call_progress(progress(received, None))
+                    await runtime.finished(progress(received, None))
     except BaseException:
         request.kill()
         raise

@@ -44,42 +44,50 @@ class Entry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """The changes: paths below the directory."""
+    """The changes of ``put_tree`` or ``get_tree``: paths below the directory, sorted."""
 
     copied: tuple[str, ...]
+    """Files that were copied, and links that were made."""
     removed: tuple[str, ...]
+    """What was removed; of a directory, itself and not what was in it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TreeOptions:
-    """Options for copying a tree; see :meth:`pmitogen.Host.put_tree`. Raises TypeError."""
+    """Options for copying a tree; see :meth:`pmitogen.Host.put_tree`."""
 
     delete: bool
     exclude: tuple[str, ...]
     times: bool
     progress: Callable[[str], object] | None
 
-    def __post_init__(self) -> None:
-        arguments.flag(self.delete, "delete")
-        arguments.flag(self.times, "times")
-        for pattern in self.exclude:
-            arguments.text(pattern, "exclude")
+    @classmethod
+    def checked(
+        cls, label: str, delete: bool, exclude: Iterable[str], times: bool, progress: Callable[[str], object] | None
+    ) -> TreeOptions:
+        """The options as a call has them. Raises TypeError, UsageError."""
+        if isinstance(exclude, (str, bytes)) or not isinstance(exclude, Iterable):
+            arguments.wrong(f"{label}: exclude", "an iterable of str", exclude)
+        patterns = tuple(arguments.text(pattern, f"{label}: exclude") for pattern in exclude)
+        arguments.function(progress, f"{label}: progress")
+        return cls(arguments.flag(delete, f"{label}: delete"), patterns, arguments.flag(times, f"{label}: times"), progress)
 
     @property
     def patterns(self) -> list[str]:
         """The patterns, as they are sent."""
         return [os.fsencode(pattern).decode("latin-1") for pattern in self.exclude]
 
-    async def report_copied(self, path: str) -> None:
+    async def report_copied(self, path: str, runtime: Runtime) -> None:
         """Report to the caller that a file has been copied."""
         if self.progress is not None:
-            await transfers.call_progress(self.progress(_text(path)))
+            await runtime.finished(self.progress(_text(path)))
 
 
 @dataclasses.dataclass(frozen=True)
 class TreePlan:
     """The steps that make one directory like another."""
 
+    opened: list[list[Any]]  # directories without the owner's rights, and the modes with which something in them can be changed
     removed: list[str]
     directories: list[str]
     links: list[tuple[str, str]]
@@ -99,7 +107,7 @@ def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> T
     """Return the steps that make *target* like *source*."""
     wanted = {entry.path: entry for entry in source if entry.kind in "dfl"}
     existing = {entry.path: entry for entry in target}
-    plan = TreePlan([], [], [], [], [])
+    plan = TreePlan([], [], [], [], [], [])
     gone: set[str] = set()
     for path in sorted(existing):
         entry, new = existing[path], wanted.get(path)
@@ -120,6 +128,15 @@ def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> T
             plan.files.append(entry)
         elif entry.kind == "f":
             plan.doubtful.append(entry)
+    changed = [
+        *plan.removed,
+        *plan.directories,
+        *(path for path, _ in plan.links),
+        *(each.path for each in plan.files + plan.doubtful),
+    ]
+    for path in sorted(({path.rpartition("/")[0] for path in changed} & existing.keys()) - gone):
+        if existing[path].mode & 0o700 != 0o700:
+            plan.opened.append([path, existing[path].mode | 0o700])
     return plan
 
 
@@ -193,14 +210,17 @@ async def put_tree(
     account: Account, runtime: Runtime, source: str | os.PathLike[str], target: AnyPath, options: TreeOptions
 ) -> Changes:
     """Make *target* on the host like the local *source*."""
-    local_root, remote_root = os.path.abspath(os.fspath(source)), wire_path(target, "put_tree: target")
+    local_root = os.path.abspath(arguments.local_path(source, "put_tree: source"))
+    remote_root = wire_path(target, "put_tree: target")
     if not await runtime.blocking(os.path.isdir, local_root):
         await runtime.blocking(os.stat, local_root)  # raises FileNotFoundError, or why it cannot be looked at
         raise NotADirectoryError(20, "not a directory", local_root)
     wanted = await runtime.blocking(_local_tree, local_root, options)
     existing = await _listed(account, runtime, target, options) or []
     plan = compare(wanted, existing, options.delete)
-    await perform(account, runtime, "prepare_tree", remote_root, plan.removed, plan.directories, plan.links, path=target)
+    await perform(
+        account, runtime, "prepare_tree", remote_root, plan.opened, plan.removed, plan.directories, plan.links, path=target
+    )
     files = plan.files + await _differing(account, runtime, local_root, target, plan.doubtful)
     running: dict[Exchange, Entry] = {}
     waiting = collections.deque(files)
@@ -211,7 +231,7 @@ async def put_tree(
                 path, whole = os.path.join(_text(remote_root), _text(entry.path)), os.path.join(local_root, _text(entry.path))
                 if entry.size > CHUNK:
                     await transfers.put(account, runtime, whole, path, entry.mode)
-                    await options.report_copied(entry.path)
+                    await options.report_copied(entry.path, runtime)
                     continue
                 data = await runtime.blocking(_read, whole)
                 running[Exchange(account, transfers.put_header(path, entry.mode), data)] = entry
@@ -220,7 +240,7 @@ async def put_tree(
             for request in [each for each in running if each.final is not None]:
                 entry = running.pop(request)
                 request.result()
-                await options.report_copied(entry.path)
+                await options.report_copied(entry.path, runtime)
     except BaseException:
         for request in running:
             request.kill()
@@ -241,7 +261,8 @@ async def get_tree(
     account: Account, runtime: Runtime, source: AnyPath, target: str | os.PathLike[str], options: TreeOptions
 ) -> Changes:
     """Make the local *target* like *source* on the host."""
-    local_root, remote_root = os.path.abspath(os.fspath(target)), wire_path(source, "get_tree: source")
+    local_root = os.path.abspath(arguments.local_path(target, "get_tree: target"))
+    remote_root = wire_path(source, "get_tree: source")
     wanted = await _listed(account, runtime, source, options)
     if wanted is None:
         await remote_stat(account, runtime, source, True)  # raises FileNotFoundError, or why it cannot be looked at
@@ -259,7 +280,7 @@ async def get_tree(
                 path = os.path.join(_text(remote_root), _text(entry.path))
                 if entry.size > CHUNK:
                     await transfers.get(account, runtime, path, _safe(local_root, entry.path))
-                    await options.report_copied(entry.path)
+                    await options.report_copied(entry.path, runtime)
                     continue
                 running[Exchange(account, transfers.get_header(path))] = entry, []
             if running:
@@ -274,7 +295,7 @@ async def get_tree(
                     del running[request]
                     request.result()
                     await runtime.blocking(_write, _safe(local_root, entry.path), b"".join(parts))
-                    await options.report_copied(entry.path)
+                    await options.report_copied(entry.path, runtime)
     except BaseException:
         for request in running:
             request.kill()
@@ -297,6 +318,8 @@ def _safe(root: str, path: str) -> str:
 
 def _prepare_tree(local_root: str, plan: TreePlan) -> None:
     os.makedirs(local_root, exist_ok=True)
+    for path, mode in plan.opened:
+        os.chmod(_safe(local_root, path), mode)
     for path in plan.removed:
         whole = _safe(local_root, path)
         if stat.S_ISDIR(os.lstat(whole).st_mode):

@@ -7,6 +7,7 @@ inside ``wait``, so a coroutine that uses only such waiters runs from its start 
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
@@ -33,6 +34,55 @@ class Runtime(Protocol):
     async def blocking(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that may block on a disk; the event loop goes on meanwhile."""
 
+    async def finished(self, answer: object) -> None:
+        """Wait for the result of a function of the caller's, if that is a coroutine."""
+
+
+class Interruption:
+    """Interrupts the calls of other threads, as Control-C does one of the main thread: by a KeyboardInterrupt in each, once."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[BlockingWaiter, None] = {}
+        self._lock = threading.Lock()
+        self._has_happened = False
+
+    @staticmethod
+    def of_this_thread() -> Interruption:
+        """Return the one that this thread is included in, or else a new one."""
+        found: Interruption | None = getattr(_thread, "interruption", None)
+        return found or Interruption()
+
+    def include_this_thread(self) -> None:
+        """Include the calls of this thread in what is interrupted."""
+        _thread.interruption = self
+
+    def interrupt(self) -> None:
+        """Interrupt what the threads wait for now, or else their next calls. Any thread."""
+        with self._lock:
+            self._has_happened = True
+            waiting = list(self._waiting)
+        for waiter in waiting:
+            waiter.wake()
+
+    def begin(self, waiter: BlockingWaiter) -> None:
+        """Wake *waiter*, of this thread, when the interruption happens."""
+        with self._lock:
+            self._waiting[waiter] = None
+            if self._has_happened:
+                waiter.wake()
+
+    def end(self, waiter: BlockingWaiter) -> None:
+        """This thread waits no more. Raises KeyboardInterrupt."""
+        with self._lock:
+            del self._waiting[waiter]
+            has_happened = self._has_happened
+        if has_happened:
+            _thread.interruption = None  # what it does to clean up is not interrupted
+            raise KeyboardInterrupt
+
+
+_thread = threading.local()
+
 
 class BlockingWaiter:
     """Blocks its thread."""
@@ -44,6 +94,16 @@ class BlockingWaiter:
         self._woken.put(None)
 
     async def wait(self, deadline: float | None) -> bool:
+        interruption: Interruption | None = getattr(_thread, "interruption", None)
+        if interruption is None:
+            return self._block(deadline)
+        interruption.begin(self)
+        try:
+            return self._block(deadline)
+        finally:
+            interruption.end(self)
+
+    def _block(self, deadline: float | None) -> bool:
         if deadline is None:
             self._woken.get()
             return True
@@ -62,6 +122,12 @@ class Blocking:
 
     async def blocking(self, function: Callable[..., T], *args: Any) -> T:
         return function(*args)
+
+    async def finished(self, answer: object) -> None:
+        if hasattr(answer, "__await__"):
+            if isinstance(answer, Coroutine):
+                answer.close()
+            raise TypeError("a function given to a blocking call returned a coroutine; use pmitogen.aio")
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:

@@ -228,7 +228,7 @@ def _mapping(
     executors, is_one_worker = _executors(workers, label)
     if not callable(function):
         arguments.wrong(f"{label}: function", "a function", function)
-    if isinstance(targets, (str, bytes)):
+    if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable):
         arguments.wrong(f"{label}: targets", "an iterable of str", targets)
     if options.get("ask") is not None:
         arguments.wrong(f"{label}: ask", "None, for a worker has nobody to ask", options["ask"])

@@ -88,8 +88,10 @@ class Job(object):
     # From the peer
     def on_data(self, body):
         # type: (bytes) -> None
-        self._stdin += body
-        if self._stdin_fd is not None:
+        if self._stdin_fd is None:  # the child no longer reads, and its peer must not wait for that
+            self._acknowledge(len(body))
+        else:
+            self._stdin += body
             self.on_writable()
 
     def on_eof(self):
@@ -120,13 +122,18 @@ class Job(object):
                 return
             count = len(self._stdin)  # the child no longer reads: discard the rest
             self._stdin_ended = True
-        self._stdin_consumed += count
         del self._stdin[:count]
+        self._acknowledge(count)
+        if self._stdin_ended and not self._stdin:
+            self._close_stdin()
+
+    def _acknowledge(self, count):
+        # type: (int) -> None
+        """Note that *count* bytes of input are read or discarded."""
+        self._stdin_consumed += count
         if self._stdin_consumed >= CHUNK:
             self._send({"op": "credit", "id": self.request_id, "count": self._stdin_consumed}, b"")
             self._stdin_consumed = 0
-        if self._stdin_ended and not self._stdin:
-            self._close_stdin()
 
     def _close_stdin(self):
         # type: () -> None

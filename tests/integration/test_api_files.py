@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import pickle
 import stat
@@ -94,6 +95,9 @@ def test_errors_are_those_of_os(host: Host, top: Path) -> None:
     for wrong in (lambda: host.stat(3), lambda: host.chmod(top, "x"), lambda: host.chown(top, 1.5)):  # type: ignore[arg-type]
         with pytest.raises(TypeError):
             wrong()
+    for number in (-1, 1 << 32):
+        with pytest.raises(pmitogen.UsageError, match="chown: user"):
+            host.chown(top, number)
 
 
 def test_open_files(host: Host, top: Path) -> None:
@@ -158,6 +162,42 @@ def test_trees_go_both_ways_and_only_what_differs(host: Host, top: Path, tmp_pat
     (back / "extra").write_text("x")
     again = host.get_tree(top / "t", back, delete=True)
     assert (again.copied, again.removed) == ((), ("extra",))
+
+
+def test_a_tree_with_directories_that_cannot_be_written(host: Host, top: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "fixed/deep").mkdir(parents=True)
+    for number in (1, 2):
+        for name in ("fixed/a", "fixed/deep/b", f"fixed/new{number}"):
+            (source / name).write_text("x" * number)
+        (source / "fixed/deep").chmod(0o500)
+        (source / "fixed").chmod(0o555)
+        if number == 2:
+            (source / "fixed/new1").unlink()
+        host.put_tree(source, top / "t", delete=True)
+        assert listing(top / "t") == listing(source)
+    host.get_tree(top / "t", tmp_path / "back")
+    assert listing(tmp_path / "back") == listing(source)
+    host.run(["chmod", "-R", "u+w", top / "t"], check=True)
+
+
+def test_a_character_of_a_pattern_is_one_of_text(host: Host, top: Path, tmp_path: Path) -> None:
+    for name in ("ä", "a", "äb", os.fsdecode(b"\xff"), "line\nend", "[x]"):
+        (top / name).write_text("x")
+    assert host.glob(f"{top}/?") == sorted([f"{top}/a", f"{top}/ä", f"{top}/" + os.fsdecode(b"\xff")], key=os.fsencode)
+    assert host.glob(f"{top}/[ä]*") == [f"{top}/ä", f"{top}/äb"] and host.glob(f"{top}/[[]*") == [f"{top}/[x]"]
+    assert host.glob(f"{top}/*\n*") == [f"{top}/line\nend"] and host.glob(f"{top}/[") == []
+    changes = host.get_tree(top, tmp_path / "got", exclude=["?", "[[]*"])
+    assert changes.copied == ("line\nend", "äb")
+    assert host.put_tree(tmp_path / "got", top, delete=True, exclude=["?"]).removed == ("[x]",)
+
+
+def test_links_that_lead_back_do_not_make_glob_endless(host: Host, top: Path) -> None:
+    for name in ("up", "back", "again"):
+        (top / name).symlink_to(".")
+    with pytest.raises(OSError, match="more than 200000 paths") as caught:
+        host.glob(f"{top}/**", recursive=True)
+    assert caught.value.errno == errno.E2BIG
 
 
 def test_trees_that_are_not_there(host: Host, top: Path, tmp_path: Path) -> None:

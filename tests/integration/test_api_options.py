@@ -54,6 +54,8 @@ def test_each_option_is_what_explain_shows(tmp_path: Path) -> None:
         {"jumps": ["j"]},
         {"settings": ["x"]},
         {"retries": "1"},
+        {"config": 3},
+        {"agent": 3},
     ],
 )
 def test_wrong_types(wrong: dict[str, Any]) -> None:
@@ -62,9 +64,14 @@ def test_wrong_types(wrong: dict[str, Any]) -> None:
 
 
 def test_wrong_values() -> None:
-    for wrong in ({"port": 0}, {"host_keys": "maybe"}, {"user": "a\0"}):
+    for wrong in ({"port": 0}, {"host_keys": "maybe"}, {"user": "a\0"}, {"agent": ""}):
         with pytest.raises(pmitogen.UsageError):
             ConnectOptions(**wrong)  # type: ignore[arg-type]
+    for host, user in (("u@h", None), ("h:22", None), ("h,other", None), ("", None), ("h", "u,other@h")):
+        with pytest.raises(pmitogen.UsageError, match="Jump: "):
+            Jump(host, user=user)
+    assert Jump("fe80::1%eth0", user="u").address == "u@[fe80::1%eth0]"
+    assert len({ConnectOptions(port=22, settings={"Ciphers": "x"}), ConnectOptions(port=22, settings={"Ciphers": "x"})}) == 1
 
 
 @pytest.mark.needs_root

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import glob
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 import pmitogen
 from pmitogen import aio
 from pmitogen.testing.server import ScriptedServer
+
+from .test_api_files import fill, listing
 
 pytest_plugins = ["pmitogen.testing"]
 
@@ -70,10 +74,71 @@ def test_errors_are_those_of_os(host: pmitogen.Host) -> None:
 
 
 def test_what_sftp_cannot_do_says_so(host: pmitogen.Host) -> None:
-    for action in (lambda: host.glob("/*"), lambda: host.chown("/", 0), lambda: host.become().stat("/")):
-        with pytest.raises(pmitogen.ConnectError, match="Python") as caught:
-            action()
-        assert caught.value.stage == "python"
+    with pytest.raises(pmitogen.ConnectError, match="Python") as caught:
+        host.become().stat("/")
+    assert caught.value.stage == "python"
+    with pytest.raises(OSError, match="use a number instead of the name 'root'") as refused:
+        host.chown("/", "root")
+    assert refused.value.errno == errno.EINVAL
+
+
+def test_owners(host: pmitogen.Host, top: Path) -> None:
+    host.put(b"", "/file")
+    found = (top / "file").stat()
+    host.chown("/file", found.st_uid)
+    host.chown("/file", None, found.st_gid)
+    with pytest.raises(FileNotFoundError):
+        host.chown("/nothing", 0)
+
+
+PATTERNS = [
+    "*",
+    "/*",
+    "/a/*",
+    "/a/?",
+    "/*/b",
+    "/a/.*",
+    "/a/[!b]",
+    "/nothing/*",
+    "/a/b",
+    "/nothing",
+    "/a/**",
+    "/a/**/f",
+    "/[a]/b/f",
+]
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_glob_finds_what_python_finds(recursive: bool, host: pmitogen.Host, top: Path) -> None:
+    host.mkdir("/a/b/c", parents=True)
+    for name in ("a/f", "a/ä", "a/.hidden", "a/b/f", "a/b/c/f", "a/[x]", "a/line\nend"):
+        (top / name).write_text("")
+    for pattern in PATTERNS:
+        wanted = sorted(glob.glob(str(top) + "/" + pattern.lstrip("/"), recursive=recursive))
+        got = host.glob(pattern, recursive=recursive)
+        assert sorted("/" + path.lstrip("/") for path in got) == [path[len(str(top)) :] for path in wanted], pattern
+
+
+def test_trees(host: pmitogen.Host, top: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    fill(source)
+    changes = host.put_tree(source, "/tree", exclude=["*.pyc"])
+    assert len(changes.copied) == 43 and not changes.removed
+    wanted = {name: state for name, state in listing(source).items() if name != "skip.pyc"}
+    assert listing(top / "tree") == wanted
+    assert host.put_tree(source, "/tree", exclude=["*.pyc"]).copied == ()
+    (source / "sub/9").write_text("9\n9\n9\n9\n8\n")
+    (top / "tree/more").mkdir()
+    changes = host.put_tree(source, "/tree", delete=True, exclude=["*.pyc"])
+    assert (changes.copied, changes.removed) == (("sub/9",), ("more",))
+    got = host.get_tree("/tree", tmp_path / "back")
+    assert len(got.copied) == 43 and listing(tmp_path / "back") == listing(top / "tree")
+    assert host.get_tree("/tree", tmp_path / "back").copied == ()
+    with pytest.raises(FileNotFoundError):
+        host.get_tree("/nothing", tmp_path / "x")
+    with pytest.raises(NotADirectoryError):
+        host.get_tree("/tree/run", tmp_path / "x")
 
 
 def test_for_tasks(ssh_server: ScriptedServer) -> None:

@@ -163,3 +163,14 @@ def test_a_process_that_waits_for_its_connection_ends_when_it_is_told(end: str, 
             with pytest.raises(pmitogen.ConnectionLost, match="cancelled before it began"):
                 process.wait(10)
         assert time.monotonic() - begin < 5 and process.returncode is None and ssh_server.commands == []
+
+
+def test_mock_ssh_server_as_the_page_has_it(tmp_path: Path) -> None:
+    pytest.importorskip("mockssh")
+    page = (repository / "docs/library.md").read_text()
+    (example,) = [text for text in re.findall(r"^```py\n(.*?)^```", page, re.M | re.S) if "mockssh" in text]
+    (tmp_path / "test_example.py").write_text(example)
+    args = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'base'}"]
+    env = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run(args, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr

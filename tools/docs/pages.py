@@ -34,8 +34,12 @@ COPIES = {
 ERRORS = tuple(name for name in pmitogen.__all__ if hasattr(errors, name))
 # Page -> title, module, names.
 API = {
-    "connections": ("Connections", "pmitogen.api", ("connect", "Hub", "ConnectOptions", "Jump", "Ask")),
-    "host": ("Hosts and files", "pmitogen.api", ("Host", "Forwarding")),
+    "connections": (
+        "Connections",
+        "pmitogen.api",
+        ("connect", "Hub", "ConnectOptions", "Jump", "Ask", "ConnectArguments", "JumpCredentials"),
+    ),
+    "host": ("Hosts and files", "pmitogen.api", ("Host", "Forwarding", "DirEntry", "Changes")),
     "results": ("Processes and results", "pmitogen.api", ("Process", "Terminal", "Completed", "Outcome")),
     "errors": ("Errors", "pmitogen.errors", ERRORS),
     "executors": ("Several processes", "pmitogen.executors", tuple(executors.__all__)),
@@ -43,7 +47,7 @@ API = {
     "aio": ("asyncio", "pmitogen.aio", ("connect", "Hub", "Host", "Process", "InputStream", "OutputStream")),
 }
 # What the library makes, never its user: without the parameters of the class.
-MADE = {"Host", "Process", "Forwarding", "Completed", "Outcome", "InputStream", "OutputStream", *ERRORS}
+MADE = {"Host", "Process", "Forwarding", "DirEntry", "Changes", "Completed", "Outcome", "InputStream", "OutputStream", *ERRORS}
 USES = {
     "testing": 'A pytest plugin: the root conftest.py says `pytest_plugins = ["pmitogen.testing"]`. The class is in'
     " `pmitogen.testing.server`."

@@ -102,7 +102,15 @@ def walk(path):
 def glob(pattern, recursive):
     # type: (str, bool) -> List[str]
     options = {"recursive": True} if recursive and not PY2 else {}  # type: Json
-    return sorted(decode(path) for path in globbing.glob(encode(pattern), **options))
+    wanted = encode(pattern)  # type: Json
+    if not PY2:
+        wanted = os.fsdecode(wanted)  # so that ? is a character, not a byte
+    found = []
+    for path in globbing.iglob(wanted, **options):
+        found.append(decode(path))
+        if len(found) > MAX_ENTRIES:  # ** follows links, which may lead back
+            raise OSError(errno.E2BIG, "more than %d paths" % MAX_ENTRIES, encode(pattern))
+    return sorted(found)
 
 
 def mkdir(path, mode, parents, exist_ok):
@@ -176,10 +184,23 @@ def exists(path):
 
 
 def is_excluded(relative, patterns):
-    # type: (str, Sequence[str]) -> bool
+    # type: (bytes, Sequence[str]) -> bool
     """True if a path below a tree matches a pattern, as a whole or by its last component."""
-    name = relative.rpartition("/")[2]
-    return any(fnmatch.fnmatchcase(each, pattern) for pattern in patterns for each in (relative, name))
+    if not patterns:
+        return False
+    names = characters(relative), characters(relative.rpartition(b"/")[2])
+    return any(fnmatch.fnmatchcase(name, characters(each.encode("latin-1"))) for each in patterns for name in names)
+
+
+def characters(path):
+    # type: (bytes) -> str
+    """Return a path as text in which ? of a pattern is a character: UTF-8 whatever the locale, as both sides must agree."""
+    if PY2:
+        try:
+            return path.decode("utf-8")
+        except UnicodeDecodeError:
+            return path.decode("latin-1")
+    return path.decode("utf-8", "surrogateescape")
 
 
 def tree(path, patterns):
@@ -193,9 +214,9 @@ def tree(path, patterns):
         directory = waiting.pop()
         for name in sorted(os.listdir(os.path.join(root, directory))):
             relative = os.path.join(directory, name)
-            shown = decode(relative)
-            if is_excluded(shown, patterns):
+            if is_excluded(relative, patterns):
                 continue
+            shown = decode(relative)
             whole = os.path.join(root, relative)
             state = os.lstat(whole)
             if stats.S_ISDIR(state.st_mode):
@@ -236,12 +257,14 @@ def digest(path):
             summed.update(block)
 
 
-def prepare_tree(path, removed, directories, links):
-    # type: (str, Sequence[str], Sequence[str], Sequence[Sequence[str]]) -> None
-    """Prepare a directory for files: remove entries, make directories, make links."""
+def prepare_tree(path, opened, removed, directories, links):
+    # type: (str, Sequence[Json], Sequence[str], Sequence[str], Sequence[Sequence[str]]) -> None
+    """Prepare a directory for files: set modes, remove entries, make directories, make links."""
     root = encode(path)
     if not os.path.isdir(root):
         os.makedirs(root)
+    for name, mode in opened:
+        os.chmod(os.path.join(root, name.encode("latin-1")), mode)
     for name in removed:
         remove(decode(os.path.join(root, name.encode("latin-1"))), True, True)
     for name in directories:
