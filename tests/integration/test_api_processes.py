@@ -82,7 +82,7 @@ def test_leaving_the_block_ends_the_whole_process_group(host: Host, account: Acc
 
 def test_waiting_has_a_limit_and_does_not_end_the_process(host: Host) -> None:
     with host.start("cat") as process:
-        with pytest.raises(TimeoutError, match=r"within 0\.2 seconds"):
+        with pytest.raises(TimeoutError, match=r"timed out after 0\.2 seconds"):
             process.wait(0.2)
         assert process.communicate(b"still here", timeout=10)[0] == b"still here"
 
