@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 _OUTPUT = Path("/tmp/target-output")
-_SHIMS = Path("/opt/pmitogen-shims")
+_SHIMS = Path("/usr/local/bin")  # where commands on the host find them, too
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CONNECTION = re.compile(r"(connection[\"']?\s*[=:]\s*[\"']?)(?:paramiko_)?ssh\b(?!_)")
 _ROLE = """- hosts: testhost
@@ -50,6 +50,8 @@ def _prepare_accounts(python: str, packages: str) -> None:
             known.write(f"localhost,127.0.0.1 {path.read_text()}")
     with open("/etc/hosts", "a", encoding="utf-8") as hosts:
         hosts.write("\n127.0.0.1 testbox\n")
+    Path("/usr/local/bin/ansible").unlink(missing_ok=True)
+    Path("/usr/local/bin/ansible").symlink_to(Path(python).with_name("ansible"))  # some targets start it on the host
     for path in {Path(python), Path(python).resolve()}:
         for parent in path.parents:
             parent.chmod(parent.stat().st_mode | 0o055)
@@ -95,7 +97,7 @@ def _environment(options: dict[str, Any], integration: Path) -> dict[str, str]:
         "LOGNAME": "root",
         "LC_ALL": "C.UTF-8",
         "PAGER": "/bin/cat",
-        "PATH": f"{_SHIMS}:{Path(options['python']).parent}:{_SYSTEM_PATH}",
+        "PATH": f"{Path(options['python']).parent}:{_SYSTEM_PATH}",
         "PYTHONPATH": options["repository"],
         "OUTPUT_DIR": str(_OUTPUT),
         "INVENTORY_PATH": str(integration / "inventory"),

@@ -59,6 +59,8 @@ def test_later_commands_log_in_no_more(shared: Shared, account: Account) -> None
     status, text = shared.control("check")
     pid = re.fullmatch(r"Master running \(pid=(\d+)\)\r\n", text)
     assert status == 0 and pid and shared.path.stat().st_mode & 0o777 == 0o600
+    lines = set(re.findall(r"^debug(\d): ", shared.run("-vvv", "true").stderr.decode(), re.M))
+    assert lines == {"1", "2", "3"}, "Ansible's tests look for them, whether the connection is shared or not"
     done = shared.run("cat; exit 4", stdin=BINARY)
     assert (done.returncode, done.stdout) == (4, BINARY)
     assert shared.run("kill -9 $$").returncode == 255

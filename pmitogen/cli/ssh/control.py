@@ -82,9 +82,9 @@ def _use_shared(invocation: Invocation, use: Callable[[MuxClient], _T]) -> tuple
     """Call *use* with a client of a master that may be used; return its result and the client."""
     settings = invocation.settings
     path = settings.controlpath
+    debug_log.enable(settings.loglevel, settings.logfile is not None)
     if path is None:
         return _use_hub(invocation, use)
-    debug_log.enable(settings.loglevel, settings.logfile is not None)
     debug_log.debug(f"auto-mux: Trying existing master at '{path}'")
     shared = _use_master(invocation, path, use)
     return _use_hub(invocation, use) if shared is None and not os.path.lexists(path) else shared
@@ -103,8 +103,10 @@ def _use_master(invocation: Invocation, path: str, use: Callable[[MuxClient], _T
 def _use(path: str, digest: str, remove_stale: bool, use: Callable[[MuxClient], _T]) -> tuple[_T, MuxClient] | None:
     with contextlib.ExitStack() as until_used:
         client = until_used.enter_context(MuxClient(path, digest, remove_stale))
+        debug_log.debug(f"mux_client_hello_exchange: done, other options: {client.has_other_options}", 2)
         if client.has_other_options:
             return None
+        debug_log.debug("mux_client_request_session: entering", 3)
         result = use(client)
         until_used.pop_all()
         return result, client

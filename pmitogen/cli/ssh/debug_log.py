@@ -14,6 +14,7 @@ from pmitogen.util.peer_text import one_line
 
 _LEVELS = {"DEBUG": 1, "DEBUG1": 1, "DEBUG2": 2, "DEBUG3": 3}
 _OWN = "pmitogen.cli.ssh"
+_LEVEL = "ssh_debug_level"  # attribute of a record
 
 
 def enable(loglevel: str, has_file: bool = False) -> None:
@@ -26,9 +27,9 @@ def enable(loglevel: str, has_file: bool = False) -> None:
             logger.setLevel(logging.DEBUG if level > 1 else logging.INFO)
 
 
-def debug(text: str) -> None:
-    """Print one line of the first level."""
-    logging.getLogger(_OWN).info("%s", text)
+def debug(text: str, level: int = 1) -> None:
+    """Print one line, if lines of *level* (1 to 3) are printed."""
+    logging.getLogger(_OWN).log(logging.INFO if level == 1 else logging.DEBUG, "%s", text, extra={_LEVEL: level})
 
 
 def debug_attempts(connection: Connection) -> None:
@@ -54,6 +55,9 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # Python 3.10 
 
 
 def _level_of(record: logging.LogRecord) -> int:
+    own: int | None = getattr(record, _LEVEL, None)
+    if own is not None:
+        return own
     if record.levelno >= logging.INFO:
         return 1
     return 3 if record.getMessage().startswith("[chan ") else 2
