@@ -50,8 +50,9 @@ class AgentChannel:
         self.booting = None
         self._codec = "zlib"
         self._sent: set[str] = set()
-        self._pack: zlib._Compress | None = None  # made with the first frame, because it takes much memory
-        self._unpack: zlib._Decompress | None = None
+        # Made with the first frame, because they take much memory.
+        self._pack = None  # type: zlib._Compress | None
+        self._unpack = None  # type: zlib._Decompress | None
         self._gate = Gate()
 
     @property
