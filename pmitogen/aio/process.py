@@ -88,7 +88,7 @@ class OutputStream(Generic[Text]):
         return self._buffer[begin : self._taken]
 
     async def _take_up_to(self, end: Any) -> Text:
-        """Return what comes, up to *end* and with it; None: up to the end of the stream. What a cancelled task has read stays."""
+        """Return what comes, up to *end* and with it; None: up to the end of the stream. A cancelled task loses no data."""
         parts: list[Any] = []
         try:
             while self._taken < len(self._buffer) or await self._fill():

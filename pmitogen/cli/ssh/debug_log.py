@@ -1,4 +1,4 @@
-"""Debug lines on standard error for ``-v`` and LogLevel, in the form of ssh's: ``debug1: ...``.
+"""Debug lines on standard error for ``-v`` and LogLevel, as ssh prints them: ``debug1: ...``.
 
 Programs that start ssh recognise them by that form. The lines are Paramiko's, and a few of this client. None has what is sent.
 """
