@@ -66,7 +66,7 @@ def test_key_files(sshd: Sshd, make_key: MakeKey, kind: str) -> None:
 
 def test_the_service_is_waited_for_where_nothing_is_sent_ahead(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PMITOGEN_PIPELINE", "0")
-    assert log_in(key_settings(sshd, sshd.key)).round_trips == trips(2)
+    assert log_in(key_settings(sshd, sshd.key)).round_trips == 2
 
 
 def test_second_key_and_absent_one(sshd: Sshd, make_key: MakeKey) -> None:
