@@ -59,8 +59,8 @@ def run(argv: Sequence[str]) -> int:
         destination = invocation.read([*options, "-T", "--", rest[0], "true"])
         return _copy(destination, lines, "dry" if "-n" in flags else "force" if "-f" in flags else "", rest[0])
     except Error as error:
-        for line in messages.lines_for(error, destination.settings if destination else None):
-            _fail(line)
+        for line in messages.lines_for(error, destination.settings) if destination else [error.message]:
+            _fail(f"ERROR: {line}")
         return 1
     except TimeoutError:
         return _fail("ERROR: the host did not answer in time")
@@ -122,5 +122,5 @@ def _one_line(text: str) -> str:
 
 def _fail(line: str, usage: bool = False) -> int:
     sys.stdout.flush()
-    sys.stderr.write(one_line(line if line.startswith("ssh") else f"ssh-copy-id: {line}") + "\n" + (USAGE if usage else ""))
+    sys.stderr.write(one_line(f"ssh-copy-id: {line}") + "\n" + (USAGE if usage else ""))
     return 1

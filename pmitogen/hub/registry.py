@@ -110,8 +110,12 @@ class HostRegistry:
         if self._shared is not None:
             self._shared.release(host)
         self._persistent.take(host)
+        self._end_if_unused()
+
+    def _end_if_unused(self) -> None:
+        """End the hub on standby if it has no connection left."""
         self._persistent.close_unused(self.hosts())
-        if self._on_empty is not None and not self.hosts():
+        if self._on_empty is not None and not self.hosts() and not self._persistent:
             self._on_empty()
 
     def close_host(self, options: ConnectionOptions, caller: CallerEnvironment) -> None:
@@ -140,6 +144,16 @@ class HostRegistry:
     def _warn(self, warning: ConnectionWarning) -> None:
         """Pass a warning on. Any thread."""
         self.defer(lambda: self.on_warning(warning))
+
+    def leave_to_clients(self, login: Login) -> bool:
+        """Return whether ``pmitogen ssh`` uses the connection of *login*; then it is closed when the last one ends."""
+        return not self.is_closing and self._persistent.leave_to_clients(login)
+
+    def take_back(self, login: Login) -> None:
+        """Note that a client uses the connection of *login* no longer. I/O thread."""
+        login.give_back()
+        self._persistent.on_returned(login)
+        self._end_if_unused()
 
     def claim(self, identity: Callable[[], bytes], host: Host) -> Host:
         """Return the host that has the connection with this identity; *host* gets it if there is none. Any thread."""

@@ -24,7 +24,7 @@ from pmitogen.transport.connection import Connection, Stages
 from pmitogen.transport.connection_identity import connection_key
 from pmitogen.transport.connection_warnings import ConnectionWarning, Warn, ignore, visible
 from pmitogen.transport.dial import JUMP_HOST_ADVICE, TARGET_ADVICE, dial, resolve
-from pmitogen.transport.errors import JumpHostFailed
+from pmitogen.transport.errors import JumpHostFailed, NoCommonAlgorithm
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
 from pmitogen.transport.hostkeys.verify import HostKeyDecision, check_host_key
 from pmitogen.transport.jump_host_pool import JumpHostPool, Resolver
@@ -317,10 +317,10 @@ class _Connecting:
         sent = f"; it sent: {received}" if received else ""
         check = f"is port {self.settings.port} its SSH port"
         stage: ConnectStage = "kex"
-        text = algorithms.no_common_algorithm(transport)
-        if text is not None:
-            pass
-        elif isinstance(error, NoVersion):
+        mismatch = algorithms.no_common_algorithm(transport)
+        if mismatch is not None:
+            return NoCommonAlgorithm(f"{self.endpoint}: {mismatch.text}", mismatch.family, mismatch.offered)
+        if isinstance(error, NoVersion):
             text = f"no SSH version received within {self._version_limit(stream)}{sent}; {check}, and is the server overloaded?"
         elif isinstance(error, NotSSH):
             before = f", after: {received}" if received and received not in str(error) else ""

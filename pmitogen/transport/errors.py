@@ -12,6 +12,34 @@ class SessionRefused(ConnectError):
     """The server allows no further session on a connection that works. For users it is a ConnectError."""
 
 
+class HostKeyMismatch(ConnectError):
+    """The server's host key is not the recorded one, or revoked. For users it is a ConnectError (stage ``hostkey``).
+
+    :param is_revoked: whether it is revoked, rather than changed.
+    :param key_type: the type of the recorded key as ssh shows it.
+    :param location: the deciding ``file:line``.
+    """
+
+    def __init__(self, message: str, is_revoked: bool, key_type: str, location: str) -> None:
+        super().__init__(message, "hostkey")
+        self.is_revoked = is_revoked
+        self.key_type = key_type
+        self.location = location
+
+
+class NoCommonAlgorithm(ConnectError):
+    """Client and server have no algorithm of one family in common. For users it is a ConnectError (stage ``kex``).
+
+    :param family: the family as ssh names it, such as ``key exchange method``.
+    :param offered: the server's algorithms, escaped.
+    """
+
+    def __init__(self, message: str, family: str, offered: str) -> None:
+        super().__init__(message, "kex")
+        self.family = family
+        self.offered = offered
+
+
 class JumpHostFailed(Exception):
     """A jump host cannot be used. Internal: the destination's error is :meth:`for_target`.
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
 PMITOGEN = (sys.executable, "-m", "pmitogen")
 BINARY = bytes(range(256)) * 2000
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 TASKS = [{"name": "once", "ansible.builtin.command": "id -un"}]
 
 
@@ -85,6 +87,14 @@ def test_commands_use_the_connection_of_a_play(
     for source, target in ((f"{tmp_path}/tree/", "target:tree"), ("target:tree/", f"{tmp_path}/back")):
         subprocess.run(["rsync", "-a", "-e", shell, source, target], check=True, timeout=60)
     assert (tmp_path / "back/file").read_bytes() == BINARY and place.logins == 2
+    for program, source, target in (
+        ("cp", "target:tree/file", "copy"),
+        ("cp", "copy", "target:again"),
+        ("sftp", "target:again", "got"),
+    ):
+        command = [*PMITOGEN, program, *place.command[len(PMITOGEN) + 1 :], source, target]
+        subprocess.run(command, check=True, timeout=60, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    assert (tmp_path / "got").read_bytes() == BINARY and place.logins == 2
     subprocess.run([*PMITOGEN, "hubs", "--stop"], check=True, timeout=60, stdout=subprocess.DEVNULL)
     processes.wait_until(lambda: not hubs(), 40)
     assert place.ssh("target", "true").returncode == 0 and place.logins == 3
@@ -115,6 +125,39 @@ def test_a_command_keeps_the_connection(place: Place) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
         assert client.stdout is not None and client.stdout.read() == b"done\n"
     assert client.returncode == 0 and place.logins == 1
+    processes.wait_until(lambda: not hubs(), 40)
+
+
+RESET = [TASKS[0], {"ansible.builtin.meta": "reset_connection"}, {**TASKS[0], "name": "again"}]
+
+
+@pytest.mark.slow
+def test_a_command_survives_a_reset(place: Place) -> None:
+    """As with ssh, the task after it uses a new connection, and the old one ends with the command."""
+    place.ansible.tasks(TASKS, {"h": place.host}).check()
+    with subprocess.Popen([*place.command, "target", "echo; read line; echo $line"], **PIPES) as client:
+        assert client.stdin is not None and client.stdout is not None and client.stdout.readline() == b"\n"
+        place.ansible.tasks(RESET, {"h": place.host}).check()
+        assert place.logins == 2
+        out, _ = client.communicate(b"survived\n", timeout=20)
+    assert (client.returncode, out) == (0, b"survived\n")
+    processes.wait_until(lambda: not hubs(), 40)
+    assert not place.account.processes()
+
+
+@pytest.mark.slow
+def test_a_command_survives_an_interrupted_run(place: Place) -> None:
+    place.ansible.tasks(TASKS, {"h": place.host}).check()
+    with subprocess.Popen([*place.command, "target", "echo; read line; echo $line"], **PIPES) as client:
+        assert client.stdin is not None and client.stdout is not None and client.stdout.readline() == b"\n"
+        sleep = [{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.command": "sleep 50"}]}]
+        running = place.ansible.start(sleep, {"h": place.host})
+        processes.wait_until(lambda: any("sleep 50" in each.command for each in place.account.processes()), 30)
+        running.signal(signal.SIGINT)
+        running.finish()
+        processes.wait_until(lambda: not any("sleep 50" in each.command for each in place.account.processes()), 20)
+        out, _ = client.communicate(b"survived\n", timeout=20)
+    assert (client.returncode, out) == (0, b"survived\n")
     processes.wait_until(lambda: not hubs(), 40)
 
 

@@ -18,6 +18,7 @@ from typing import Any, cast
 import pytest
 
 from pmitogen.cli.ssh.mux.client import MasterUnreachable, MuxClient
+from pmitogen.flags.ssh.values.forwards import Forward
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.keys.wire import encode_string, encode_u32
 from pmitogen.transport.mux import listener as listener_module
@@ -46,6 +47,12 @@ class Owner:
         yield cast("Any", None), DIGEST
 
     def on_control(self, kind: int) -> None:
+        raise AssertionError("a client's order")
+
+    def open_forward(self, kind: int, forward: Forward) -> int | None:
+        raise AssertionError("a client's order")
+
+    def close_forward(self, kind: int, forward: Forward) -> None:
         raise AssertionError("a client's order")
 
 
@@ -93,7 +100,8 @@ BAD = [
     + message(encode_u32(messages.NEW_STDIO_FORWARD), encode_u32(1), *[encode_string("h")] * 2, encode_u32(1 << 31)),
     message(HELLO) + message(encode_u32(messages.TERMINATE), encode_u32(1)),
     message(HELLO) + message(encode_u32(messages.STOP_LISTENING), encode_u32(1)),
-    message(HELLO) + message(encode_u32(0x10000006), encode_u32(1)),
+    message(HELLO) + message(encode_u32(messages.OPEN_FORWARD), encode_u32(1)),
+    message(HELLO) + message(encode_u32(messages.CLOSE_FORWARD), encode_u32(1), encode_u32(9)),
 ]  # fmt: skip
 
 
@@ -125,6 +133,9 @@ def test_messages_of_clients(path: str) -> None:
     for order in (messages.TERMINATE, messages.STOP_LISTENING):
         with MuxClient(path, DIGEST) as client, pytest.raises(MuxError, match="the master refuses: not for clients"):
             client.send_control(order)
+    for opening in (True, False):
+        with MuxClient(path, DIGEST) as client, pytest.raises(MuxError, match="the master refuses: not for clients"):
+            client.change_forward(messages.LOCAL, Forward(None, 1, None, "h", 1, None), opening)
     assert_alive(path)
 
 

@@ -192,3 +192,26 @@ def test_a_key_from_a_fifo(agent: dict[str, str], tmp_path: Path) -> None:
     assert run(*ADD, str(fifo), environment=agent).returncode == 0
     assert writer.wait(20) == 0
     assert run("ssh-add", "-l", environment=agent).stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("add", [ADD, ("ssh-add",)], ids=["ours", "openssh"])
+def test_certificates_are_removed_and_keys_tested(agent: dict[str, str], add: tuple[str, ...], tmp_path: Path) -> None:
+    key = make_key(tmp_path / "key")
+    other = make_key(tmp_path / "other")
+    subprocess.run(["ssh-keygen", "-q", "-s", other, "-I", "id", f"{key}.pub"], check=True)
+
+    def act(*argv: str, stdin: str = "") -> tuple[int, list[str]]:
+        done = run(*add, *argv, environment=agent, stdin=stdin)
+        listed = run("ssh-add", "-L", environment=agent).stdout
+        return done.returncode, [line.split()[0] for line in listed.splitlines() if line.startswith("ssh-")]
+
+    plain, cert = "ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com"
+    assert act("-q", str(key)) == (0, [plain, cert])
+    assert act("-T", f"{key}.pub")[0] == 0 and act("-T", f"{other}.pub")[0] == 1 and act("-T")[0] == 255
+    assert act("-qdk", str(key)) == (0, [cert])
+    assert act("-q", str(key)) == (0, [cert, plain])
+    assert act("-qd", str(key)) == (0, [])
+    act("-q", str(key))
+    assert act("-d", "-", stdin="# a comment\n" + (tmp_path / "key-cert.pub").read_text()) == (0, [plain])
+    assert act("-d", "-", stdin="nonsense\n") == (1, [plain])
+    assert act("-d", "-", stdin=Path(f"{key}.pub").read_text()) == (0, [])

@@ -198,3 +198,44 @@ def test_a_key_in_pem_form_is_read(tmp_path: Path) -> None:
     same("-l", "-f", "key", cwd=tmp_path)
     ours, theirs = (run(program, "-y", "-P", "12345", "-f", "key", cwd=tmp_path) for program in (OURS, THEIRS))
     assert ours.stdout.split()[:2] == theirs.stdout.split()[:2]
+
+
+def test_full_names_of_key_types(tmp_path: Path) -> None:
+    for number, name in enumerate(("ssh-ed25519", "ecdsa-sha2-nistp384", "SSH-ED25519")):
+        made = run(OURS, "-t", name, "-N", "", "-f", f"key{number}", cwd=tmp_path)
+        assert made.returncode == 0 and made.stdout.startswith(f"Generating public/private {name} key pair.\n"), made.stderr
+        assert (tmp_path / f"key{number}.pub").read_text().split()[0] == name.lower()
+
+
+FORMATS = [("ecdsa", "PEM"), ("rsa -b 2048", "pkcs8"), ("ed25519", "PEM"), ("ecdsa", "rfc4716")]
+
+
+@pytest.mark.parametrize(("kind", "form"), FORMATS)
+def test_other_formats_of_private_keys(kind: str, form: str, tmp_path: Path) -> None:
+    for name, program in (("ours", OURS), ("theirs", THEIRS)):
+        made = run(program, "-q", "-m", form, "-t", *kind.split(), "-f", name, "-N", "", "-C", "c", cwd=tmp_path)
+        assert made.returncode == 0, made.stderr
+    first = [(tmp_path / name).read_text().partition("\n")[0] for name in ("ours", "theirs")]
+    assert first[0] == first[1]
+    for new in ("correct horse", ""):
+        assert (
+            run(OURS, "-p", "-m", form, "-P", "" if new else "correct horse", "-N", new, "-f", "ours", cwd=tmp_path).returncode
+            == 0
+        )
+        assert same("-y", "-P", new, "-f", "ours", cwd=tmp_path).split()[:2] == (tmp_path / "ours.pub").read_text().split()[:2]
+    if kind != "ed25519" and form != "rfc4716":
+        short = run(OURS, "-p", "-m", form, "-P", "", "-N", "1234", "-f", "ours", cwd=tmp_path)
+        assert short.returncode == 1 and "Saving key" in short.stderr
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa -b 2048"])
+def test_conversion_of_public_keys(kind: str, tmp_path: Path) -> None:
+    run(THEIRS, "-q", "-t", *kind.split(), "-f", "key", "-N", "", cwd=tmp_path)
+    for form in ("RFC4716", "PKCS8", "PEM", "nosuch"):
+        if kind != "ed25519" or form == "RFC4716":
+            (tmp_path / "export").write_text(same("-e", "-m", form, "-f", "key", cwd=tmp_path))
+            assert same("-e", "-m", form, "-f", "key.pub", cwd=tmp_path) == (tmp_path / "export").read_text()
+            same("-i", "-m", form, "-f", "export", cwd=tmp_path)
+    same("-e", "-f", "absent", cwd=tmp_path)
+    same("-i", "-f", "key", cwd=tmp_path)
+    same("-i", "-m", "PKCS8", "-f", "key", cwd=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,13 @@ put local* d2
 -ls none
 -get none
 rename up renamed
+copy renamed copied
+cp copied copied2
+-copy none copied3
+-cp d copied3
+chdir d
+pwd
+chdir ..
 chmod 640 renamed
 ls -1 renamed
 ln -s renamed sym
@@ -127,6 +135,66 @@ def test_wrong_commands(host: Host, command: str, message: str) -> None:
     assert done.returncode == 1 and message in done.stderr and "Remote working directory" not in done.stdout
     done = run(host, "-b", "-", "t", commands=f"-{command}\npwd\n")
     assert done.returncode == 0 and "Remote working directory" in done.stdout
+
+
+@pytest.mark.needs_program("sftp")
+def test_a_server_of_this_machine(host: Host) -> None:
+    (host.there / "f").write_text("text")
+    server = "/usr/lib/openssh/sftp-server -u 077"
+    results = []
+    for program in (OURS, ("sftp",)):
+        commands = f"cd {host.there}\nput f up\nls -1 up\ndf\ndf -h {host.there}\ndf -i\n"
+        (host.here / "f").write_text("text")
+        done = run(host, "-D", server, "-b", "-", program=program, commands=commands)
+        results.append((done.returncode, re.sub(r"[0-9.]+[BKMGT]*|  +", "0", done.stdout), done.stderr))
+        assert (host.there / "up").stat().st_mode & 0o777 == 0o600
+        (host.there / "up").unlink()
+    assert results[0] == results[1] and results[0][0] == 0
+    for argv in (
+        ("-D", "/nosuch/server"),
+        ("-D", "false"),
+        ("-D", "echo hello"),
+        ("-S", "/nosuch/ssh", "h"),
+        ("-S", "false", "h"),
+    ):
+        done = run(host, *argv)
+        assert done.returncode == 255 and done.stderr.endswith("Connection closed\n") and done.stderr.count("\n") <= 2, argv
+
+
+def test_the_command_of_a_server(host: Host) -> None:
+    (host.there / "f").write_text("text")
+    done = run(host, "-s", "exec /usr/lib/openssh/sftp-server", f"t:{host.there}/f", "got")
+    assert done.returncode == 0 and (host.here / "got").read_text() == "text"
+    done = run(host, "-s", "/nosuch/server", "t")
+    assert done.returncode == 255 and "/nosuch/server" in done.stderr and "Connection closed" in done.stderr
+
+
+SSH = """\
+#!/bin/sh
+printf '%s\\n' "$@" > {folder}/argv
+exec /usr/lib/openssh/sftp-server
+"""
+
+
+@pytest.mark.needs_program("sftp")
+@pytest.mark.parametrize("destination", ["u@h:{there}/f", "{scheme}://u@h:99/{there}/f", "{scheme}://h/{there}/f"])
+def test_a_program_in_place_of_ssh(host: Host, destination: str) -> None:
+    (host.there / "f").write_text("text")
+    (host.here / "ssh").write_text(SSH.format(folder=host.here))
+    (host.here / "ssh").chmod(0o755)
+    for name, pmitogen in (("scp", (*OURS[:-1], "cp")), ("sftp", OURS)):
+        seen = []
+        for program in (pmitogen, (name,)):
+            source = destination.format(there=host.there, scheme=name)
+            argv = ["-S", str(host.here / "ssh"), "-o", "Port=5", "-i", "key", "-C", source, "got"]
+            done = run(host, *argv, program=program)
+            assert done.returncode == 0 and (host.here / "got").read_text() == "text", done.stderr
+            (host.here / "got").unlink()
+            seen.append((host.here / "argv").read_text().splitlines())
+        # The order of the options that scp adds, and how it joins them, has changed between releases.
+        ours, theirs = (argv[argv.index("key") + 1 :] for argv in seen)
+        added = ("-o", "-C", "ForwardAgent=no", "-p", "99")  # sftp gives the port as -oPort
+        assert [word for word in ours if not word.startswith(added)] == [word for word in theirs if not word.startswith(added)]
 
 
 def test_resume_and_owner(host: Host) -> None:

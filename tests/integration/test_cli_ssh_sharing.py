@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import signal
+import socket
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +20,7 @@ import pytest
 from tests.integration.test_cli_ssh import BINARY, OURS, ssh
 from tests.support.accounts import Account
 from tests.support.processes import wait_until
-from tests.support.sshd import Sshd
+from tests.support.sshd import Sshd, free_port
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 AUTO = ("-o", "ControlMaster=auto", "-o", "ControlPersist=30")
@@ -98,6 +102,22 @@ def test_scp_and_sftp_use_the_connection(shared: Shared, account: Account, tmp_p
     assert shared.logins == 3
 
 
+def test_a_killed_client_whose_reader_does_not_read(shared: Shared, account: Account) -> None:
+    """Its session ends, and the master too, while the pipe that the client wrote to stays open and full."""
+    shared.run(*AUTO, "true")
+    _, text = shared.control("check")
+    master = Path(f"/proc/{re.findall(r'[0-9]+', text)[0]}")
+    with subprocess.Popen([*OURS, *shared.host, "yes"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
+        assert client.stdout is not None
+        pipe = client.stdout.fileno()
+        wait_until(lambda: _bytes_in(pipe) > 60_000)
+        client.kill()
+        client.wait(20)
+        wait_until(lambda: not any(process.command.startswith("yes") for process in account.processes()))
+        assert shared.control("stop")[0] == 0
+        wait_until(lambda: not master.exists())
+
+
 def test_it_ends_when_nobody_needs_it(shared: Shared) -> None:
     shared.run("-o", "ControlMaster=auto", "-o", "ControlPersist=5", "true")
     assert shared.control("check")[0] == 0
@@ -137,6 +157,69 @@ def test_rsync_over_it(shared: Shared, account: Account, tmp_path: Path) -> None
     assert shared.logins == 1
 
 
+BOTH = [(OURS, OURS), pytest.param(OURS, ("ssh",), marks=pytest.mark.slow), pytest.param(("ssh",), OURS, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("master", "client"), BOTH)
+def test_forwardings_of_a_master(shared: Shared, master: tuple[str, ...], client: tuple[str, ...]) -> None:
+    shared.run(*AUTO, "true", program=master)
+    target = f"{shared.sshd.host}:{shared.sshd.port}"
+
+    def order(name: str, *forward: str) -> tuple[int, str, str]:
+        done = ssh("-O", name, *forward, *shared.host, program=client)
+        return done.returncode, done.stdout.decode().strip(), done.stderr.decode()
+
+    def banner(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), 10) as sock:
+            return sock.recv(8)
+
+    local = ("-L", f"{free_port(['127.0.0.1'])}:{target}")
+    port = int(local[1].partition(":")[0])
+    assert order("forward", *local)[:2] == order("forward", *local)[:2] == (0, "")
+    assert banner(port) == b"SSH-2.0-"
+    assert order("cancel", *local)[0] == 0
+    with pytest.raises(ConnectionRefusedError):
+        banner(port)
+    status, _, text = order("cancel", *local)
+    assert status == 0 and "port not forwarded" in text
+    status, chosen, _ = order("forward", "-R", f"0:{target}")
+    assert status == 0 and banner(int(chosen)) == b"SSH-2.0-"
+    dynamic = ("-D", str(port))
+    assert order("forward", *dynamic)[0] == 0 and socks(port, "127.0.0.1", shared.sshd.port)
+    assert order("cancel", *dynamic)[0] == 0
+    status, _, text = order("forward", "-L", f"{shared.sshd.port}:{target}")
+    assert status == 255 and "forwarding request failed" in text
+    assert shared.run("echo on", program=client).stdout == b"on\n" and len(shared.sshd.accepted(shared.mark)) == 1
+
+
+def socks(port: int, host: str, target: int) -> bool:
+    """Return whether the SOCKS server on *port* connects to *host*."""
+    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+        sock.sendall(b"\5\1\0")
+        assert sock.recv(2) == b"\5\0"
+        sock.sendall(b"\5\1\0\3" + bytes([len(host)]) + host.encode() + target.to_bytes(2, "big"))
+        return sock.recv(2) == b"\5\0"
+
+
+def test_what_a_server_may_reach(shared: Shared) -> None:
+    """-R PORT lets programs on the server name addresses here; PermitRemoteOpen limits them."""
+    port, target = free_port(["127.0.0.1"]), shared.sshd.port
+    permitted = {f"127.0.0.1:{target} x:1": True, f"*:{target}": True, "127.0.0.1:*": True, "any": True}
+    refused = {"none": False, "127.0.0.1:1": False, f"localhost:{target}": False}
+    for text, expected in {**permitted, **refused}.items():
+        command = [*OURS, "-N", "-R", f"127.0.0.1:{port}", "-o", f"PermitRemoteOpen={text}", *shared.host]
+        with subprocess.Popen(command) as client:
+            wait_until(lambda: _listens(port), 20)
+            assert socks(port, "127.0.0.1", target) is expected, text
+            client.terminate()
+        wait_until(lambda: not _listens(port), 20)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_another_users_socket_is_not_used(shared: Shared, account: Account) -> None:
     code = "import socket,sys,time; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print(flush=True)"
     code += "; time.sleep(60)"
@@ -172,6 +255,10 @@ def test_a_tunnel_in_the_background(shared: Shared, tmp_path: Path) -> None:
         os.kill(int(path.parent.name), signal.SIGTERM)
     assert len(found) == 1
     wait_until(lambda: not found[0].exists())
+
+
+def _bytes_in(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _read(path: Path) -> bytes:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pmitogen.cli.agent import durations, identity
+from pmitogen.cli.agent import durations, existing_keys, identity
 from pmitogen.cli.agent.requests import (
     ADD_CONSTRAINED,
     ADD_IDENTITY,
@@ -16,7 +16,6 @@ from pmitogen.cli.agent.requests import (
     CONSTRAIN_LIFETIME,
     LOCK,
     REMOVE_ALL,
-    REMOVE_IDENTITY,
     UNLOCK,
 )
 from pmitogen.cli.keygen import openssh_format, show
@@ -31,7 +30,8 @@ from pmitogen.transport.keys.wire import DecodeError, encode_string
 from pmitogen.util.peer_text import escape, one_line
 
 USAGE = """\
-usage: ssh-add [-cDdLlqXx] [-E fingerprint_hash] [-t life] [file ...]
+usage: ssh-add [-CcDdkLlqvXx] [-E fingerprint_hash] [-t life] [file ...]
+       ssh-add -T pubkey ...
 """
 DEFAULT_FILES = ("id_rsa", "id_ecdsa", "id_ed25519")
 FAILED, NO_AGENT, FATAL = 1, 2, 255
@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
             return _parse_and_run(agent, argv)
     except AgentError as error:
         return _fail(f"Error connecting to agent: {error}", NO_AGENT)
-    except show.UnknownHash as error:
+    except show.UnknownName as error:
         return _fail(error.message, FATAL)
     except Error as error:
         return _fail(error.message, FAILED)
@@ -69,7 +69,7 @@ def _parse_and_run(agent: SSHAgentClient, argv: Sequence[str]) -> int:
 
 def _run(agent: SSHAgentClient, flags: dict[str, str], files: list[str]) -> int:
     for letter in flags:
-        if letter not in "lLcdDxXEqtvk":
+        if letter not in "lLcCdDxXEqtTvk":
             raise UsageError(f"-{letter}: not supported; use OpenSSH's ssh-add")
     if "t" in flags:
         try:
@@ -83,7 +83,9 @@ def _run(agent: SSHAgentClient, flags: dict[str, str], files: list[str]) -> int:
     if "D" in flags:
         done = _accepted(agent, bytes([REMOVE_ALL]))
         return _say("All identities removed.") if done else _fail("Failed to remove all identities.", FAILED)
-    act = _remove if "d" in flags else functools.partial(_add, passphrases=[])
+    if "T" in flags:
+        return existing_keys.test(agent, files)
+    act = existing_keys.remove if "d" in flags else functools.partial(_add, passphrases=[])
     if files:
         return max([act(agent, file, flags) for file in files])
     paths = [os.path.expanduser(f"~/.ssh/{name}") for name in DEFAULT_FILES]
@@ -134,6 +136,8 @@ def _add(agent: SSHAgentClient, path: str, flags: dict[str, str], passphrases: l
     comment = key.comment or ("(stdin)" if path == "-" else path)
     constraints = _constraints(flags)
     fields = openssh_format.private_fields(key.cryptography_key)
+    if "C" in flags:
+        return _add_certificate(agent, path, key, fields, comment, constraints, flags, FAILED)
     if not _accepted(agent, _request(key, fields, None, comment, constraints)):
         return _fail(f'Could not add identity "{path}": agent refused operation', FAILED)
     _say_unless_quiet(f"Identity added: {path} ({escape(comment)})", flags)
@@ -145,12 +149,19 @@ def _add(agent: SSHAgentClient, path: str, flags: dict[str, str], passphrases: l
 
 
 def _add_certificate(
-    agent: SSHAgentClient, path: str, key: PrivateKey, fields: bytes, comment: str, constraints: bytes, flags: dict[str, str]
+    agent: SSHAgentClient,
+    path: str,
+    key: PrivateKey,
+    fields: bytes,
+    comment: str,
+    constraints: bytes,
+    flags: dict[str, str],
+    without: int = 0,
 ) -> int:
-    """Add ``PATH-cert.pub`` too, if there is one."""
+    """Add ``PATH-cert.pub`` too, if there is one. *without*: the exit status if there is none."""
     name = f"{path}-cert.pub"
     if "k" in flags or path == "-" or not os.path.exists(name):
-        return 0
+        return without
     try:
         parsed = certificate.parse(key_file.read_public(name))
     except (OSError, ValueError) as error:
@@ -160,18 +171,6 @@ def _add_certificate(
     if not _accepted(agent, _request(key, fields, parsed.blob, comment, constraints)):
         return _fail(f"Certificate {name} ({escape(parsed.key_id)}) add failed", FAILED)
     _say_unless_quiet(f"Certificate added: {name} ({escape(parsed.key_id)})", flags)
-    return 0
-
-
-def _remove(agent: SSHAgentClient, path: str, flags: dict[str, str]) -> int:
-    try:
-        blob = key_file.load_public(path if path.endswith(".pub") else f"{path}.pub")
-    except (OSError, UnusableKey) as error:
-        text = error.strerror if isinstance(error, OSError) else str(error)
-        return _fail(f"Bad key file {path}: {text}", FAILED)
-    if not _accepted(agent, bytes([REMOVE_IDENTITY]) + encode_string(blob)):
-        return _fail(f'Could not remove identity "{path}": agent refused operation', FAILED)
-    _say_unless_quiet(f"Identity removed: {path} {show.kind(blob)}", flags)
     return 0
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from pmitogen.cli.agent import durations
 from pmitogen.cli.agent.server import STOP_SIGNALS, Server
-from pmitogen.cli.keygen.show import UnknownHash, hash_name
+from pmitogen.cli.keygen.show import UnknownName, hash_name
 from pmitogen.errors import Error, UsageError
 from pmitogen.util import processes
 from pmitogen.util.peer_text import one_line
@@ -24,6 +24,9 @@ usage: ssh-agent [-c | -s] [-Dd] [-a bind_address] [-E fingerprint_hash] [-t lif
        ssh-agent [-a bind_address] [-E fingerprint_hash] [-t life] command [arg ...]
        ssh-agent [-c | -s] -k
 """
+
+
+_OPTIONS = ("no-restrict-websafe", "allow-remote-pkcs11")  # without effect: there are no security keys and providers
 
 
 class BadUsage(UsageError):
@@ -39,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
         return _run(argv)
     except BadUsage as error:
         sys.stderr.write((one_line(str(error)) + "\n" if str(error) else "") + USAGE)
-    except UnknownHash as error:
+    except UnknownName as error:
         sys.stderr.write(one_line(error.message) + "\n")
         return 255
     except Error as error:
@@ -57,9 +60,10 @@ def _run(argv: Sequence[str]) -> int:
     foreground = "D" in flags or "d" in flags
     if (command and ("c" in flags or "s" in flags or "k" in flags or foreground)) or ("c" in flags and "s" in flags):
         raise BadUsage("")
-    for letter in "PO":
-        if letter in flags:
-            raise UsageError(f"-{letter}: not supported: the agent loads no providers; remove it")
+    if "P" in flags:
+        raise UsageError("-P: not supported: the agent loads no providers; remove it")
+    if flags.get("O", "no-restrict-websafe") not in _OPTIONS and not flags["O"].startswith("websafe-allow="):
+        raise UnknownName("Unknown -O option")
     csh = "c" in flags or ("s" not in flags and not command and os.environ.get("SHELL", "").endswith("csh"))
     if "k" in flags:
         return _kill(csh)

@@ -25,8 +25,6 @@ MAX_LIMIT = 100 << 20  # kilobits per second
 _NUMBER = re.compile("[0-9]{1,10}")
 _TUNING = re.compile(r"(?:nrequests|buffer)=[0-9]{1,10}[kKmM]?")  # accepted and ignored
 _REFUSED = {
-    "-D": "-D: a local SFTP server is not supported; copy with cp",
-    "-S": "-S: no ssh program is started; leave -S out",
     "-R": "-R: the copy runs through this machine; leave -R out",
     "-f": "-f: scp's server side is not supported; the server needs SFTP",
     "-t": "-t: scp's server side is not supported; the server needs SFTP",
@@ -55,7 +53,10 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """A parsed command line. *limit*: in kilobits per second; None: no limit."""
+    """A parsed command line. *limit*: in kilobits per second; None: no limit.
+
+    *ssh_program*: of -S. *local_server*: of -D.
+    """
 
     sources: tuple[Place, ...]
     target: Place
@@ -65,6 +66,8 @@ class Arguments:
     quiet: bool
     resume: bool
     limit: int | None
+    ssh_program: str | None
+    local_server: str | None
 
 
 def read(argv: Sequence[str]) -> Arguments:
@@ -75,7 +78,9 @@ def read(argv: Sequence[str]) -> Arguments:
         raise BadUsage(getopt_message(error)) from None
     check_values(pairs, 'bad port "{}"')
     given = {flag for flag, _ in pairs}
-    refuse(pairs, _REFUSED)
+    for flag, message in _REFUSED.items():
+        if flag in given:
+            raise UsageError(message)
     if len(operands) < 2:
         raise BadUsage("")
     places = [place(each) for each in operands]
@@ -90,14 +95,14 @@ def read(argv: Sequence[str]) -> Arguments:
         quiet="-q" in given,
         resume="--resume" in given,
         limit=int(dict(pairs)["-l"]) if "-l" in given else None,
+        ssh_program=ssh_program(dict(pairs)),
+        local_server=dict(pairs).get("-D"),
     )
 
 
-def refuse(pairs: list[tuple[str, str]], messages: dict[str, str]) -> None:
-    """Raise UsageError for the first flag in *messages*. ``-S ssh`` is accepted: that is the program's default."""
-    for flag, value in pairs:
-        if flag in messages and (flag, value) != ("-S", "ssh"):
-            raise UsageError(messages[flag])
+def ssh_program(flags: dict[str, str]) -> str | None:
+    """Return the program of ``-S``; None for ``ssh``, which is the default of scp and sftp: then this process logs in itself."""
+    return flags["-S"] if flags.get("-S", "ssh") != "ssh" else None
 
 
 def ssh_options(pairs: list[tuple[str, str]], batch_flag: str) -> list[str]:
@@ -164,7 +169,7 @@ def place(argument: str, scheme: str = "scp") -> Place:
     user, at, host = argument[:end].rpartition("@")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not host or at and not user:
-        raise UsageError(f"{argument}: no host or user before the colon; use [user@]host:path, or ./{argument} for a local file")
+        raise FatalUsage(f"{argument}: no host or user before the colon; use [user@]host:path, or ./{argument} for a local file")
     return Place(f"{user}{at}{host}", argument[end + 1 :])
 
 

@@ -20,7 +20,7 @@ from pmitogen.cli.transfer.files import FileError, Files, base_name, is_existing
 from pmitogen.cli.transfer.local_files import LocalFiles
 from pmitogen.cli.transfer.progress import Progress, TerminalProgress, limited
 from pmitogen.cli.transfer.remote_files import RemoteFiles
-from pmitogen.cli.transfer.servers import Servers
+from pmitogen.cli.transfer.servers import Route, Servers
 from pmitogen.errors import Error, UsageError
 from pmitogen.util.peer_text import one_line
 
@@ -44,7 +44,8 @@ def run(argv: Sequence[str]) -> int:
         return CONNECTION_FAILED if isinstance(error, FatalUsage) else FAILED
     logging.setup("cp")
     end_by_signals()
-    with Servers(arguments.ssh_options) as servers:
+    local_server = None if arguments.local_server is None else (arguments.local_server,)
+    with Servers(arguments.ssh_options, Route("sftp", arguments.ssh_program, local_server)) as servers:
         try:
             return _Copies(arguments, servers).run()
         except Error as error:

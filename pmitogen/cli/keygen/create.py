@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from pmitogen.cli.keygen import openssh_format, passphrases, show
+from pmitogen.cli.keygen import formats, openssh_format, passphrases, show
 from pmitogen.cli.keygen.options import Options
 from pmitogen.cli.keygen.questions import ask_line, ask_path
 from pmitogen.cli.prompt import find_asker
@@ -24,6 +24,15 @@ CURVES: dict[int, ec.EllipticCurve] = {256: ec.SECP256R1(), 384: ec.SECP384R1(),
 RSA_BITS, MIN_RSA_BITS, MAX_RSA_BITS = 3072, 1024, 16384
 MAX_ROUNDS = key_decryption.MAX_ROUNDS  # more could not be read again
 _BITS = "Bits has bad value {}"
+# Names of -t, for which ssh-keygen also takes the names in public keys: the kind of key, and its bits if they are in the name.
+_KINDS: dict[str, tuple[str, int | None]] = {
+    "ed25519": ("ed25519", None),
+    "ssh-ed25519": ("ed25519", None),
+    "ecdsa": ("ecdsa", None),
+    **{f"ecdsa-sha2-nistp{bits}": ("ecdsa", bits) for bits in CURVES},
+    "rsa": ("rsa", None),
+    "ssh-rsa": ("rsa", None),
+}
 
 
 class SaveError(UsageError):
@@ -32,12 +41,13 @@ class SaveError(UsageError):
 
 def create(options: Options) -> int:
     """Make a key pair. Raises UsageError."""
-    kind = (options["t"] or "ed25519").lower()
-    make, rounds = _maker(kind, options), _rounds(options)
+    wanted = options["t"] or "ed25519"
+    kind, bits = _KINDS.get(wanted.lower(), ("", None))
+    make, rounds, form = _maker(kind, bits, options), _rounds(options), formats.chosen(options)
     comment = options["C"] if options["C"] is not None else f"{getpass.getuser()}@{socket.gethostname()}"
     _check_comment(comment)
     if not options.quiet:
-        print(f"Generating public/private {kind} key pair.", flush=True)
+        print(f"Generating public/private {wanted} key pair.", flush=True)
     default = os.path.expanduser(f"~/.ssh/id_{kind}")
     path = Path(options["f"] or ask_line(f"Enter file in which to save the key ({default}): ") or default)
     _make_ssh_directory(path)
@@ -48,7 +58,7 @@ def create(options: Options) -> int:
         passphrase = passphrases.new_passphrase(f'Enter passphrase for "{path}" (empty for no passphrase): ')
     key = make()
     blob = openssh_format.public_blob(key)
-    _write(path, openssh_format.encode(key, comment, passphrase, rounds), 0o600)
+    _write(path, _encode(path, key, comment, passphrase, rounds, form), 0o600)
     _write_public(path, blob, comment)
     if not options.quiet:
         print(f"Your identification has been saved in {path}\nYour public key has been saved in {path}.pub")
@@ -59,13 +69,14 @@ def create(options: Options) -> int:
 
 def change_passphrase(options: Options) -> int:
     """Change the passphrase of a key (``-p``). Raises UsageError."""
+    rounds, form = _rounds(options), formats.chosen(options)
     path = options["f"] or ask_path()
     key = passphrases.open_key(path, options["P"], f"Failed to load key {path}", "Enter old passphrase: ")
     print(f"Key has comment '{escape(key.comment)}'", flush=True)
     new = options["N"]
     if new is None:
         new = passphrases.new_passphrase("Enter new passphrase (empty for no passphrase): ")
-    _write(Path(path), openssh_format.encode(key.cryptography_key, key.comment, new, _rounds(options)), 0o600)
+    _write(Path(path), _encode(Path(path), key.cryptography_key, key.comment, new, rounds, form), 0o600)
     print("Your identification has been saved with the new passphrase.")
     return 0
 
@@ -84,12 +95,13 @@ def change_comment(options: Options) -> int:
     return 0
 
 
-def _maker(kind: str, options: Options) -> Callable[[], CryptographyKey]:
-    """Return the function that creates a key of *kind*, after checking the options."""
+def _maker(kind: str, named_bits: int | None, options: Options) -> Callable[[], CryptographyKey]:
+    """Return the function that creates a key of *kind*, after checking the options. *named_bits*: those in the name of -t."""
+    options.integer("b", 256, 1, (1 << 32) - 1, _BITS)
     if kind == "ed25519":
         return ed25519.Ed25519PrivateKey.generate
     if kind == "ecdsa":
-        bits = options.integer("b", 256, 1, 65536, _BITS)
+        bits = named_bits or options.integer("b", 256, 1, 65536, _BITS)
         if bits not in CURVES:
             raise UsageError("Invalid ECDSA key length: valid lengths are 256, 384 or 521 bits")
         return lambda: ec.generate_private_key(CURVES[bits])
@@ -145,6 +157,13 @@ def _check_comment(comment: str) -> None:
 def _write_public(path: Path, blob: bytes, comment: str) -> None:
     line = f"{public_key.public_line(blob)} {comment}".rstrip() + "\n"
     _write(path.with_name(path.name + ".pub"), line.encode("utf-8", "surrogateescape"), 0o644)
+
+
+def _encode(path: Path, key: CryptographyKey, comment: str, passphrase: str, rounds: int, form: formats.Format) -> bytes:
+    try:
+        return formats.encode_private(key, comment, passphrase, rounds, form)
+    except formats.ShortPassphrase as error:
+        raise SaveError(f'Saving key "{path}" failed: {error}') from None
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

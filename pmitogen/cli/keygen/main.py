@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pmitogen.cli.keygen import create, known_hosts_edit, show
+from pmitogen.cli.keygen import create, formats, known_hosts_edit, show
 from pmitogen.cli.keygen.options import USAGE, BadUsage, parse
 from pmitogen.errors import Error
 from pmitogen.util.peer_text import one_line
@@ -20,6 +20,8 @@ _ACTIONS = {
     "L": show.certificates,
     "p": create.change_passphrase,
     "c": create.change_comment,
+    "e": formats.export,
+    "i": formats.import_key,
     "y": show.public_half,
 }
 

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from pmitogen.errors import UsageError
 
 LETTERS = "ABHKLQUXcdeghiklpquvyxoC:D:E:F:I:M:N:O:P:R:S:V:Y:Z:a:b:f:m:n:r:s:t:w:z:"
-_SUPPORTED = set("HLclpqvyCEFNPRZabfto")
-_FORMATS = "keys are read in OpenSSH's and PEM formats and written in OpenSSH's; leave it out"
+_SUPPORTED = set("HLceilpqvyCEFNPRZabfmto")
 UNSUPPORTED = {
-    **dict.fromkeys("eim", _FORMATS),
     **dict.fromkeys("shnVzIUD", "certificates are signed by OpenSSH's ssh-keygen"),
     **dict.fromkeys("kQu", "revocation lists are made by OpenSSH's ssh-keygen"),
     "A": "host keys are made by the server's own ssh-keygen",
@@ -20,8 +18,10 @@ MAX_DIGITS = 9  # of a number
 CIPHER = "aes256-ctr"
 USAGE = """\
 usage: ssh-keygen [-q] [-a rounds] [-b bits] [-C comment] [-f output_keyfile] [-t ecdsa | ed25519 | rsa]
-                  [-N new_passphrase] [-Z cipher]
-       ssh-keygen -p [-a rounds] [-f keyfile] [-N new_passphrase] [-P old_passphrase]
+                  [-m format] [-N new_passphrase] [-Z cipher]
+       ssh-keygen -p [-a rounds] [-f keyfile] [-m format] [-N new_passphrase] [-P old_passphrase]
+       ssh-keygen -i [-f input_keyfile] [-m key_format]
+       ssh-keygen -e [-f input_keyfile] [-m key_format]
        ssh-keygen -y [-f input_keyfile] [-P passphrase]
        ssh-keygen -c [-C comment] [-f keyfile] [-P passphrase]
        ssh-keygen -l [-v] [-E fingerprint_hash] [-f input_keyfile]
@@ -79,11 +79,11 @@ def parse(argv: Sequence[str]) -> Options:
     values = {flag[1:]: value for flag, value in pairs}
     if values.get("Y", "sign") not in SIGNATURE_OPERATIONS:
         raise BadUsage(f'Unsupported operation for -Y: "{values["Y"]}"')
-    if rest:
-        raise BadUsage("Too many arguments.")
     for letter in values:
         if letter not in _SUPPORTED:
             raise UsageError(f"-{letter}: not supported: {UNSUPPORTED.get(letter, 'use OpenSSH')}")
+    if rest:
+        raise BadUsage("Too many arguments.")
     if values.get("Z", CIPHER) != CIPHER:
         raise UsageError(f"-Z: {values['Z']}: unsupported cipher; keys are encrypted with {CIPHER}, without -Z")
     return Options(values)

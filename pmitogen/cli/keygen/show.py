@@ -16,7 +16,6 @@ from pmitogen.cli.keygen.options import Options
 from pmitogen.cli.keygen.questions import ask_path
 from pmitogen.errors import UsageError
 from pmitogen.transport.keys import certificate, key_file, public_key
-from pmitogen.transport.keys.private_key import UnusableKey
 from pmitogen.transport.keys.wire import DecodeError, PacketReader
 from pmitogen.util.peer_text import escape
 
@@ -78,8 +77,8 @@ def certificates(options: Options) -> int:
     return 0 if has_certificate else 1
 
 
-class UnknownHash(UsageError):
-    """An unknown hash algorithm after ``-E``. All programs of OpenSSH then end with status 255."""
+class UnknownName(UsageError):
+    """An unknown name after ``-E`` or ``-O``, for which all of OpenSSH's programs end with status 255."""
 
 
 def hash_of(options: Options) -> str:
@@ -88,10 +87,10 @@ def hash_of(options: Options) -> str:
 
 
 def hash_name(text: str | None) -> str:
-    """Return the name of a hash algorithm in hashlib; None: the default. Raises UnknownHash."""
+    """Return the name of a hash as hashlib has it; None: the default. Raises UnknownName."""
     name = (text or "sha256").lower()
     if name not in HASHES:
-        raise UnknownHash(f'Invalid hash algorithm "{text}"')
+        raise UnknownName(f'Invalid hash algorithm "{text}"')
     return name
 
 
@@ -131,7 +130,7 @@ def _keys_of(path: str) -> Iterator[tuple[bytes, str]]:
     """Yield the keys in a file of public keys, authorized_keys or known_hosts, or that of a private key file, with comments."""
     text = _read(path)
     if path != "-" and "PRIVATE KEY-----" in text.lstrip().partition("\n")[0]:
-        yield _public_of_private(path), _comment_beside(path)
+        yield _public_of_private(path, text), _comment_beside(path)
         return
     for line in text.splitlines():
         key = _key_in(line)
@@ -150,11 +149,9 @@ def _read(path: str) -> str:
     return text
 
 
-def _public_of_private(path: str) -> bytes:
-    try:
-        blob = key_file.read(path).public_blob
-    except UnusableKey as error:
-        raise UsageError(f"{path}: {error}") from None
+def _public_of_private(path: str, text: str) -> bytes:
+    """Return the public half of the private key *text*. The file may be readable for others: no secret is used."""
+    blob = key_file.KeyFile(path, text, identity=(path,)).public_blob
     if blob is None:
         raise UsageError(f"{path} is not a public key file.")
     return blob

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import getopt
+import shlex
 from collections.abc import Sequence
 
 from pmitogen.cli.cp.command_line import (
@@ -14,10 +15,10 @@ from pmitogen.cli.cp.command_line import (
     getopt_message,
     is_number,
     place,
-    refuse,
     ssh_options,
+    ssh_program,
 )
-from pmitogen.errors import UsageError
+from pmitogen.cli.transfer.servers import Route
 
 USAGE = """\
 usage: sftp [-46AaCfNpqrv] [-B buffer_size] [-b batchfile] [-c cipher]
@@ -27,10 +28,6 @@ usage: sftp [-46AaCfNpqrv] [-B buffer_size] [-b batchfile] [-c cipher]
           [-X sftp_option] destination
 """
 _FLAGS = "1246AafCNpqrvhB:b:c:D:F:i:J:l:o:P:R:S:s:X:"
-_REFUSED = {
-    "-D": "-D: a local SFTP server is not supported",
-    "-S": "-S: no ssh program is started; leave -S out",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Arguments:
     place: Place
     target: str | None  # where to copy the file of the destination
     ssh_options: tuple[str, ...]
-    subsystem: str
+    route: Route
     batch: str | None
     quiet: bool
     recursive: bool
@@ -57,21 +54,27 @@ def read(argv: Sequence[str]) -> Arguments:
         raise BadUsage(getopt_message(error)) from None
     check_values(pairs, 'Bad port "{}"')
     given = dict(pairs)
+    if [flag for flag, _ in pairs].count("-b") > 1:
+        raise FatalUsage("Batch file already specified.")
     for flag, name in (("-B", "buffer size"), ("-R", "number of requests")):
         if flag in given and not is_number(given[flag]):
             raise FatalUsage(f'Invalid {name} "{given[flag]}"')
-    refuse(pairs, _REFUSED)
-    subsystem = given.get("-s", "sftp")
-    if "/" in subsystem:
-        raise UsageError("-s: the path of a server is not supported; use the name of a subsystem")
-    if not 1 <= len(operands) <= 2 or "-h" in given:
+    local_server = _local_server(given["-D"]) if "-D" in given else None
+    if "-h" in given or (local_server is None and not 1 <= len(operands) <= 2):
         raise BadUsage("")
-    destination = place(operands[0], "sftp")
+    if local_server is not None:  # as in sftp, the operands are ignored
+        where, operands = Place(local_server[0], ""), []
+    else:
+        if not operands[0]:
+            raise BadUsage("Missing hostname")
+        where = place(operands[0], "sftp")
+        if where.destination is None:
+            where = Place(_without_brackets(operands[0]), "")
     return Arguments(
-        place=destination if destination.destination is not None else Place(_without_brackets(operands[0]), ""),
+        place=where,
         target=operands[1] if len(operands) == 2 else None,
         ssh_options=tuple(ssh_options(pairs, "-b")),
-        subsystem=subsystem,
+        route=Route(given.get("-s", "sftp"), ssh_program(given), local_server),
         batch=given.get("-b"),
         quiet="-q" in given or ("-b" in given and "-N" not in given),
         recursive="-r" in given,
@@ -79,6 +82,17 @@ def read(argv: Sequence[str]) -> Arguments:
         resume="-a" in given,
         sync="-f" in given,
     )
+
+
+def _local_server(text: str) -> tuple[str, ...]:
+    """Split the command line of -D. Raises UsageError."""
+    try:
+        argv = tuple(shlex.split(text))
+    except ValueError:
+        argv = ()
+    if not argv:
+        raise FatalUsage(f'Invalid -D argument "{text}"')
+    return argv
 
 
 def _without_brackets(destination: str) -> str:

@@ -1,11 +1,12 @@
-"""The output of ``ls`` in an SFTP session. No I/O."""
+"""The output of ``ls`` and ``df`` in an SFTP session. No I/O."""
 
 from __future__ import annotations
 
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from pmitogen.transport.sessions.sftp_client import FileSystem
 from pmitogen.transport.sessions.sftp_packets import Entry
 from pmitogen.util.peer_text import one_line
 
@@ -62,3 +63,37 @@ def _human(size: int) -> str:
         value /= 1024
         unit += 1
     return f"{size}B" if unit == 0 else f"{value:.1f}{'BKMGTP'[unit]}"
+
+
+def file_system_lines(found: FileSystem, flags: str) -> Iterator[str]:
+    """Yield the lines of ``df``: in KiB, in the largest units (``h``), or of inodes (``i``)."""
+    used = found.blocks - found.free_blocks
+    if "i" in flags:
+        used_files = found.files - found.free_files
+        yield "     Inodes        Used       Avail      (root)    %Capacity"
+        yield _row("{:>11}", (found.files, used_files, found.available_files, found.free_files), used_files, found.files)
+        return
+    sizes = [count * found.block_size for count in (found.blocks, used, found.available_blocks, found.free_blocks)]
+    if "h" in flags:
+        yield "    Size     Used    Avail   (root)    %Capacity"
+        yield _row("{:>7}B", map(_scaled, sizes), used, found.blocks)
+    else:
+        yield "        Size         Used        Avail       (root)    %Capacity"
+        yield _row("{:>12}", (size // 1024 for size in sizes), used, found.blocks)
+
+
+def _row(form: str, values: Iterable[object], part: int, whole: int) -> str:
+    capacity = f"{100 * part // whole:3}%" if whole else "ERR"
+    return " ".join(form.format(value) for value in values) + f"         {capacity}"
+
+
+def _scaled(size: int) -> str:
+    """Return *size* as OpenBSD's fmt_scaled() does."""
+    unit, rest = 0, 0
+    while size >= 1024 and unit < 6:
+        size, rest, unit = size // 1024, size % 1024, unit + 1
+    tenths = (rest * 10 + 512) // 1024
+    if tenths == 10:
+        size, tenths = size + 1, 0
+    letter = "BKMGTPE"[unit]
+    return f"{size + (tenths >= 5)}{letter}" if size >= 100 or not unit else f"{size}.{tenths}{letter}"

@@ -41,13 +41,14 @@ def run(argv: Sequence[str]) -> int:
         return CONNECTION_FAILED if isinstance(error, FatalUsage) else FAILED
     logging.setup("sftp")
     end_by_signals()
-    with Servers(arguments.ssh_options, arguments.subsystem) as servers:
+    with Servers(arguments.ssh_options, arguments.route) as servers:
         try:
             batch = _open_batch(arguments.batch)
             destination = arguments.place.destination or arguments.place.path
             files = servers.files(destination)
             if not arguments.quiet:
-                print_error(f"Connected to {destination.rpartition('@')[2]}.")
+                is_local = arguments.route.local_server is not None
+                print_error(f"Attached to {destination}." if is_local else f"Connected to {destination.rpartition('@')[2]}.")
             return _session(files, arguments, batch)
         except OSError as error:
             print_error(f"{error.strerror} ({error.filename}).")
@@ -70,7 +71,7 @@ def _session(files: RemoteFiles, arguments: Arguments, batch: TextIO | None) -> 
     session = Session(files, options, arguments.quiet)
     path = files.expand(arguments.place.path) if arguments.place.path else ""
     try:
-        if path and not is_existing_directory(files, session.pattern(path)):
+        if path and (arguments.target is not None or not is_existing_directory(files, session.pattern(path))):
             copy_commands.get(session, "", path, None if arguments.target is None else patterns.escape_pattern(arguments.target))
             return 0
         if path:

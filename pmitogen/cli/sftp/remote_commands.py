@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pmitogen.cli.sftp import listing
 from pmitogen.cli.sftp.session import CommandError, Session
 from pmitogen.cli.transfer import patterns
+from pmitogen.transport.sessions.sftp_client import FileSystem
+from pmitogen.transport.sessions.sftp_file import COPY_DATA
 from pmitogen.transport.sessions.sftp_packets import Attributes
 
 
@@ -54,6 +57,28 @@ def rename(session: Session, flags: str, old: str, new: str) -> None:
     """Rename a file, in place of an existing one."""
     paths = session.path(old), session.path(new)
     session.change(f'remote rename "{paths[0]}" to "{paths[1]}"', lambda: session.sftp.replace(*paths))
+
+
+def copy(session: Session, flags: str, old: str, new: str) -> None:
+    """Copy a file on the server."""
+    paths = session.path(old), session.path(new)
+
+    def act() -> None:
+        if not session.sftp.stat(paths[0]).is_file:
+            raise CommandError(f"Cannot copy non-regular file: {paths[0]}")
+        if COPY_DATA not in session.sftp.extensions:
+            raise CommandError(f"Server does not support {COPY_DATA} extension")
+        session.sftp.copy(*paths)
+
+    session.change(f'remote copy "{paths[0]}" to "{paths[1]}"', act)
+
+
+def df(session: Session, flags: str, path: str = "") -> None:
+    """Print the statistics of a file system."""
+    found: list[FileSystem] = []
+    session.change("remote statvfs", lambda: found.append(session.sftp.file_system(session.path(path))))
+    for line in listing.file_system_lines(found[0], flags):
+        session.print(line)
 
 
 def ln(session: Session, flags: str, old: str, new: str) -> None:

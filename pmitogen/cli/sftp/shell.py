@@ -47,6 +47,8 @@ COMMANDS = {
     "chgrp": _Command(remote_commands.chgrp, "chgrp grp path", "Change group of file 'path' to 'grp'", "", 2, 2),
     "chmod": _Command(remote_commands.chmod, "chmod mode path", "Change permissions of file 'path' to 'mode'", "", 2, 2),
     "chown": _Command(remote_commands.chown, "chown own path", "Change owner of file 'path' to 'own'", "", 2, 2),
+    "copy": _Command(remote_commands.copy, "copy oldpath newpath", "Copy remote file", "", 2, 2),
+    "df": _Command(remote_commands.df, "df [-hi] [path]", "Display statistics of the filesystem of 'path'", "hi", 0, 1),
     "exit": _Command(_quit, "exit", "Quit sftp", "", 0, 0),
     "get": _Command(copy_commands.get, "get [-afpR] remote [local]", "Download file", "afpPrR", 1, 2),
     "help": _Command(_help, "help", "Display this help text", "", 0, 0),
@@ -72,7 +74,7 @@ COMMANDS = {
     "symlink": _Command(remote_commands.symlink, "symlink oldpath newpath", "Symlink remote file", "", 2, 2),
     "version": _Command(_version, "version", "Show SFTP version", "", 0, 0),
 }
-_SYNONYMS = {"?": "help", "dir": "ls", "delete": "rm"}
+_SYNONYMS = {"?": "help", "chdir": "cd", "cp": "copy", "delete": "rm", "dir": "ls", "lchdir": "lcd"}
 
 
 def run(session: Session, line: str) -> bool:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from pmitogen.cli.ssh import background, debug_log
+from pmitogen.cli.ssh.forwards import OpenForwardings
 from pmitogen.cli.ssh.invocation import Forwardings, Invocation, SessionKind
 from pmitogen.cli.ssh.messages import CommandLineProblem
-from pmitogen.cli.ssh.mux.client import MasterUnreachable, MuxClient
+from pmitogen.cli.ssh.mux.client import FAILED, MasterUnreachable, MuxClient, Refused
 from pmitogen.errors import UsageError
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.transport.connection import Connection
@@ -33,17 +34,19 @@ _ORDERS = {
 
 
 def run_control(invocation: Invocation) -> int:
-    """Carry out ``-O check``, ``exit`` or ``stop``; return the exit status. Raises UsageError."""
+    """Carry out ``-O check``, ``exit``, ``stop``, ``forward`` or ``cancel``; return the exit status. Raises UsageError."""
     path = invocation.settings.controlpath
     if path is None:
         raise CommandLineProblem('No ControlPath specified for "-O" command')
     command = invocation.control or ""
-    if command != "check" and command not in _ORDERS:
-        raise UsageError(f"-O {command}: not supported; use check, exit or stop")
+    if command not in ("check", "forward", "cancel", *_ORDERS):
+        raise UsageError(f"-O {command}: not supported; use check, exit, stop, forward or cancel")
     try:
         with MuxClient(path, messages.digest(invocation.settings)) as client:
             if command == "check":
                 _print(f"Master running (pid={client.check()})")
+            elif command in ("forward", "cancel"):
+                return _change_forwardings(client, invocation.forwardings, command == "forward")
             else:
                 kind, message = _ORDERS[command]
                 client.send_control(kind)
@@ -53,6 +56,28 @@ def run_control(invocation: Invocation) -> int:
     except MuxError as error:
         raise UsageError(f"Control socket {path}: {error}") from None
     return 0
+
+
+def _change_forwardings(client: MuxClient, wanted: Forwardings, opening: bool) -> int:
+    """Open or close the forwardings at the master. As in ssh, a failed ``cancel`` does not change the exit status."""
+    failed = False
+    for kind, forwards in (
+        (messages.LOCAL, wanted.local),
+        (messages.DYNAMIC, wanted.dynamic),
+        (messages.REMOTE, wanted.remote),
+    ):
+        for forward in forwards:
+            try:
+                port = client.change_forward(kind, forward, opening)
+            except Refused as error:
+                _print(f"mux_client_forward: forwarding request failed: {error.reason}")
+                failed = True
+                continue
+            if port is not None:
+                print(port, flush=True)
+    if failed:
+        _print(f"muxclient: master {'' if opening else 'cancel '}forward request failed")
+    return FAILED if failed and opening else 0
 
 
 def run_shared(invocation: Invocation) -> int | None:
@@ -153,13 +178,13 @@ def becomes_master(invocation: Invocation) -> bool:
 
 
 @contextlib.contextmanager
-def serving(connection: Connection, invocation: Invocation) -> Iterator[None]:
+def serving(connection: Connection, invocation: Invocation, forwardings: OpenForwardings) -> Iterator[None]:
     """Share the connection during the body, and then until the last client ends."""
     from pmitogen.cli.ssh.mux.master import Master
 
     path = invocation.settings.controlpath
     try:
-        master = Master(connection, invocation.settings, path or "")
+        master = Master(connection, invocation.settings, path or "", forwardings)
     except OSError as error:
         _print(f"ControlSocket {path}: {error.strerror or error}, disabling multiplexing")
         yield

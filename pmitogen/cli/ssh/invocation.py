@@ -85,6 +85,7 @@ class Invocation:
     print_config: bool  # -G
     exit_on_forward_failure: bool
     gateway_ports: bool
+    permit_remote_open: tuple[str, ...]  # as configured; () means any
     bind_mask: int
     bind_unlink: bool
 
@@ -122,6 +123,7 @@ def read(argv: Sequence[str]) -> Invocation:
         print_config="G" in flags,
         exit_on_forward_failure=exits_on_failure(resolution),
         gateway_ports=bool(options.get("gatewayports")),
+        permit_remote_open=tuple(options.get("permitremoteopen", ())),
         bind_mask=int(options.get("streamlocalbindmask", 0o177)),
         bind_unlink=bool(options.get("streamlocalbindunlink")),
     )

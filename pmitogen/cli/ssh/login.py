@@ -8,17 +8,16 @@ import time
 from collections.abc import Iterator
 
 from pmitogen.cli.prompt import confirm_with, find_asker
-from pmitogen.cli.ssh import debug_log
+from pmitogen.cli.ssh import debug_log, notices
 from pmitogen.cli.ssh.invocation import Invocation
 from pmitogen.cli.ssh.session import is_talkative
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.auth.report import missing_identities
 from pmitogen.transport.connect import connect
 from pmitogen.transport.connection import Connection
-from pmitogen.transport.connection_warnings import ConnectionWarning
 from pmitogen.transport.jump_host_pool import JumpHostPool
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT
-from pmitogen.util.peer_text import escape_lines, one_line
+from pmitogen.util.peer_text import escape_lines
 
 
 @contextlib.contextmanager
@@ -36,7 +35,7 @@ def log_in(invocation: Invocation) -> Iterator[Connection]:
             jump_hosts=hops,
             deadline=time.monotonic() + LOGIN_TIMEOUT,
             confirm=confirm_with(ask) if ask else None,
-            warn=_print_warning,
+            warn=lambda warning: notices.write([f"Warning: {warning.text}"], settings),
         )
         try:
             debug_log.debug_attempts(connection)
@@ -52,11 +51,4 @@ def log_in(invocation: Invocation) -> Iterator[Connection]:
 def _print_notices(connection: Connection) -> None:
     for line in escape_lines(connection.auth_report.banner) if connection.auth_report.banner else ():
         sys.stderr.write(line + "\n")
-    for line in missing_identities(connection.auth_report.attempts):
-        sys.stderr.write(one_line(line) + "\n")
-    sys.stderr.flush()
-
-
-def _print_warning(warning: ConnectionWarning) -> None:
-    sys.stderr.write(one_line(f"Warning: {warning.text}") + "\n")
-    sys.stderr.flush()
+    notices.write(missing_identities(connection.auth_report.attempts), connection.settings)

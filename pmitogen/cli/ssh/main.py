@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pmitogen import logging
-from pmitogen.cli.ssh import background, messages, queries
+from pmitogen.cli.ssh import background, messages, notices, queries
 from pmitogen.cli.ssh import invocation as invocation_module
 from pmitogen.cli.ssh.invocation import BadOption, Invocation, Query, SessionKind
 from pmitogen.cli.ssh.messages import CommandLineProblem
@@ -19,9 +19,9 @@ from pmitogen.cli.ssh.session import FAILED
 from pmitogen.errors import ConnectionLost, Error
 from pmitogen.flags.ssh.option_values import OptionError
 from pmitogen.util.caller import CallerEnvironment
-from pmitogen.util.peer_text import one_line
 
 if TYPE_CHECKING:
+    from pmitogen.cli.ssh.forwards import OpenForwardings
     from pmitogen.cli.ssh.signals import SignalThread
     from pmitogen.transport.connection import Connection
 
@@ -107,8 +107,8 @@ def _run(invocation: Invocation) -> int:
     from pmitogen.cli.ssh import session
 
     with (
-        _connected(invocation) as (connection, signals),
-        control.serving(connection, invocation) if becomes_master else contextlib.nullcontext(),
+        _connected(invocation) as (connection, signals, forwardings),
+        control.serving(connection, invocation, forwardings) if becomes_master else contextlib.nullcontext(),
     ):
         forward = invocation.stdio_forward
         if forward is not None:
@@ -125,7 +125,7 @@ def _stay() -> None:
 
 
 @contextlib.contextmanager
-def _connected(invocation: Invocation) -> Iterator[tuple[Connection, SignalThread]]:
+def _connected(invocation: Invocation) -> Iterator[tuple[Connection, SignalThread, OpenForwardings]]:
     """Connect, start the forwardings and run the local command."""
     from pmitogen.cli.ssh import forwards
     from pmitogen.cli.ssh.login import log_in
@@ -133,10 +133,10 @@ def _connected(invocation: Invocation) -> Iterator[tuple[Connection, SignalThrea
 
     with log_in(invocation) as connection:
         signals = SignalThread()  # before this, Ctrl-C raises KeyboardInterrupt, so that a prompt restores the terminal
-        forwards.start(connection, invocation)
+        forwardings = forwards.start(connection, invocation)
         if invocation.local_command is not None:
             subprocess.run([os.environ.get("SHELL") or "/bin/sh", "-c", invocation.local_command], check=False)
-        yield connection, signals
+        yield connection, signals, forwardings
 
 
 def _serve(invocation: Invocation, detach: Callable[[], None]) -> None:
@@ -145,10 +145,10 @@ def _serve(invocation: Invocation, detach: Callable[[], None]) -> None:
     from pmitogen.cli.ssh.mux.master import Master
     from pmitogen.cli.ssh.signals import ENDING_SIGNALS
 
-    with _connected(invocation) as (connection, signals):
+    with _connected(invocation) as (connection, signals, forwardings):
         path = invocation.settings.controlpath or ""
         try:
-            master = Master(connection, invocation.settings, path)
+            master = Master(connection, invocation.settings, path, forwardings)
         except OSError as error:  # such as another master that came first
             _print([f"ControlSocket {path}: {error.strerror or error}, disabling multiplexing"])
             detach()
@@ -170,11 +170,8 @@ def _serve(invocation: Invocation, detach: Callable[[], None]) -> None:
 
 def _print_unless_quiet(invocation: Invocation | None, lines: list[str]) -> None:
     if invocation is None or invocation.settings.loglevel not in ("QUIET", "SILENT"):
-        _print(lines)
+        notices.write(lines, invocation.settings if invocation else None)
 
 
 def _print(lines: list[str]) -> None:
-    sys.stdout.flush()
-    for line in lines:
-        sys.stderr.write(one_line(line) + "\n")
-    sys.stderr.flush()
+    notices.write(lines, None)

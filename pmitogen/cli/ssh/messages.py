@@ -7,6 +7,7 @@ import os
 import pmitogen.errors as errors
 from pmitogen.flags.ssh.option_values import OptionError
 from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.errors import HostKeyMismatch, NoCommonAlgorithm
 
 USAGE = """\
 usage: ssh [-46AaCfGgKkMNnqsTtVvXxYyZ] [-B bind_interface] [-b bind_address]
@@ -34,6 +35,9 @@ _FLAG_VALUES = {
     "-W": "Bad stdio forwarding specification '{}'",
     "-w": "Bad tun device '{}'",
 }
+
+_CHANGED_KEY = "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @"
+_REVOKED_KEY = "@       WARNING: REVOKED HOST KEY DETECTED!               @"
 
 
 class CommandLineProblem(errors.UsageError):
@@ -74,7 +78,7 @@ def lines_for(error: errors.Error, settings: Settings | None) -> list[str]:
     if isinstance(error, OptionError):
         return option_lines(error)
     if isinstance(error, CommandLineProblem):
-        return [error.message]
+        return [error.message] if str(error) else []
     if not isinstance(error, errors.ConnectError) or settings is None:
         return [f"ssh: {error.message}"]
     if error.jump_host:
@@ -88,11 +92,29 @@ def lines_for(error: errors.Error, settings: Settings | None) -> list[str]:
     if error.stage == "tcp":
         return [f"ssh: connect to host {settings.hostname} port {settings.port}: {reason}"]
     if error.stage == "hostkey":
-        return [f"ssh: {error.message}", "Host key verification failed."]
+        before, after = _host_key_lines(error)
+        return [*before, f"ssh: {error.message}", *after, "Host key verification failed."]
     if isinstance(error, errors.AuthenticationError):
         allowed = ",".join(error.allowed_methods) or "none"
         return [f"ssh: {error.message}", f"{settings.user}@{settings.hostname}: Permission denied ({allowed})."]
+    if error.stage == "proxy":
+        return [f"ssh: {error.message}", "Connection closed by UNKNOWN port 65535"]
+    if isinstance(error, NoCommonAlgorithm):
+        place = f"{settings.hostname} port {settings.port}"
+        offer = f"no matching {error.family} found. Their offer: {error.offered}"
+        return [f"ssh: {error.message}", f"Unable to negotiate with {place}: {offer}"]
+    if error.stage == "kex":
+        return [f"ssh: {error.message}", f"Connection closed by {settings.hostname} port {settings.port}"]
     return [f"ssh: {error.message}"]
+
+
+def _host_key_lines(error: errors.ConnectError) -> tuple[list[str], list[str]]:
+    """Return the lines of ssh that programs look for, before and after the error's own."""
+    if not isinstance(error, HostKeyMismatch):
+        return [], []
+    title = _REVOKED_KEY if error.is_revoked else _CHANGED_KEY
+    frame = "@" * len(title)
+    return [frame, title, frame], [] if error.is_revoked else [f"Offending {error.key_type} key in {error.location}"]
 
 
 def lost(settings: Settings, error: errors.ConnectionLost) -> list[str]:

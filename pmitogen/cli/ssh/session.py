@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 
+from pmitogen.cli.ssh import notices
 from pmitogen.cli.ssh.escape import HELP, Escape, EscapeReader
 from pmitogen.cli.ssh.invocation import Invocation, SessionKind, TTYRequest
 from pmitogen.cli.ssh.signals import ENDING_SIGNALS, SignalThread
@@ -138,7 +140,8 @@ class Session:
 
     def _notice(self, line: str) -> None:
         if is_talkative(self._invocation.settings.loglevel):
-            self._write_notice(line + ("\r\n" if self._terminal else "\n"))
+            with contextlib.suppress(OSError):  # standard error is closed
+                notices.write([line], self._invocation.settings, "\r\n" if self._terminal else "\n")
 
     @staticmethod
     def _write_notice(text: str) -> None:

@@ -44,6 +44,9 @@ class Connections(Protocol):
     def new_login(self, host: Host) -> Login:
         """Return a login for *host*, not begun yet. It is closed with the hub."""
 
+    def leave_to_clients(self, login: Login) -> bool:
+        """Return whether clients of ``pmitogen ssh`` use the connection; then it is closed when the last one ends. I/O thread."""
+
     def claim(self, identity: Callable[[], bytes], host: Host) -> Host:
         """Return the host that has the connection with this identity; *host* gets it if there is none. Any thread."""
 
@@ -162,13 +165,16 @@ class HostConnector:
             self._connections.unroute_context(booting.context_id)
             booting.stream.on_disconnect(self._connections.broker)
         if host.login is not None and (replacement is None or replacement.login is not host.login):
-            host.login.close()
+            if not self._connections.leave_to_clients(host.login):
+                host.login.close()
 
     def close(self) -> None:
         host = self._host
         booting = host.agent_channel.booting
         if booting is not None:
             self._connections.unroute_context(booting.context_id)
+        if host.login is not None and self._connections.leave_to_clients(host.login):
+            host.login = None
         self._connections.forget(host)
         if host.login is not None:
             host.login.close()  # first: then nothing has to be sent on its channel

@@ -15,6 +15,8 @@ import queue
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from pmitogen.errors import UsageError
+from pmitogen.flags.ssh.values.forwards import Forward
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.mux.listener import Listener
 from pmitogen.transport.mux.messages import MuxError
@@ -43,6 +45,14 @@ class SSHClients:
     def on_control(self, kind: int) -> None:
         """Do nothing: clients may not end the hub, which ends with its runs."""
 
+    def open_forward(self, kind: int, forward: Forward) -> int | None:
+        """Not for clients."""
+        raise UsageError("not for clients")
+
+    def close_forward(self, kind: int, forward: Forward) -> None:
+        """Not for clients."""
+        raise UsageError("not for clients")
+
     @contextlib.contextmanager
     def lend(self, digest: str | None) -> Iterator[tuple[Connection, str]]:
         """Return the connection with these options. Any thread but the I/O thread. Raises MuxError if there is none."""
@@ -54,7 +64,7 @@ class SSHClients:
         try:
             yield login.connection, digest
         finally:
-            self._registry.defer(login.give_back)
+            self._registry.defer(self._registry.take_back, login)
 
     def _find(self, digest: str) -> Login | None:
         """Return the login with this digest, lent out. I/O thread."""

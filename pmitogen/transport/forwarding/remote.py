@@ -6,6 +6,7 @@ Channels of the server are accepted only for requested addresses.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import logging
 import threading
@@ -94,12 +95,20 @@ class RemoteForwarding:
     """A listener of the server whose connections are made here. Close it (``with``), or the connection that it belongs to.
 
     *target*: the local address to connect to; None: the program on the server names it, in SOCKS.
+    *permits*: returns whether it may name an address.
     Raises ConnectError (stage ``exec``) if the server refuses, ConnectionLost. Blocks for the server's answer. Any thread.
     """
 
-    def __init__(self, connection: Connection, listen: Address, target: Address | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        listen: Address,
+        target: Address | None,
+        permits: Callable[[TCPAddress], bool] = lambda address: True,
+    ) -> None:
         self._connection = connection
         self._target = target
+        self._permits = permits
         self.open_sockets = OpenSockets(MAX_CONNECTIONS)
         self._closed = threading.Event()
         self._forwardings = connection.remote_forwardings()
@@ -158,6 +167,8 @@ class RemoteForwarding:
             request = socks.read_request(functools.partial(read_exactly, channel.recv), channel.sendall)
             target = request.address
         try:
+            if request is not None and not self._permits(request.address):
+                raise PermissionError(errno.EACCES, f"{request.address} is not permitted")
             sock = address.connect(target, CONNECT_TIMEOUT)
         except OSError:
             if request is not None:

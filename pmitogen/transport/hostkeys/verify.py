@@ -22,6 +22,7 @@ from pmitogen.flags.ssh.local_host import LocalHost
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.flags.ssh.values.jump import Jump, ProxyJump
 from pmitogen.transport.connection_warnings import ConnectionWarning, Severity
+from pmitogen.transport.errors import HostKeyMismatch
 from pmitogen.transport.hostkeys import known_hosts, known_hosts_sources
 from pmitogen.transport.hostkeys.known_hosts_sources import KnownHostsSources
 from pmitogen.transport.keys import certificate, public_key
@@ -244,7 +245,9 @@ class _HostKeyCheck:
     def _changed_or_revoked(self, line: known_hosts.KnownHostsLine, state: str, remedy: str) -> HostKeyDecision:
         text = f"{self.describe_key()} {state} {line.location}"
         if self.strict != "no":
-            raise self._refuse(f"{text}: {_EAVESDROPPING}; {remedy}{self._certificate_text()}")
+            refusal = self._refuse(f"{text}: {_EAVESDROPPING}; {remedy}{self._certificate_text()}")
+            key_type = public_key.display_name(line.key_type)
+            raise HostKeyMismatch(refusal.message, line.marker == known_hosts.REVOKED, key_type, line.location)
         settings = self.settings
         limits = settings.passwordauthentication or settings.kbdinteractiveauthentication or settings.forwardagent
         if limits and settings.exitonforwardfailure:

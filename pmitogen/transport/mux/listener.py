@@ -20,12 +20,13 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from pmitogen.errors import Error
+from pmitogen.flags.ssh.values.forwards import Forward
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.forwarding.address import TCPAddress
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string, encode_u32
 from pmitogen.transport.mux import messages
 from pmitogen.transport.mux.messages import MuxError, MuxSocket
-from pmitogen.transport.mux.streams import READ_SIZE, copy_input, copy_output
+from pmitogen.transport.mux.streams import READ_SIZE, ClientOutput, copy_input, copy_output
 from pmitogen.transport.mux.terminal import terminal_for, window_size
 from pmitogen.transport.sessions.exec_command import ChannelStream, Command
 from pmitogen.util import threads
@@ -35,6 +36,7 @@ BACKLOG = 64
 OPEN_TIMEOUT = 60.0  # seconds for a channel
 HELLO_TIMEOUT = 20.0  # seconds for a client's hello
 FAILED = 255  # ssh's exit status for its own errors
+_CONTROL = (messages.STOP_LISTENING, messages.TERMINATE, messages.OPEN_FORWARD, messages.CLOSE_FORWARD)
 _BUSY_WAIT = 0.1  # seconds until the next try where no descriptor is left
 
 
@@ -49,10 +51,16 @@ class Owner(Protocol):
 
     @property
     def accepts_control(self) -> bool:
-        """True if clients may send STOP_LISTENING and TERMINATE."""
+        """True if clients may send STOP_LISTENING and TERMINATE, and open and close forwardings."""
 
     def on_control(self, kind: int) -> None:
         """Carry out STOP_LISTENING or TERMINATE."""
+
+    def open_forward(self, kind: int, forward: Forward) -> int | None:
+        """Start a forwarding; return the port that the server has chosen, None if it had not to. Raises Error."""
+
+    def close_forward(self, kind: int, forward: Forward) -> None:
+        """End a forwarding. Raises Error."""
 
 
 class Listener:
@@ -162,18 +170,35 @@ class Listener:
         request = encode_u32(fields.u32())
         if kind == messages.ALIVE_CHECK:
             client.send(messages.ALIVE, request, encode_u32(os.getpid()))
+        elif kind in _CONTROL and not self._owner.accepts_control:
+            client.send(messages.PERMISSION_DENIED, request, encode_string("not for clients"))
         elif kind in (messages.STOP_LISTENING, messages.TERMINATE):
-            if self._owner.accepts_control:
-                client.send(messages.OK, request)
-                self._owner.on_control(kind)
-            else:
-                client.send(messages.PERMISSION_DENIED, request, encode_string("not for clients"))
+            client.send(messages.OK, request)
+            self._owner.on_control(kind)
+        elif kind in (messages.OPEN_FORWARD, messages.CLOSE_FORWARD):
+            self._forward(client, request, kind, fields)
         elif kind == messages.NEW_SESSION:
             self._session(connection, client, request, fields)
         elif kind == messages.NEW_STDIO_FORWARD:
             self._stdio_forward(connection, client, request, fields)
         else:
             client.send(messages.FAILURE, request, encode_string("unsupported request"))
+
+    def _forward(self, client: MuxSocket, request: bytes, kind: int, fields: PacketReader) -> None:
+        port = None
+        try:
+            forward = messages.read_forward(fields)
+            if kind == messages.OPEN_FORWARD:
+                port = self._owner.open_forward(*forward)
+            else:
+                self._owner.close_forward(*forward)
+        except Error as error:
+            client.send(messages.FAILURE, request, encode_string(error.message))
+            return
+        if port is None:
+            client.send(messages.OK, request)
+        else:
+            client.send(messages.REMOTE_PORT, request, encode_u32(port))
 
     def _session(self, connection: Connection, client: MuxSocket, request: bytes, fields: PacketReader) -> None:
         fields.string()  # reserved
@@ -210,7 +235,7 @@ class Listener:
         """Copy the streams of a session to its end; return the exit status."""
         with _copying_input(client, command, stdin):
             try:
-                copy_output(command, stdout, stderr, command.stop_output)
+                copy_output(command, stdout, stderr, command.stop_output, ClientOutput(client.fileno()).write_all)
                 ended = command.wait(None)
             except Error:
                 return FAILED
@@ -228,7 +253,7 @@ class Listener:
             with ChannelStream(connection, channel) as stream:
                 client.send(messages.SESSION_OPENED, request, encode_u32(next(self._numbers)))
                 with _copying_input(client, stream, stdin), contextlib.suppress(Error):
-                    copy_output(stream, stdout, stdout, stream.close)
+                    copy_output(stream, stdout, stdout, stream.close, ClientOutput(client.fileno()).write_all)
         raise MuxError("the forwarding ended")  # the end of the connection tells the client
 
 

@@ -12,17 +12,21 @@ import socket
 from types import TracebackType
 
 from pmitogen.flags.ssh.settings import Settings
+from pmitogen.flags.ssh.values.forwards import Forward
 from pmitogen.transport.connection_identity import fingerprint
-from pmitogen.transport.keys.wire import PacketReader, encode_string, encode_u32
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string, encode_u32
 from pmitogen.util import processes
 
 VERSION = 4
 MAX_MESSAGE = 256 << 10  # bytes
 HELLO = 0x00000001
 NEW_SESSION, ALIVE_CHECK, TERMINATE, NEW_STDIO_FORWARD = 0x10000002, 0x10000004, 0x10000005, 0x10000008
-STOP_LISTENING = 0x10000009
+OPEN_FORWARD, CLOSE_FORWARD, STOP_LISTENING = 0x10000006, 0x10000007, 0x10000009
 OK, PERMISSION_DENIED, FAILURE, EXIT, ALIVE = 0x80000001, 0x80000002, 0x80000003, 0x80000004, 0x80000005
-SESSION_OPENED, TTY_FAILED = 0x80000006, 0x80000008
+SESSION_OPENED, REMOTE_PORT, TTY_FAILED = 0x80000006, 0x80000007, 0x80000008
+LOCAL, REMOTE, DYNAMIC = 1, 2, 3  # kinds of forwardings
+SOCKET_PATH = 0xFFFFFFFE  # in place of a port: the host is the path of a socket
+MAX_PORT = 65535
 # An extension of the hello message: a digest of the options of the connection. OpenSSH's programs ignore it.
 OPTIONS_EXTENSION = "options@pmitogen"
 
@@ -139,3 +143,39 @@ def digest_for_hubs(settings: Settings) -> str:
     """
     text = repr([fingerprint(settings, of_hubs=True), processes.groups_and_namespaces()])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def encode_forward(kind: int, forward: Forward) -> bytes:
+    """Encode the fields of OPEN_FORWARD and CLOSE_FORWARD. *kind*: LOCAL, REMOTE or DYNAMIC."""
+    listen_host = "" if forward.listen_host is None else forward.listen_host or "*"
+    return (
+        encode_u32(kind)
+        + _encode_end(forward.listen_path, listen_host, forward.listen_port)
+        + _encode_end(forward.connect_path, forward.connect_host or "", forward.connect_port)
+    )
+
+
+def _encode_end(path: str | None, host: str, port: int) -> bytes:
+    return encode_string(host) + encode_u32(port) if path is None else encode_string(path) + encode_u32(SOCKET_PATH)
+
+
+def read_forward(fields: PacketReader) -> tuple[int, Forward]:
+    """Read the fields that :func:`encode_forward` encodes. Raises DecodeError."""
+    kind = fields.u32()
+    listen_path, listen_host, listen_port = _read_end(fields)
+    connect_path, connect_host, connect_port = _read_end(fields)
+    if kind == DYNAMIC:
+        connect_host, connect_port = "socks", 0
+    is_complete = bool(connect_path or connect_host) and (listen_path is None or bool(listen_path))
+    if kind not in (LOCAL, REMOTE, DYNAMIC) or not is_complete:
+        raise DecodeError("an invalid forwarding")
+    return kind, Forward(listen_host or None, listen_port, listen_path, connect_host or None, connect_port, connect_path)
+
+
+def _read_end(fields: PacketReader) -> tuple[str | None, str | None, int]:
+    text, port = fields.text(), fields.u32()
+    if port == SOCKET_PATH:
+        return text, None, 0
+    if port > MAX_PORT:
+        raise DecodeError("an invalid port")
+    return None, text, port

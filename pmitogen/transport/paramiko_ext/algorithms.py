@@ -9,6 +9,8 @@ resolved by flags); names that are not available here are left out, and it is an
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.connection_warnings import ConnectionWarning, Severity
@@ -68,8 +70,19 @@ def weak_kex_warnings(transport: ClientTransport, settings: Settings) -> tuple[C
     return (ConnectionWarning(f"{settings.hostname} port {settings.port}", "weak", Severity.WARNING, text),)
 
 
-def no_common_algorithm(transport: ClientTransport) -> str | None:
-    """Return the error text with both lists if an algorithm is not in common with the server; otherwise None."""
+_FAMILIES = {"kex": "key exchange method", "host key": "host key type", "compression": "compression method"}  # ssh's names
+
+
+class Mismatch(NamedTuple):
+    """No algorithm of a family in common. *text*: of the error. *family*: as ssh names it. *offered*: by the server, escaped."""
+
+    text: str
+    family: str
+    offered: str
+
+
+def no_common_algorithm(transport: ClientTransport) -> Mismatch | None:
+    """Return the family without an algorithm in common with the server; None: there is none such."""
     offers = {
         "kex": transport.preferred_kex,
         "host key": transport.preferred_keys,
@@ -88,7 +101,8 @@ def no_common_algorithm(transport: ClientTransport) -> str | None:
             kind = family.rstrip("<")
             shown = peer_text.escape(",".join(server_names), MAX_LIST_LENGTH)
             offer = f"offered {','.join(names)}; the server offers {shown}"
-            return f"no {kind} algorithm in common: {offer}{_remedy(kind, server_names)}"
+            text = f"no {kind} algorithm in common: {offer}{_remedy(kind, server_names)}"
+            return Mismatch(text, _FAMILIES.get(kind, kind), shown)
     return None
 
 

@@ -10,33 +10,44 @@ packets of 16 MiB and answers to requests that were not made. It loops as often 
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Generator, Iterable, Iterator
-from typing import IO
+from typing import IO, NamedTuple
 
 from pmitogen.transport.keys.wire import encode_string
-from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.transport.sessions import sftp_packets as packets
 from pmitogen.transport.sessions.sftp_file import RemoteFile
 from pmitogen.transport.sessions.sftp_packets import Attributes, Entry, Fields, SFTPError, encode_attributes, encode_path
-from pmitogen.transport.sessions.sftp_session import Session, handle_of
+from pmitogen.transport.sessions.sftp_session import ByteStream, Session, handle_of
 
 MAX_ENTRIES = 1_000_000  # names in one directory
 POSIX_RENAME, HARDLINK, EXPAND_PATH = "posix-rename@openssh.com", "hardlink@openssh.com", "expand-path@openssh.com"
+STATVFS = "statvfs@openssh.com"
 READ = packets.FLAG_READ
 REWRITE = packets.FLAG_WRITE | packets.FLAG_CREATE | packets.FLAG_TRUNCATE  # create the file, or truncate it
 CREATE = packets.FLAG_WRITE | packets.FLAG_CREATE | packets.FLAG_EXCLUSIVE  # fail if the file exists
 UPDATE = packets.FLAG_WRITE  # fail if the file does not exist
 
 
+class FileSystem(NamedTuple):
+    """Statistics of a file system, as in statvfs(3). *block_size*: bytes of what the numbers of blocks count."""
+
+    block_size: int
+    blocks: int
+    free_blocks: int
+    available_blocks: int  # to users other than root
+    files: int
+    free_files: int
+    available_files: int
+
+
 class SFTP:
-    """One session on *channel*, a channel or a socket, whose subsystem is started. For one thread at a time; every method blocks.
+    """One session on *channel*, at whose other end an SFTP server runs. For one thread at a time; every method blocks.
 
     Paths are text, with ``surrogateescape`` for bytes that are not UTF-8; relative ones begin in the directory of the login.
     Methods raise SFTPError, and OSError, EOFError or SSHException if the channel ends.
     """
 
-    def __init__(self, channel: Channel | socket.socket) -> None:
+    def __init__(self, channel: ByteStream) -> None:
         self._session = Session(channel)
 
     @property
@@ -112,6 +123,13 @@ class SFTP:
         """Remove an empty directory."""
         self._change(packets.RMDIR, encode_path(path))
 
+    def file_system(self, path: str) -> FileSystem:
+        """Return the statistics of the file system of *path*. Raises SFTPError also if the server cannot do that."""
+        self._require(STATVFS)
+        fields = self._session.ask(packets.EXTENDED_ANSWER, packets.EXTENDED, encode_string(STATVFS), encode_path(path))
+        fields.u64()  # the preferred block size
+        return FileSystem(*(fields.u64() for _ in FileSystem._fields))
+
     # Files
 
     def open(self, path: str, flags: int = READ, mode: int | None = None) -> RemoteFile:
@@ -135,6 +153,13 @@ class SFTP:
             if mode is not None:
                 file.set_attributes(Attributes(mode=mode))
             file.write_pieces(pieces)
+
+    def copy(self, old: str, new: str) -> None:
+        """Ask the server to copy a file, with its permissions. Raises SFTPError also if the server cannot do that."""
+        with self.open(old) as source:
+            mode = source.attributes().mode
+            with self.open(new, REWRITE, None if mode is None else mode & 0o777) as target:
+                source.copy_to(target)
 
     def remove(self, path: str) -> None:
         """Delete a file or a link."""

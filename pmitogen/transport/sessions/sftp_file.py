@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CHUNK = 32 << 10  # bytes of one read or write; every server takes as much
 IN_FLIGHT = 64  # requests that wait for their answer: 2 MiB
-FSYNC = "fsync@openssh.com"
+FSYNC, COPY_DATA = "fsync@openssh.com", "copy-data"
 
 
 class _Read(NamedTuple):
@@ -77,6 +77,13 @@ class RemoteFile:
             return False
         self._session.ask(packets.STATUS, packets.EXTENDED, encode_string(FSYNC), self._handle)
         return True
+
+    def copy_to(self, target: RemoteFile) -> None:
+        """Ask the server to copy the whole file to *target*, a file of the same session. Raises SFTPError."""
+        if COPY_DATA not in self._session.extensions:
+            raise SFTPError(f"the server lacks the SFTP extension {COPY_DATA}", packets.UNSUPPORTED)
+        fields = (self._handle, bytes(8), bytes(8), target._handle, bytes(8))  # offset, length (0: to the end), offset
+        self._session.ask(packets.STATUS, packets.EXTENDED, encode_string(COPY_DATA), *fields)
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Read *size* bytes from *offset* on; fewer only at the end of the file."""

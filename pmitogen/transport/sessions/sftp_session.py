@@ -1,4 +1,4 @@
-"""Requests and answers of one SFTP session on a channel.
+"""Requests and answers of one SFTP session, on a channel or a socket.
 
 Memory is bounded for any server. An answer is at most MAX_PACKET bytes long and must match a request; an answer to a read is at
 most as long as the data asked for. Of a status only the code and a short text are stored.
@@ -7,11 +7,9 @@ most as long as the data asked for. Of a status only the code and a short text a
 from __future__ import annotations
 
 import itertools
-import socket
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pmitogen.transport.keys.wire import encode_string
-from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.transport.sessions import sftp_packets as packets
 from pmitogen.transport.sessions.sftp_packets import Fields, SFTPError
 from pmitogen.util import peer_text
@@ -30,14 +28,30 @@ class Answer(NamedTuple):
     text: str = ""
 
 
+class ByteStream(Protocol):
+    """A channel, or a socket."""
+
+    def sendall(self, data: bytes, /) -> object:
+        """Send *data*. Blocks."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Return up to *size* bytes; b"" at the end. Blocks."""
+
+    def settimeout(self, seconds: float | None, /) -> object:
+        """Limit the time of each call. None: no limit."""
+
+    def close(self) -> object:
+        """Close it."""
+
+
 class Session:
-    """SFTP on *channel*, whose subsystem is started. One thread at a time; every method blocks.
+    """SFTP on *channel*, at whose other end an SFTP server runs. One thread at a time; every method blocks.
 
     *extensions*: the names of the extensions that the server announces. Methods raise SFTPError, and OSError, EOFError or
     SSHException if the channel ends.
     """
 
-    def __init__(self, channel: Channel | socket.socket) -> None:
+    def __init__(self, channel: ByteStream) -> None:
         self._channel = channel
         self._inbox = bytearray()
         self._numbers = itertools.count(1)

@@ -10,6 +10,7 @@ import socket
 
 from pmitogen.cli.ssh.invocation import Invocation, SessionKind, TTYRequest
 from pmitogen.errors import Error
+from pmitogen.flags.ssh.values.forwards import Forward
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string, encode_u32
 from pmitogen.transport.mux import messages
 from pmitogen.transport.mux.messages import MuxError, MuxSocket
@@ -26,7 +27,11 @@ class MasterUnreachable(Exception):
 
 
 class Refused(MuxError):
-    """The master refuses a request."""
+    """The master refuses a request. *reason*: its own text."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the master refuses: {reason}")
+        self.reason = reason
 
 
 class StartUnknown(Error):
@@ -80,11 +85,32 @@ class MuxClient:
         """Send TERMINATE or STOP_LISTENING. Raises MuxError."""
         self._ask(kind, messages.OK)
 
+    def change_forward(self, kind: int, forward: Forward, opening: bool) -> int | None:
+        """Open or close a forwarding; return the port if the server has chosen it. Raises MuxError, Refused."""
+        request = messages.OPEN_FORWARD if opening else messages.CLOSE_FORWARD
+        self.socket.send(request, encode_u32(0), messages.encode_forward(kind, forward))
+        answer, fields = self._receive_answer()
+        if answer == messages.REMOTE_PORT:
+            try:
+                return fields.u32()
+            except DecodeError as error:
+                raise MuxError(f"an invalid message ({error})") from None
+        if answer != messages.OK:
+            raise MuxError(f"an unexpected message ({answer:#x})")
+        return None
+
     def _ask(self, kind: int, expected: int, *fields: bytes) -> PacketReader:
         self.socket.send(kind, encode_u32(0), *fields)
         return self._answer(expected)
 
     def _answer(self, expected: int) -> PacketReader:
+        kind, fields = self._receive_answer()
+        if kind != expected:
+            raise MuxError(f"an unexpected message ({kind:#x})")
+        return fields
+
+    def _receive_answer(self) -> tuple[int, PacketReader]:
+        """Return the kind of the next message, and the fields after the number of the request. Raises Refused."""
         kind, fields = self.socket.receive()
         try:
             fields.u32()  # the request's number
@@ -92,10 +118,8 @@ class MuxClient:
         except DecodeError as error:
             raise MuxError(f"an invalid message ({error})") from None
         if reason is not None:
-            raise Refused(f"the master refuses: {one_line(reason.decode('utf-8', 'replace'))}")
-        if kind != expected:
-            raise MuxError(f"an unexpected message ({kind:#x})")
-        return fields
+            raise Refused(one_line(reason.decode("utf-8", "replace")))
+        return kind, fields
 
     def run(self, invocation: Invocation) -> int:
         """Run the session of *invocation*; return the exit status.

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+from pmitogen.cli.ssh.forwards import OpenForwardings
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.mux import messages
@@ -19,8 +20,9 @@ class Master:
     A client with other options decides itself whether to use the connection. Raises OSError if the socket cannot be made.
     """
 
-    def __init__(self, connection: Connection, settings: Settings, path: str) -> None:
+    def __init__(self, connection: Connection, settings: Settings, path: str, forwardings: OpenForwardings) -> None:
         self._connection = connection
+        self.open_forward, self.close_forward = forwardings.open, forwardings.close
         self._digest = messages.digest(settings)
         self._listener = Listener(path, self)
         self.on_resize = self._listener.on_resize
