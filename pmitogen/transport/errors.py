@@ -15,7 +15,7 @@ class SessionRefused(ConnectError):
 class HostKeyMismatch(ConnectError):
     """The server's host key is not the recorded one, or revoked. For users it is a ConnectError (stage ``hostkey``).
 
-    :param is_revoked: whether it is revoked, rather than changed.
+    :param is_revoked: True if it is revoked, False if it has changed.
     :param key_type: the type of the recorded key as ssh shows it.
     :param location: the deciding ``file:line``.
     """
