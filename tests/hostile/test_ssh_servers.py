@@ -57,7 +57,8 @@ EXPECTED = {
     "banner_flood": FLOOD,
     "ext_info_of_four_billion": "4294967295 extensions",
     "ext_info_flood": FLOOD,
-    "service_accept_flood": FLOOD,
+    # With request pipelining off, the first answer too many is an answer to another request.
+    "service_accept_flood": f"{FLOOD}|invalid answer from the server: message 6",
     "refusal_flood": "authentication failed",
     "methods_that_alternate": "authentication failed",
     "partial_success_for_ever": "authentication failed",

@@ -114,7 +114,8 @@ class UserauthClient(AuthHandler):
             self._useless.count("banners", time.monotonic(), len(message.asbytes()))
             return
         self.last_banner = PacketReader(message.asbytes()).string()[:MAX_BANNER_SIZE]
-        self.explains_refusal = self._answers > 0
+        # Not counting the answer to the request for the service.
+        self.explains_refusal = self._answers > int(self._await_service_accept)
         self._banner += self.last_banner[: MAX_BANNER_SIZE - len(self._banner)]
 
     def _on_gssapi_error(self, message: Message) -> None:
