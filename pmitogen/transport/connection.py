@@ -251,7 +251,8 @@ class Connection:
             self._prepare_session(channel)
             channel.request("exec", encode_string(command))
             if wait and not channel.wait_for_reply(REPLY_TIMEOUT):
-                raise ConnectError(f"{self.peer}: {channel.refusal_reason or 'the server closed the channel'}: exec", "exec")
+                reason = channel.refusal_reason or self.end_reason or "the server closed the channel"
+                raise ConnectError(f"{self.peer}: {reason}: exec", "exec")
 
     def start_command_without_input(self, channel: Channel, command: str) -> None:
         """Run *command* on *channel* as :meth:`start_command` does without waiting, and end its input."""

@@ -71,8 +71,9 @@ EXPECTED = {
     "refusals_after_the_login": "unexpected authentication message from the server",
     "banners_after_the_login": FLOOD,
     "host_key_updates": FLOOD,
-    "ignore_flood": FLOOD + "|Python did not start",
-    "debug_flood": FLOOD + "|Python did not start",  # on a busy machine it does not get so far
+    # On a busy machine, and with request pipelining off, it does not always get so far.
+    "ignore_flood": FLOOD + "|Python did not start|the server closed the channel",
+    "debug_flood": FLOOD + "|Python did not start|the server closed the channel",
     "channels_that_nobody_wants": FLOOD + "|Python did not start",
     "bomb": "more than 262144 decompressed bytes",
     "rekeying": "Python did not start|ConnectionLost",
