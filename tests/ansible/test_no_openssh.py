@@ -96,7 +96,8 @@ def test_ansibles_own_ssh(ansible: Ansible, sshd: Sshd, account: Account, enviro
     done.check()
     assert {task.kind for task in done.tasks} == {"ok"} and len(done.tasks) == len(PLAY)
     assert done.task("become")["stdout"] == "root"
-    assert (sshd.connections(mark) == 1) == (how != "no sharing")
+    if how == "no sharing":
+        assert sshd.connections(mark) > 1  # otherwise one, unless the machine is slower than ControlPersist
 
 
 @pytest.mark.needs_program("git")
