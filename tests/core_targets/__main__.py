@@ -29,7 +29,7 @@ def _play(target: str, core: str, python: Path, connection: str, args: argparse.
     orders = {
         "playbook" if args.playbooks else "target": target,
         "connection": connection,
-        "expectations": targets.EXPECTATIONS.get(connection, {}).get(target, ()),
+        "expectations": targets.expectations(connection, target, core),
         "openssh": no_openssh.PROGRAMS,
         "python": str(python),
         "integration": str(sources.integration_directory(python)),

@@ -20,11 +20,15 @@ unsafe_writes user var_precedence wait_for wait_for_connection want_json_modules
 
 
 class Expectation(NamedTuple):
-    """A text in a target's file that holds over ssh only, and the text that replaces it in runs over pmitogen."""
+    """A text in a target's file that holds over ssh only, and the text that replaces it in runs over pmitogen.
+
+    *since*: the first ansible-core whose target has it; empty: each.
+    """
 
     file: str
     ssh: str
     pmitogen: str
+    since: str = ""
 
 
 # connection -> target -> its expectations that differ by design, so that all else of the target is played.
@@ -40,6 +44,7 @@ EXPECTATIONS: dict[str, dict[str, tuple[Expectation, ...]]] = {
                 "runme.sh",
                 "Failed to connect to the host via ssh: command-line line 0: no argument after keyword",
                 "ssh_extra_args: -o: no argument after the keyword",
+                since="2.22",
             ),
             Expectation("runme.sh", "-vvvvv | grep 'debug.:' | grep -v 'debug(2|3):'", "-vvvvv 2>&1 | grep 'hub: connect'"),
             Expectation("runme.sh", "grep 'debug3:'", "grep 'hub: connect'"),
@@ -53,3 +58,10 @@ EXPECTATIONS: dict[str, dict[str, tuple[Expectation, ...]]] = {
         ),
     },
 }
+
+
+def expectations(connection: str, target: str, core: str) -> list[tuple[str, str, str]]:
+    """Return (file, text, its replacement) for runs of *target* over *connection* with *core*."""
+    version = [int(part) for part in core.split(".")]
+    found = EXPECTATIONS.get(connection, {}).get(target, ())
+    return [each[:3] for each in found if not each.since or version >= [int(part) for part in each.since.split(".")]]
