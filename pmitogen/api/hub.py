@@ -184,7 +184,11 @@ class Hub:
                 for _ in hosts:
                     yield ended.get()
             leave()
+        except Exception:  # as where no thread can be started: the functions under way are not at fault
+            leave()
+            raise
         except BaseException:
+            waiting.clear()
             interruption.interrupt()
             leave()
             raise

@@ -65,8 +65,9 @@ class Login:
         jump_hosts: JumpHostPool,
         ask: Prompt | None,
         warn: Warn,
+        starts_forwardings: bool = True,
     ) -> None:
-        self._ask, self._warn = ask, warn
+        self._ask, self._warn, self._starts_forwardings = ask, warn, starts_forwardings
         self._caller = caller
         self._options = options
         self._router = router
@@ -203,7 +204,7 @@ class Login:
         if self._cancelled.is_set():
             connection.close()
             raise ConnectError(f"{connection.peer}: the run is ending", "local")
-        if settings.forwardings:
+        if settings.forwardings and self._starts_forwardings:
             self._start_forwardings(connection, settings)
         return connection
 

@@ -118,7 +118,8 @@ class Started:
     """
 
     def __init__(self, token: str) -> None:
-        self._mark = f"PMITOGEN-{token} run".encode()
+        # Whole lines only: another occurrence is an echo of the line itself, as by set -x.
+        self._pattern = re.compile(rb"PMITOGEN-" + re.escape(token).encode() + rb" run(?: ([0-9]{1,10}))?\r*\n")
         self._failed = f"PMITOGEN-{token} failed\n".encode()
         self._earlier = [b"", b""]
         self._found = [False, False]
@@ -159,18 +160,15 @@ class Started:
 
     def _find(self, stream: int, data: bytes) -> int | None:
         """Return the end of the marker in *data*; None if there is none yet."""
-        at = data.find(self._mark)
-        while at >= 0 and (end := data.find(b"\n", at)) >= 0:
-            tail = data[at + len(self._mark) : end].rstrip(b"\r")
-            digits = tail[1:] if tail[:1] == b" " and len(tail) <= 11 and tail[1:].isdigit() else b""
-            if not tail or digits:  # else it is an echo of the line itself, as by set -x
-                self.has_run = True
-            if at == 0 or data[at - 1 : at] == b"\n":
-                if digits:
-                    self._found[1] = True
-                    self.process = int(digits) if int(digits) > 1 else None
-                if digits and stream == 1 or not tail and stream == 0:
-                    self._found[stream] = True
-                    return end + 1
-            at = data.find(self._mark, at + 1)
+        for match in self._pattern.finditer(data):
+            self.has_run = True
+            if match.start() and data[match.start() - 1 : match.start()] != b"\n":
+                continue
+            digits = match[1]
+            if digits:
+                self._found[1] = True
+                self.process = int(digits) if int(digits) > 1 else None
+            if bool(digits) == (stream == 1):
+                self._found[stream] = True
+                return match.end()
         return None

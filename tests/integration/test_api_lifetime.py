@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -56,6 +57,7 @@ def test_a_hub_that_nobody_uses_any_more_is_closed(sshd: Sshd, account: Account)
     host = connect(sshd, account)
     assert host.run("true").ok
     del host
+    gc.collect()  # a request and the library's side of it refer to each other
     processes.wait_until(lambda: threading.active_count() <= before)
     processes.wait_until(lambda: not [p for p in account.processes() if "python" in p.command])
 

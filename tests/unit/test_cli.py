@@ -74,7 +74,6 @@ def test_version_tells_of_what_it_stands_on(capsys: pytest.CaptureFixture[str]) 
         ["explain", "sudo", "-F", "file", "--", "-H"],
         ["ping", "-p", "22"],
         ["ping", "-o", "ConnectTimeout=abc", "h"],
-        ["ping", "-L", "1:h:2", "h"],
         ["trust", "-p", "22"],
         ["trust", "-o", "ConnectTimeout=abc", "h"],
         ["explain", "ssh", "-o", "ConnectTimeout=abc", "h"],

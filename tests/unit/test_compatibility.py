@@ -88,5 +88,5 @@ def test_settings_of_a_run_travel() -> None:
     assert RunSettings.from_message(settings.message()).message() == settings.message()
     assert RunSettings.of(CallerEnvironment({"PMITOGEN_LOG": "trace"}), "debug", "").message()["log"] == "trace"
     for wrong in (None, {}, {**settings.message(), "trace": 1}, {**settings.message(), "log_file": "relative"}):
-        with pytest.raises(Exception, match="malformed"):
+        with pytest.raises(Exception, match="invalid settings of a run"):
             RunSettings.from_message(wrong)

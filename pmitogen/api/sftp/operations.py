@@ -30,6 +30,8 @@ def perform(connection: Connection, name: str, arguments: list[Any]) -> dict[str
             return {"value": OPERATIONS[name](sftp, *arguments)}
         except Refusal as exc:
             return {"errno": exc.code, "text": exc.text or os.strerror(getattr(errno, exc.code)), "path": to_wire(exc.path)}
+        except RecursionError:  # directories in directories without an end
+            return {"errno": "ELOOP", "text": os.strerror(errno.ELOOP), "path": str(arguments[0])}
 
 
 @contextlib.contextmanager

@@ -128,9 +128,11 @@ def glob(sftp: SFTP, wire: str, recursive: bool) -> list[str]:
         is_last = place == len(parts) - 1
         if not part and not is_last or pattern.startswith("/") and not place:
             continue
-        found = [path for each in found for path in _step(sftp, each, part, recursive, is_last)]
-        if len(found) > MAX_ENTRIES:
-            raise Refusal("E2BIG", pattern)
+        directories, found = found, []
+        for path in (path for each in directories for path in _step(sftp, each, part, recursive, is_last)):
+            found.append(path)
+            if len(found) > MAX_ENTRIES:
+                raise Refusal("E2BIG", pattern)
     return sorted(to_wire(path) for path in found)
 
 

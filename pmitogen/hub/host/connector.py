@@ -123,8 +123,16 @@ class HostConnector:
         from pmitogen.transport.sessions import exec_command
 
         host, connections = self._host, self._connections
-        # Its warnings were those of the first connection.
-        login = Login(host.options, host.caller, connections.router, connections.jump_hosts, None, lambda warning: None)
+        # The first connection has given its warnings, and has its forwardings.
+        login = Login(
+            host.options,
+            host.caller,
+            connections.router,
+            connections.jump_hosts,
+            None,
+            lambda warning: None,
+            starts_forwardings=False,
+        )
         try:
             exec_command.run(login.connect(), line, timeout=timeout)
         finally:

@@ -43,7 +43,7 @@ class GroupKiller:
         self._ended = ended
         self.process: int | None = None
         self._is_known = threading.Event()
-        self._claim = threading.Lock()  # taken once, without waiting, and not released
+        self._claim = threading.Lock()  # taken without waiting, and kept by the one who kills the group
         self._is_sent = threading.Event()  # the process group has the signal
 
     def note_process(self, process: int | None) -> None:
@@ -57,8 +57,8 @@ class GroupKiller:
         if self.process is not None and self._claim.acquire(blocking=False):
             try:
                 threads.start(self._kill, "pmitogen cancel", self.process)
-            except Error:  # no thread for it, as at the end of the program
-                self._kill(self.process)
+            except Error:  # no thread for it; a caller that may block can still kill the group
+                self._claim.release()
 
     def kill(self) -> None:
         """Kill the group, or wait until another thread has done so. Idempotent; blocks."""

@@ -6,6 +6,7 @@ thread when the command has ended, or when there is more output than the answer 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
@@ -150,8 +151,10 @@ class SimpleRequest:
             self._pump()
             try:
                 threads.start(self._end_command, "pmitogen cancel")
-            except Error:  # no thread: the few bytes are sent on this one
-                self._close_channel()
+            except Error:  # no thread; closing the channel here would wait for a lock that this thread then holds
+                with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+                    self._signal("TERM")
+                self._host.guard.call_later(KILL_TIMEOUT, self._fail, ConnectionLost(f"{self._host.name}: cancelled"))
 
     def _end_command(self) -> None:
         """Kill the process group, and close the channel. Blocks."""
@@ -199,7 +202,7 @@ class SimpleRequest:
             if _has_input(channel):
                 self._host.guard.call_later(0, self._pump)
                 return
-        if watch.has_ended and not _has_input(channel):
+        if watch.has_ended and not _has_input(channel) and not self._is_late:  # else the timer finishes it
             self._finish()
 
     def _take(self) -> None:
@@ -273,7 +276,7 @@ class SimpleRequest:
         if self._has_ended:
             return
         self._end()
-        if isinstance(error, SessionRefused):
+        if isinstance(error, SessionRefused) and not (self._is_cancelled or self._request.is_cancelled):
             self._host.run_by_agent(self._request)
             return
         if isinstance(error, (OSError, EOFError, paramiko.SSHException)):  # none of these is an Error
@@ -291,6 +294,8 @@ class SimpleRequest:
         self._has_ended = True
         self._others.pop(self, None)
         self._ended.set()
+        if self._watch is not None:
+            self._watch.stop()
         if self._channel is not None and not self._channel.closed:
             self._submit(self._channel.close)
 

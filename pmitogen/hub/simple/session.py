@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pmitogen.transport.paramiko_ext.channel import Channel
 
 
+def _do_nothing(*_: object) -> None:
+    pass
+
+
 class Opening:
     """The answer to the request for a session. It may arrive before the channel is known here.
 
@@ -33,7 +37,8 @@ class Opening:
     def check(self) -> None:
         """Call *on_opened* if the answer has arrived and the channel is known. Any thread but the I/O thread."""
         if self.is_answered and self.channel is not None and self._claim.acquire(blocking=False):
-            self._on_opened(self.channel)
+            on_opened, self._on_opened = self._on_opened, _do_nothing
+            on_opened(self.channel)
 
 
 class OutputWatch:
@@ -65,6 +70,10 @@ class OutputWatch:
     def _run(self) -> None:
         self._is_scheduled = False
         self._work()
+
+    def stop(self) -> None:
+        """Call nothing any more. The transport may hold the channel, and so this watch, for as long as it lives."""
+        self._work = _do_nothing
 
     def clear(self) -> None:
         """Do nothing: every feed of a buffer sets the event again."""
