@@ -26,7 +26,7 @@ def _turns(relay: Relay, sshd: Sshd, account: Account, **become: Any) -> int:
     with pmitogen.Hub() as hub:
         # connect() would wait for the login alone; the request of a play is for Python, and made before the login.
         (login,) = accounts(
-            hub._core, [f"{account.name}@{sshd.host}"], {"ssh_args": ["-F", "none", "-p", str(relay.port), *args]}
+            hub, hub._core, [f"{account.name}@{sshd.host}"], {"ssh_args": ["-F", "none", "-p", str(relay.port), *args]}
         )
         host = pmitogen.Host(login, hub)
         host.ping()
