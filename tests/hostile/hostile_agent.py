@@ -37,12 +37,21 @@ def write(data):
         data = data[os.write(1, data) :]
 
 
+COMPRESSION = (6, zlib.DEFLATED, 13, 6)  # as protocol/framing.py, which cannot be imported here
+
+
+def whole_stream(data):
+    """A zlib stream with its end."""
+    pack = zlib.compressobj(*COMPRESSION)
+    return pack.compress(data) + pack.flush()
+
+
 class Agent:
     """Speaks with the hub, as the context with number *me*."""
 
     def __init__(self, me):
         self.me = me
-        self._unpack, self._pack = zlib.decompressobj(), zlib.compressobj()
+        self._unpack, self._pack = zlib.decompressobj(), zlib.compressobj(*COMPRESSION)
         self._buffer = b""
 
     def message(self, data, to=0, source=None, authority=None, handle=TO_HUB_UNPACKED, reply=0, kind=0x4D49):
@@ -151,7 +160,7 @@ BREACHES = {
     "bad-zlib": message(b"this is not zlib at all", handle=TO_HUB_PACKED),
     "zip-bomb": lambda agent: agent.packed(bytes(64 << 20)),
     "many-frames": lambda agent: agent.packed(frame({}) * 419000),
-    "end-of-zlib": message(zlib.compress(frame({"op": "codec-unsupported"})), handle=TO_HUB_PACKED),
+    "end-of-zlib": message(whole_stream(frame({"op": "codec-unsupported"})), handle=TO_HUB_PACKED),
     # Operations
     "no-op": say({}),
     "op-is-a-list": say({"op": []}),
