@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 import pmitogen
 from pmitogen.testing.server import ScriptedServer
+from tests.support import processes
 from tests.support.session import repository
 
 pytest_plugins = ["pmitogen.testing"]
@@ -58,6 +60,8 @@ def test_a_delay_runs_into_a_timeout(ssh_server: ScriptedServer) -> None:
         assert host.run("fast").stdout == b"y" and time.monotonic() - begin >= 0.2
         with pytest.raises(TimeoutError):
             host.run("slow", timeout=0.3)
+    # The thread that ends the slow command waits for this server's answer, for some seconds.
+    processes.wait_until(lambda: all(each.name != "pmitogen host" for each in threading.enumerate()), 15)
 
 
 def test_a_connection_that_closes_in_the_middle(ssh_server: ScriptedServer) -> None:
