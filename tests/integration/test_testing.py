@@ -52,6 +52,7 @@ def test_the_newest_answer_counts_for_as_often_as_it_says(ssh_server: ScriptedSe
         assert [host.run("state", text=True).stdout for _ in range(4)] == ["starting", "starting", "up", "up"]
 
 
+@pytest.mark.slow  # a thread of the hub sometimes stays until the server has answered
 def test_a_delay_runs_into_a_timeout(ssh_server: ScriptedServer) -> None:
     ssh_server.answer("slow", "x", delay=30)
     ssh_server.answer("fast", "y", delay=0.2)
