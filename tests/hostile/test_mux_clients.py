@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -239,37 +239,39 @@ def test_masters_that_are_none(data: bytes, problem: str, short_path: Path, acco
         server.wait()
 
 
+def _run_with_master(path: Path, serve: Callable[[socket.socket], None]) -> subprocess.CompletedProcess[str]:
+    """Run ``pmitogen ssh`` with a master at *path* that serves its one client by *serve*."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        thread = threading.Thread(target=lambda: serve(server.accept()[0]))
+        thread.start()
+        command = [sys.executable, "-m", "pmitogen", "ssh", "-F", "none", "-S", str(path), "-p", "1", "127.0.0.1", "true"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        thread.join(30)
+    return done
+
+
 def test_a_master_that_dies_before_it_says_that_the_command_has_started(short_path: Path) -> None:
     """The command may run already, so it is not run again."""
-    path = str(short_path / "mux")
     alive = message(encode_u32(messages.ALIVE), encode_u32(0), encode_u32(os.getpid()))
 
-    def serve() -> None:
-        client, _ = server.accept()
+    def serve(client: socket.socket) -> None:
         with client:
             client.sendall(message(HELLO) + alive)
             time.sleep(2)  # for the client's request
 
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(path)
-        server.listen()
-        thread = threading.Thread(target=serve)
-        thread.start()
-        command = [sys.executable, "-m", "pmitogen", "ssh", "-F", "none", "-S", path, "-p", "1", "127.0.0.1", "true"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        thread.join(30)
+    done = _run_with_master(short_path / "mux", serve)
     assert done.returncode == 255 and not done.stdout
     assert done.stderr.count("\n") == 1 and "not known whether the command has started" in done.stderr
 
 
 def test_output_that_a_master_writes_after_the_exit_status(short_path: Path) -> None:
     """OpenSSH's master sends the status as soon as the server does: a client that leaves then loses the rest of its output."""
-    path = str(short_path / "mux")
     alive = message(encode_u32(messages.ALIVE), encode_u32(0), encode_u32(os.getpid()))
     opened = message(encode_u32(messages.SESSION_OPENED), encode_u32(0), encode_u32(7))
 
-    def serve() -> None:
-        sock, _ = server.accept()
+    def serve(sock: socket.socket) -> None:
         sock.sendall(message(HELLO) + alive)
         with MuxSocket(sock) as client:
             client.settimeout(20)
@@ -282,12 +284,5 @@ def test_output_that_a_master_writes_after_the_exit_status(short_path: Path) -> 
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(path)
-        server.listen()
-        thread = threading.Thread(target=serve)
-        thread.start()
-        command = [sys.executable, "-m", "pmitogen", "ssh", "-F", "none", "-S", path, "-p", "1", "127.0.0.1", "true"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        thread.join(30)
+    done = _run_with_master(short_path / "mux", serve)
     assert (done.returncode, done.stdout, done.stderr) == (3, "late output", "")

@@ -131,6 +131,19 @@ def test_forwardings_in_options_last_as_long_as_the_connection(
                 os.unlink(there)
 
 
+@pytest.mark.parametrize("permitted", ["127.0.0.1:{}", "none"])
+def test_what_a_server_may_reach_by_options(sshd: Sshd, account: Account, echo: int, permitted: str) -> None:
+    """As with the command ssh: -R PORT lets programs on the server name addresses here; PermitRemoteOpen limits them."""
+    port = free_port(["127.0.0.1"])
+    args = [*sshd.ssh_args(), "-R", f"127.0.0.1:{port}", "-o", f"PermitRemoteOpen={permitted.format(echo)}"]
+    request = b"\x04\x01" + echo.to_bytes(2, "big") + bytes([127, 0, 0, 1]) + b"\0"
+    with connect(sshd, account, ssh_args=args) as host, socket.create_connection(("127.0.0.1", port), 10) as sock:
+        host.run("true")
+        sock.sendall(request)
+        answer = sock.recv(8)
+    assert (answer[1:2] == b"\x5a") is (permitted != "none")
+
+
 def test_a_forwarding_in_options_that_fails_is_an_error(sshd: Sshd, account: Account, echo: int) -> None:
     taken = f"127.0.0.1:{echo}"
     for args, message in (

@@ -16,10 +16,11 @@ from typing import TypeVar
 
 from pmitogen.cli.ssh import background, debug_log
 from pmitogen.cli.ssh.forwards import OpenForwardings
-from pmitogen.cli.ssh.invocation import Forwardings, Invocation, SessionKind
+from pmitogen.cli.ssh.invocation import Invocation, SessionKind
 from pmitogen.cli.ssh.messages import CommandLineProblem
 from pmitogen.cli.ssh.mux.client import FAILED, MasterUnreachable, MuxClient, Refused
 from pmitogen.errors import UsageError
+from pmitogen.flags.ssh.values.forwards import Forwardings
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.mux import messages
@@ -168,7 +169,7 @@ def run_persistent(invocation: Invocation, serve: Callable[[Invocation, Callable
         if as_client is None:
             return 0
         as_client.detach(0)
-    return run_shared(dataclasses.replace(invocation, forwardings=Forwardings(), master="auto"))
+    return run_shared(dataclasses.replace(invocation, forwardings=invocation.forwardings.cleared(), master="auto"))
 
 
 def becomes_master(invocation: Invocation) -> bool:

@@ -14,10 +14,11 @@ from pmitogen.cli.ssh.messages import CommandLineProblem
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.build_settings import build_settings, exits_on_failure
 from pmitogen.flags.ssh.command_line_flags import FLAGS
+from pmitogen.flags.ssh.forwardings import forwardings
 from pmitogen.flags.ssh.report import in_commands
 from pmitogen.flags.ssh.resolve_keywords import Resolution, resolve_keywords
 from pmitogen.flags.ssh.settings import Finding, Settings
-from pmitogen.flags.ssh.values.forwards import Forward, read_forward
+from pmitogen.flags.ssh.values.forwards import Forward, Forwardings, read_forward
 
 _CARRIED_OUT = {keyword.lower() for keyword in in_commands.KEYWORDS}
 
@@ -54,18 +55,6 @@ class TTYRequest(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Forwardings:
-    """The ports and sockets to forward, in the given order."""
-
-    local: tuple[Forward, ...] = ()
-    dynamic: tuple[Forward, ...] = ()
-    remote: tuple[Forward, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.local or self.dynamic or self.remote)
-
-
-@dataclasses.dataclass(frozen=True)
 class Invocation:
     """A resolved command line. *argument*: the command, or the name of the subsystem; "" for other kinds."""
 
@@ -84,10 +73,6 @@ class Invocation:
     control: str | None  # -O
     print_config: bool  # -G
     exit_on_forward_failure: bool
-    gateway_ports: bool
-    permit_remote_open: tuple[str, ...]  # as configured; () means any
-    bind_mask: int
-    bind_unlink: bool
 
 
 def read(argv: Sequence[str]) -> Invocation:
@@ -116,16 +101,12 @@ def read(argv: Sequence[str]) -> Invocation:
         in_background=in_background,
         master=options.get("controlmaster", "false"),
         escape_char=options.get("escapechar", "~") or None,
-        forwardings=_forwardings(resolution),
+        forwardings=forwardings(resolution, explicit_only=False),
         stdio_forward=_stdio_forward(resolution),
         local_command=_local_command(resolution),
         control=flags.get("O"),
         print_config="G" in flags,
         exit_on_forward_failure=exits_on_failure(resolution),
-        gateway_ports=bool(options.get("gatewayports")),
-        permit_remote_open=tuple(options.get("permitremoteopen", ())),
-        bind_mask=int(options.get("streamlocalbindmask", 0o177)),
-        bind_unlink=bool(options.get("streamlocalbindunlink")),
     )
 
 
@@ -211,24 +192,6 @@ def _tty(resolution: Resolution, kind: SessionKind) -> TTYRequest:
     if wanted == "true" or (wanted == "auto" and kind is SessionKind.SHELL):
         return TTYRequest.IF_LOCAL
     return TTYRequest.NO
-
-
-def _forwardings(resolution: Resolution) -> Forwardings:
-    options = resolution.options
-    if options.get("clearallforwardings", resolution.line.stdio is not None):
-        return Forwardings()
-
-    def expanded(key: str) -> tuple[Forward, ...]:
-        return tuple(_expand_paths(resolution, key, forward) for forward in options.get(key, ()))
-
-    return Forwardings(expanded("localforward"), expanded("dynamicforward"), expanded("remoteforward"))
-
-
-def _expand_paths(resolution: Resolution, key: str, forward: Forward) -> Forward:
-    def expand(path: str | None) -> str | None:
-        return None if path is None else resolution.expanded(key, path, home=False, dollar=False)
-
-    return forward._replace(listen_path=expand(forward.listen_path), connect_path=expand(forward.connect_path))
 
 
 def _stdio_forward(resolution: Resolution) -> Forward | None:

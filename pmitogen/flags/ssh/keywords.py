@@ -157,7 +157,7 @@ ROWS: tuple[Keyword, ...] = (
     Keyword("PasswordAuthentication", FLAG, "yes", HONOURED, "Password authentication may be used."),
     Keyword("PermitLocalCommand", FLAG, "no", REFUSED,
         "LocalCommand is not run: run that command before the play.", refuses=bool, strict=True),
-    Keyword("PermitRemoteOpen", lists.RemoteOpens(), "any", HARMLESS, "Not used: no forwarding lets the server name an address."),
+    Keyword("PermitRemoteOpen", lists.RemoteOpens(), "any", HARMLESS, "Only for -R PORT, which plays do not have."),
     Keyword("PKCS11Provider", STRING, None, HONOURED,
         "The library of a token (smart card, HSM) whose keys are offered first. Needs the extra pkcs11.", extra="pkcs11"),
     Keyword("Port", k.Port(), "22", HONOURED, "The port to connect to."),

@@ -50,7 +50,7 @@ def resolve(
     resolution = resolve_keywords(argv, origins, caller, default_host, program, default_session)
     settings = build_settings(resolution)
     if forwards:
-        settings = settings._replace(forwardings=forwardings(resolution))
+        settings = settings._replace(forwardings=forwardings(resolution, explicit_only=True))
     for finding in settings.report:
         if finding.fatal and strict and not (forwards and finding.option.lower() in FORWARDING_OPTIONS):
             raise UsageError(f"{finding.option}: {finding.reason}", finding.origin)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from pmitogen.flags.ssh.values import numbers
 from pmitogen.flags.ssh.values.forwards import Forward, Forwardings
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.forwarding.address import Address, TCPAddress, UnixPath
@@ -14,7 +17,7 @@ def start_all(connection: Connection, wanted: Forwardings) -> None:
     for forward in (*wanted.local, *wanted.dynamic):
         start_local(connection, wanted, forward)
     for forward in wanted.remote:
-        start_remote(connection, forward)
+        start_remote(connection, wanted, forward)
 
 
 def start_local(connection: Connection, wanted: Forwardings, forward: Forward) -> LocalForwarding:
@@ -28,7 +31,7 @@ def start_local(connection: Connection, wanted: Forwardings, forward: Forward) -
     return LocalForwarding(connection, listen, _target(forward), bind_mask=wanted.bind_mask, unlink=wanted.bind_unlink)
 
 
-def start_remote(connection: Connection, forward: Forward) -> RemoteForwarding:
+def start_remote(connection: Connection, wanted: Forwardings, forward: Forward) -> RemoteForwarding:
     """Make the server listen. Raises ConnectError, ConnectionLost."""
     listen: Address
     if forward.listen_path is not None:
@@ -36,7 +39,7 @@ def start_remote(connection: Connection, forward: Forward) -> RemoteForwarding:
     else:
         host = "localhost" if forward.listen_host is None else "" if forward.listen_host == "*" else forward.listen_host
         listen = TCPAddress(host, forward.listen_port)
-    return RemoteForwarding(connection, listen, _target(forward))
+    return RemoteForwarding(connection, listen, _target(forward), _permitted(wanted.permit_remote_open))
 
 
 def _target(forward: Forward) -> Address | None:
@@ -45,3 +48,13 @@ def _target(forward: Forward) -> Address | None:
     if forward.dynamic or forward.connect_host is None:
         return None
     return TCPAddress(forward.connect_host, forward.connect_port)
+
+
+def _permitted(opens: Sequence[str]) -> Callable[[TCPAddress], bool]:
+    """Return whether an address is permitted by PermitRemoteOpen. As in ssh, names are compared as they are written."""
+    if not opens or opens[0].lower() == "any":
+        return lambda address: True
+    if opens[0].lower() == "none":
+        return lambda address: False
+    pairs = [(host, port if port == "*" else numbers.port(port)) for host, _, port in map(numbers.host_port, opens)]
+    return lambda address: any(host in ("*", address.host) and port in ("*", address.port) for host, port in pairs)

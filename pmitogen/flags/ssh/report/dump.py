@@ -12,6 +12,7 @@ from pmitogen.flags.ssh.build_settings import (
     exits_on_failure,
     known_hosts,
 )
+from pmitogen.flags.ssh.forwardings import are_cleared
 from pmitogen.flags.ssh.keywords import ROWS, Keyword
 from pmitogen.flags.ssh.resolve_keywords import Resolution
 from pmitogen.flags.ssh.values.base import Algorithms
@@ -58,7 +59,7 @@ def _lines(resolution: Resolution, row: Keyword) -> list[str]:
 
 
 def _forwards(resolution: Resolution, key: str) -> list[str]:
-    if _forwardings_cleared(resolution):
+    if are_cleared(resolution):
         return []
     lines = []
     for forward in _of_keyword(resolution, key):
@@ -89,10 +90,6 @@ def _of_keyword(resolution: Resolution, key: str) -> list[Forward]:
     return [
         forward for forward in dict.fromkeys(both) if forward.connect_host is None or (forward.connect_host != "socks") is local
     ]
-
-
-def _forwardings_cleared(resolution: Resolution) -> bool:
-    return bool(resolution.options.get("clearallforwardings", resolution.line.stdio is not None))
 
 
 def _yes_no(value: Any) -> list[str]:
@@ -161,7 +158,7 @@ def _version_addendum(resolution: Resolution) -> list[str]:
 
 
 def _tunnel(resolution: Resolution) -> list[str]:
-    return ["false" if _forwardings_cleared(resolution) else resolution.options.get("tunnel", "false")]
+    return ["false" if are_cleared(resolution) else resolution.options.get("tunnel", "false")]
 
 
 def _fdpass(resolution: Resolution) -> list[str]:
@@ -171,7 +168,7 @@ def _fdpass(resolution: Resolution) -> list[str]:
 _ROW = {row.key: row for row in ROWS}
 _SPECIAL: dict[str, Any] = {
     **{key: (lambda resolution, key=key: _forwards(resolution, key)) for key in _FORWARDS},
-    "clearallforwardings": lambda resolution: _yes_no(_forwardings_cleared(resolution)),
+    "clearallforwardings": lambda resolution: _yes_no(are_cleared(resolution)),
     "exitonforwardfailure": lambda resolution: _yes_no(exits_on_failure(resolution)),
     "forwardagent": _forward_agent,
     "globalknownhostsfile": lambda resolution: _files(resolution, "globalknownhostsfile"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pmitogen.flags.ssh.command_line_flags import FLAGS
+from pmitogen.flags.ssh.forwardings import are_cleared
 from pmitogen.flags.ssh.keywords import OBSOLETE, Keyword
 from pmitogen.flags.ssh.option_values import GivenOption, Origin
 from pmitogen.flags.ssh.report.conflicts import conflicts
@@ -70,11 +71,10 @@ def _finding(option: str, origin: Origin, verdict: Verdict, reason: str, strict:
 
 def _maybe_refused(resolution: Resolution, given: GivenOption, row: Keyword) -> Finding:
     """Judge a row that refuses some values: values that switch it off, or have no effect here, are harmless."""
-    options = resolution.options
     harmless = ""
     if row.refuses is not None and not row.refuses(given.value):
         harmless = "Always off in pmitogen."
-    elif row.key in _FORWARDS and options.get("clearallforwardings", resolution.line.stdio is not None):
+    elif row.key in _FORWARDS and are_cleared(resolution):
         harmless = "Dropped by ClearAllForwardings."
     elif row.key == "permitlocalcommand" and resolution.text("localcommand") is None:
         harmless = "No effect without LocalCommand."

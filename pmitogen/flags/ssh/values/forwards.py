@@ -50,7 +50,7 @@ class Forwardings:
     """The ports and sockets that a connection forwards, in the given order.
 
     *gateway_ports*: local ones without an address listen on all (GatewayPorts). *bind_mask*, *bind_unlink*: of local sockets
-    (StreamLocalBindMask, StreamLocalBindUnlink).
+    (StreamLocalBindMask, StreamLocalBindUnlink). *permit_remote_open*: as configured (PermitRemoteOpen); () means any.
     """
 
     local: tuple[Forward, ...] = ()
@@ -59,6 +59,11 @@ class Forwardings:
     gateway_ports: bool = False
     bind_mask: int = 0o177
     bind_unlink: bool = False
+    permit_remote_open: tuple[str, ...] = ()
+
+    def cleared(self) -> Forwardings:
+        """Return the same settings without any port or socket."""
+        return dataclasses.replace(self, local=(), dynamic=(), remote=())
 
     def __bool__(self) -> bool:
         return bool(self.local or self.dynamic or self.remote)
