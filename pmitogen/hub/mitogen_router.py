@@ -109,6 +109,11 @@ class Broker(mitogen.core.Broker):  # type: ignore[misc]
             self._waker.transmit_side.close()
             raise
         self.timers = mitogen.parent.TimerList()
+        mitogen.core.listen(self, "exit", self._forget_thread)
+
+    def _forget_thread(self) -> None:
+        """Refuse deferred work from now on. Mitogen would do it at once on a later thread that has the number of the loop's."""
+        self._waker.protocol.broker_ident = None
 
     def _loop_once(self, timeout: float | None = None) -> None:
         """Run one turn. See hub/fair_shares.py."""

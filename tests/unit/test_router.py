@@ -4,13 +4,16 @@ What a hostile target tries: hostile/test_frames_from_targets.py."""
 
 from __future__ import annotations
 
+import threading
 import types
+from queue import SimpleQueue
 from typing import Any
 
 import mitogen.core
 import pytest
 
 from pmitogen.hub.mitogen_router import TO_HUB_UNPACKED, Broker, Router
+from pmitogen.hub.scheduler import Scheduler
 
 
 def test_what_is_read_after_the_end_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:
@@ -36,3 +39,23 @@ def test_what_is_read_after_the_end_is_nobodys(caplog: pytest.LogCaptureFixture)
     finally:
         broker.shutdown()
         broker.join()
+
+
+def test_deferred_work_is_refused_after_the_end_also_on_a_thread_with_the_number_of_the_loops() -> None:
+    broker, loops = Broker(), SimpleQueue[int]()
+    scheduler, done = Scheduler(broker), SimpleQueue[int]()
+    assert scheduler.defer(lambda: loops.put(threading.get_ident()))
+    number = loops.get(timeout=10)
+    broker.shutdown()
+    broker.join()
+    refused = []
+
+    def work() -> None:
+        if threading.get_ident() == number:
+            refused.append(not scheduler.defer(done.put, 1))
+
+    for _ in range(200):  # the system gives the number of an ended thread to a new one
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert refused and all(refused) and done.empty()
