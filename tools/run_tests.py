@@ -34,9 +34,17 @@ BECOME_PLAYS = _plays(*(f"become_{name}" for name in ("failures", "files", "life
 BECOME_PLAYS += _plays("broken_python", "login_state", "secrets", "stray_output")
 ELSEWHERE = (DIFFERENTIAL[0], *WITH_DIFFERENTIAL, *WITH_UNIT, *BECOME_PLAYS)
 BECOME = [f"tests/integration/test_{name}.py" for name in ("become", "become_others", "api_become")]  # wait most of their time
+_OF_LIBRARY = ("api", "aio", "executors", "library", "simple", "sftp", "testing", "transfers")
+LIBRARY = [
+    place
+    for name in _OF_LIBRARY
+    for path in sorted(HERE.glob(f"tests/integration/test_{name}*.py"))
+    if (place := str(path.relative_to(HERE))) not in BECOME
+]
 # One set of accounts, servers and directories each. The plays of tests/ansible are shared out so that all take about as long.
 SHARDS = {
-    "integration": ["tests/integration", *(f"--ignore={path}" for path in BECOME)],
+    "integration": ["tests/integration", *(f"--ignore={path}" for path in (*BECOME, *LIBRARY))],
+    "library": LIBRARY,
     "become": BECOME,
     "hostile": ["tests/hostile"],
     "plays": ["tests/ansible", *(f"--ignore={path}" for path in ELSEWHERE)],

@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from pmitogen import logging as log
@@ -21,7 +21,8 @@ from pmitogen.errors import ConnectError, Error
 from pmitogen.flags import ansible as ansible_options
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.hub.scheduler import Guard
-from pmitogen.transport.auth.credentials import Credentials, Prompt, Secret
+from pmitogen.hub.secret_options import credentials, secrets_of
+from pmitogen.transport.auth.credentials import Prompt
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT, START_TIMEOUT, answer_timeout
 from pmitogen.util import limits, threads
 from pmitogen.util.caller import NOBODY, CallerEnvironment
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from pmitogen.protocol.requests import ConnectionOptions
     from pmitogen.transport.connection import Connection
     from pmitogen.transport.connection_warnings import Warn
+    from pmitogen.transport.forwarding.local import LocalForwarding
+    from pmitogen.transport.forwarding.remote import RemoteForwarding
     from pmitogen.transport.jump_host_pool import JumpHostPool
     from pmitogen.util.worker_threads import WorkerThreads
 
 LOG = logging.getLogger("pmitogen.hub")
-SECRET_OPTIONS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
 HIGH_LATENCY = 0.1  # seconds for version and key exchange, which take a round trip each and some arithmetic
 MAX_BACKOFF = 30  # seconds between two attempts
 PROMPT_TIMEOUT = 120.0  # seconds added for the user's answers: sshd's default LoginGraceTime
@@ -85,6 +87,8 @@ class Login:
         self.lent = 0  # clients of sharing/ssh_clients.py that use the connection. I/O thread
         self._lent_until = 0.0  # time.monotonic() seconds
         self._digest_for_clients: str | None = None
+        self.predecessor: Login | None = None  # may still serve commands, and listens until this login has its forwardings
+        self._forwardings: list[LocalForwarding | RemoteForwarding] = []
 
     @property
     def is_high_latency(self) -> bool:
@@ -211,11 +215,19 @@ class Login:
     def _start_forwardings(self, connection: Connection, settings: Settings) -> None:
         from pmitogen.transport.forwarding import requested
 
+        predecessor, self.predecessor = self.predecessor, None
         try:
-            requested.start_all(connection, settings.forwardings)
+            if predecessor is not None:
+                predecessor.stop_listening()
+            self._forwardings = requested.start_all(connection, settings.forwardings)
         except BaseException:
             connection.close()
             raise
+
+    def stop_listening(self) -> None:
+        """Accept no further connections for the forwardings, as another connection is about to do so. Blocks."""
+        for forwarding in self._forwardings:
+            forwarding.stop_listening()
 
     def begin_start(self) -> None:
         """Restart the time limit, because Python is started some time after the login."""
@@ -327,37 +339,6 @@ def close_on_thread(owner: Closable) -> None:
 def _close_quietly(owner: Closable) -> None:
     with contextlib.suppress(Exception):
         owner.close()
-
-
-def credentials(options: Mapping[str, object]) -> Credentials:
-    """Return the secrets of a raw option set, in types that hide them. Raises UsageError."""
-    from pmitogen.transport.auth import jump_credentials
-
-    def secret(name: str) -> Secret | None:
-        value = options.get(name)
-        return Secret(str(value)) if value else None
-
-    key = secret("private_key")
-    password = secret("password")
-    is_pin = bool(options.get("pkcs11_provider"))  # as for Ansible's ssh plugin
-    return Credentials(
-        password=None if is_pin else password,
-        pin=password if is_pin else None,
-        private_keys=(key,) if key else (),
-        passphrase=secret("private_key_passphrase"),
-        otp=secret("otp"),
-        jump_entries=jump_credentials.parse(options.get(jump_credentials.OPTION)),
-    )
-
-
-def secrets_of(options: Mapping[str, object]) -> Iterator[str]:
-    """Yield the secrets of a raw option set or become request, for redaction in logs."""
-    for name in SECRET_OPTIONS:
-        if value := options.get(name):
-            yield str(value)
-    entries = options.get("jump_credentials")
-    for fields in entries.values() if isinstance(entries, Mapping) else ():
-        yield from (str(value) for value in (fields.values() if isinstance(fields, Mapping) else [fields]) if value)
 
 
 def confirm_with(ask: Prompt) -> Callable[[str], bool]:

@@ -20,9 +20,10 @@ from pmitogen.errors import ConnectionLost
 from pmitogen.hub.blob_store import BlobStore
 from pmitogen.hub.host.connector import HostConnector
 from pmitogen.hub.host.host import Host
-from pmitogen.hub.login import Login, secrets_of
+from pmitogen.hub.login import Login
 from pmitogen.hub.mitogen_router import Broker, Router
 from pmitogen.hub.scheduler import Guard, Scheduler, Work
+from pmitogen.hub.secret_options import secrets_of
 from pmitogen.hub.sharing.persistent_connections import PersistentConnections, persistence
 from pmitogen.hub.sharing.shared_connections import SharedConnections
 from pmitogen.hub.shell_requests import ShellRequests

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,35 +32,47 @@ def host(sshd: Sshd, account: Account) -> Iterator[Host]:
 @pytest.fixture
 def echo() -> Iterator[int]:
     """The port of a server that sends back what it gets, in capitals."""
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            with client:
-                client.sendall(client.recv(100).upper())
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(self.request.recv(100).upper())
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    yield listener.getsockname()[1]
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
     thread.join(5)
 
 
-def ask(where: tuple[str, int] | str, first: bytes = b"", skip: int = 0) -> bytes:
-    with socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET) as sock:
-        sock.settimeout(10)
+def socks_request(port: int) -> bytes:
+    """A request of SOCKS 4 for a port of the loopback address. Its answer has 8 bytes."""
+    return b"\x04\x01" + port.to_bytes(2, "big") + bytes([127, 0, 0, 1]) + b"\0"
+
+
+def connected(where: tuple[str, int] | str, first: bytes = b"", skip: int = 0) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET)
+    sock.settimeout(10)
+    try:
         sock.connect(where)
         if first:
             sock.sendall(first)
             while skip > 0:
                 skip -= len(sock.recv(skip))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def answer(sock: socket.socket) -> bytes:
+    with sock:
         sock.sendall(b"hello")
         return sock.recv(100)
+
+
+def ask(where: tuple[str, int] | str, first: bytes = b"", skip: int = 0) -> bytes:
+    return answer(connected(where, first, skip))
 
 
 def test_a_local_port_and_socket(host: Host, echo: int, short_path: Path) -> None:
@@ -83,8 +96,7 @@ def test_a_remote_port(host: Host, echo: int) -> None:
 
 def test_socks(host: Host, echo: int) -> None:
     with host.forward_socks() as forwarding:
-        request = b"\x04\x01" + echo.to_bytes(2, "big") + bytes([127, 0, 0, 1]) + b"\0"
-        assert ask(forwarding.address, request, 8) == b"HELLO"
+        assert ask(forwarding.address, socks_request(echo), 8) == b"HELLO"
 
 
 def test_what_cannot_be_forwarded(host: Host, echo: int) -> None:
@@ -176,3 +188,22 @@ def test_with_asyncio(sshd: Sshd, account: Account, echo: int) -> None:
                 await writer.wait_closed()
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("kind", ["-L", "-D", "-R"])
+def test_a_further_connection_takes_over_the_forwardings(
+    kind: str, echo: int, make_sshd: Callable[..., Sshd], account: Account
+) -> None:
+    """Where the server allows one session, and the first connection is still busy with a command."""
+    server, port = make_sshd(config=["MaxSessions 1"]), free_port(["127.0.0.1"])
+    where = ("127.0.0.1", port), *((socks_request(echo), 8) if kind == "-D" else ())
+    target = "" if kind == "-D" else f":127.0.0.1:{echo}"
+    with connect(server, account, ssh_args=[*server.ssh_args(), kind, f"{port}{target}"]) as host:
+        first = threading.Thread(target=host.run, args=("sleep 4.4911",))
+        first.start()
+        processes.wait_until(lambda: any("4.4911" in process.command for process in account.processes()), 10)
+        old = connected(*where)
+        assert host.run("echo second").stdout == b"second\n" and first.is_alive() and server.connections() == 2
+        assert ask(*where) == b"HELLO" and answer(old) == b"HELLO"
+        first.join()
+        assert host.run("echo third").stdout == b"third\n" and ask(*where) == b"HELLO"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 import pmitogen
 from pmitogen import aio
 from pmitogen.api import Host, Hub
+from pmitogen.util import threads
 from tests.support.accounts import Account
 from tests.support.library import connect
 from tests.support.sshd import Sshd
@@ -78,6 +80,23 @@ def test_no_more_than_the_limit_at_once_and_each_as_it_ends(sshd: Sshd, account:
             assert outcome.ok
             break
         assert time.monotonic() - began < 3
+
+
+def test_functions_under_way_go_on_where_no_further_thread_can_be_started(
+    sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, done = threads.start, []
+
+    def start_one(target: Callable[..., object], name: str, *args: object) -> threading.Thread:
+        if name == "pmitogen map 1":
+            raise pmitogen.ConnectError(threads.EXHAUSTED_MESSAGE, "local")
+        return start(target, name, *args)
+
+    monkeypatch.setattr(threads, "start", start_one)
+    with connect(sshd, account) as host, Hub() as hub:
+        with pytest.raises(pmitogen.ConnectError, match="can't start new thread"):
+            hub.map(lambda number: done.append(host.run(f"sleep 0.5; echo {number}").stdout), range(3))
+    assert done == [b"0\n"]
 
 
 def test_with_asyncio(sshd: Sshd, account: Account) -> None:

@@ -177,7 +177,14 @@ def test_forwardings_of_a_master(shared: Shared, master: tuple[str, ...], client
     port = int(local[1].partition(":")[0])
     assert order("forward", *local)[:2] == order("forward", *local)[:2] == (0, "")
     assert banner(port) == b"SSH-2.0-"
-    assert order("cancel", *local)[0] == 0
+    with socket.create_connection(("127.0.0.1", port), 10) as opened:
+        assert opened.recv(8) == b"SSH-2.0-" and order("cancel", *local)[0] == 0
+        opened.sendall(b"SSH-2.0-test\r\n")  # connections that are open go on
+        received = b""
+        while b"curve25519" not in received:
+            piece = opened.recv(4096)
+            assert piece
+            received += piece
     with pytest.raises(ConnectionRefusedError):
         banner(port)
     status, _, text = order("cancel", *local)

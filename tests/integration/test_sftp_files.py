@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import glob
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,10 @@ import pytest
 
 import pmitogen
 from pmitogen import aio
+from pmitogen.api.sftp import trees
 from pmitogen.testing.server import ScriptedServer
+from pmitogen.transport.sessions.sftp_client import SFTP
+from pmitogen.transport.sessions.sftp_packets import Attributes
 
 from .test_api_files import fill, listing
 
@@ -117,6 +121,42 @@ def test_glob_finds_what_python_finds(recursive: bool, host: pmitogen.Host, top:
         wanted = sorted(glob.glob(str(top) + "/" + pattern.lstrip("/"), recursive=recursive))
         got = host.glob(pattern, recursive=recursive)
         assert sorted("/" + path.lstrip("/") for path in got) == [path[len(str(top)) :] for path in wanted], pattern
+
+
+def test_glob_reads_no_further_directory_when_it_has_found_too_many(
+    host: pmitogen.Host, top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    entries = trees._listed
+
+    def count(sftp: SFTP, path: str) -> list[tuple[str, Attributes]]:
+        read.append(path)
+        return entries(sftp, path)
+
+    monkeypatch.setattr(trees, "_listed", count)
+    monkeypatch.setattr(trees, "MAX_ENTRIES", 10)
+    for number in range(8):
+        (top / f"d{number}").mkdir()
+        for name in "abcde":
+            (top / f"d{number}" / name).write_text("")
+    with pytest.raises(OSError, match="/d\\*/\\*") as caught:
+        host.glob("/d*/*")
+    assert caught.value.errno == errno.E2BIG and len(read) == 4  # the first, and three below it
+
+
+def test_glob_in_directories_without_an_end(host: pmitogen.Host, top: Path) -> None:
+    deep = str(top)
+    for _ in range(1200):  # deeper than os.makedirs goes, and shutil.rmtree
+        deep += "/x"
+        os.mkdir(deep)
+    try:
+        with pytest.raises(OSError, match="/\\*\\*") as caught:
+            host.glob("/**", recursive=True)
+        assert caught.value.errno == errno.ELOOP and host.exists("/x")
+    finally:
+        for _ in range(1200):
+            os.rmdir(deep)
+            deep = os.path.dirname(deep)
 
 
 def test_trees(host: pmitogen.Host, top: Path, tmp_path: Path) -> None:

@@ -185,46 +185,6 @@ def test_a_late_start_of_python_has_its_own_time(sshd: Sshd, account: Account) -
         assert host.info()["python"]
 
 
-@pytest.mark.parametrize("sessions", [10, 1])
-@pytest.mark.parametrize("who", ["login", "root"])
-def test_a_timeout_kills_the_process_group(who: str, sessions: int, make_sshd: Callable[..., Sshd], account: Account) -> None:
-    """By another session; if the server allows none, by another connection."""
-    name, sshd = account.name if who == "login" else "root", make_sshd(config=[f"MaxSessions {sessions}"])
-
-    def left() -> bool:
-        return any("4711" in process.command for process in processes.all_processes())
-
-    with connect(sshd, name) as host:
-        with pytest.raises(TimeoutError):
-            host.run("trap '' TERM; sleep 47111 & sleep 47112; sleep 47113", timeout=0.5)
-        assert gone(left)
-        assert host.run("echo fine").stdout == b"fine\n"
-
-
-@pytest.mark.parametrize("end", ["host", "hub"])
-def test_closing_ends_what_runs(end: str, sshd: Sshd, account: Account) -> None:
-    def left() -> bool:
-        return any("4811" in process.command for process in account.processes())
-
-    hub = pmitogen.Hub()
-    host = connect(sshd, account, hub)
-    caught: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            host.run("sleep 48111 & sleep 48112")
-        except pmitogen.Error as exc:
-            caught.append(exc)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert gone(lambda: not left())
-    (host if end == "host" else hub).close()
-    thread.join(10)
-    assert isinstance(caught[0], pmitogen.ConnectionLost) and gone(left)
-    hub.close()
-
-
 def test_a_login_shell_that_runs_nothing_is_told_as_before(sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account(shell="/usr/sbin/nologin")
     with connect(sshd, account) as host:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pmitogen import logging
-from pmitogen.hub.login import SECRET_OPTIONS
 from pmitogen.hub.registry import HostRegistry
+from pmitogen.hub.secret_options import SECRET_OPTIONS
 
 
 @pytest.mark.parametrize("name", SECRET_OPTIONS)

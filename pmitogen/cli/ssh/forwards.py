@@ -43,12 +43,12 @@ class OpenForwardings:
         return made.address.port if is_chosen and isinstance(made.address, TCPAddress) else None
 
     def close(self, kind: int, forward: Forward) -> None:
-        """End a forwarding. Raises UsageError if there is none."""
+        """End a forwarding; its open connections go on, as with ssh. Raises UsageError if there is none."""
         with self._lock:
             made = self._open.pop((kind, forward), None)
         if made is None:
             raise UsageError("port not forwarded")
-        made.close()
+        made.stop_listening()
 
 
 def start(connection: Connection, invocation: Invocation) -> OpenForwardings:

@@ -77,8 +77,12 @@ class HostConnector:
         return self._connections.host_count
 
     def connect(self, python: list[str] | None) -> None:
+        self._connect(python, None)
+
+    def _connect(self, python: list[str] | None, predecessor: Login | None) -> None:
         host = self._host
         login = self._connections.new_login(host)
+        login.predecessor = predecessor
         candidates = self._candidates(python)
 
         def on_lost(reason: str) -> None:
@@ -145,7 +149,7 @@ class HostConnector:
         new.succeed(host)
         python = [host.executable] if host.executable else None
         if reconnect or host.login is None:
-            new.connector.connect(python)
+            HostConnector(new, self._connections)._connect(python, host.login)
         else:
             new.login = host.login
             HostConnector(new, self._connections)._open_session(host.login, python)
@@ -158,7 +162,7 @@ class HostConnector:
         def on_error(exc: Error) -> None:
             host.log.debug("no further session: %s", exc.message)
             host.login = None
-            self.connect(python)  # as ssh does where MaxSessions allows no other
+            self._connect(python, login)  # as ssh does where MaxSessions allows no other
 
         def defer_error(exc: Error) -> None:
             host.guard.defer(on_error, exc)

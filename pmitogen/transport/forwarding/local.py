@@ -66,6 +66,11 @@ class LocalForwarding:
 
     def close(self) -> None:
         """Stop listening and close the connections. Idempotent; does not wait."""
+        self.stop_listening()
+        self._open.close()
+
+    def stop_listening(self) -> None:
+        """Accept no further connections; those that are open go on. Idempotent; does not wait."""
         if self._closed.is_set():
             return
         self._closed.set()
@@ -76,7 +81,6 @@ class LocalForwarding:
         if self._path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
-        self._open.close()
 
     def _accept(self, listener: socket.socket) -> None:
         while not self._closed.is_set():

@@ -181,10 +181,15 @@ class RemoteForwarding:
 
     def close(self) -> None:
         """Ask the server to stop listening, and close the connections. Idempotent. Blocks for the server's answer."""
+        self._forwardings.remove(self)
+        self.open_sockets.close()
+        self.stop_listening()
+
+    def stop_listening(self) -> None:
+        """Ask the server to stop listening; connections that are open go on. Idempotent. Blocks for the server's answer."""
         if self._closed.is_set():
             return
         self._closed.set()
         self._forwardings.remove(self)
-        self.open_sockets.close()
         with contextlib.suppress(Error):
             self._request("cancel-", self.address)

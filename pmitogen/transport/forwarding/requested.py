@@ -12,12 +12,12 @@ from pmitogen.transport.forwarding.local import LocalForwarding
 from pmitogen.transport.forwarding.remote import RemoteForwarding
 
 
-def start_all(connection: Connection, wanted: Forwardings) -> None:
+def start_all(connection: Connection, wanted: Forwardings) -> list[LocalForwarding | RemoteForwarding]:
     """Start all of them. Raises ConnectError if one fails, ConnectionLost."""
-    for forward in (*wanted.local, *wanted.dynamic):
-        start_local(connection, wanted, forward)
-    for forward in wanted.remote:
-        start_remote(connection, wanted, forward)
+    return [
+        *(start_local(connection, wanted, forward) for forward in (*wanted.local, *wanted.dynamic)),
+        *(start_remote(connection, wanted, forward) for forward in wanted.remote),
+    ]
 
 
 def start_local(connection: Connection, wanted: Forwardings, forward: Forward) -> LocalForwarding:

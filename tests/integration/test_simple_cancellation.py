@@ -1,0 +1,102 @@
+"""Commands that wait for no Python on the host, and are cancelled, killed, or end with their connection."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import pmitogen
+from pmitogen.transport.login_limits import SLOT_TIMEOUT
+from pmitogen.util import threads
+from tests.support import processes
+from tests.support.accounts import Account
+from tests.support.library import connect
+from tests.support.sshd import Sshd, free_port
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+
+def runs(text: str) -> bool:
+    return any(text in process.command for process in processes.all_processes())
+
+
+@pytest.mark.parametrize("sessions", [10, 1])
+@pytest.mark.parametrize("who", ["login", "root"])
+@pytest.mark.parametrize("forwards", [False, True])
+def test_a_timeout_kills_the_process_group(
+    forwards: bool, who: str, sessions: int, make_sshd: Callable[..., Sshd], account: Account
+) -> None:
+    """By another session; if the server allows none, by another connection, which does not listen on forwarded ports again."""
+    name, sshd = account.name if who == "login" else "root", make_sshd(config=[f"MaxSessions {sessions}"])
+    options = ["-L", f"{free_port(['127.0.0.1'])}:127.0.0.1:{sshd.port}"] if forwards else []
+    with connect(sshd, name, ssh_args=[*sshd.ssh_args(), *options]) as host:
+        with pytest.raises(TimeoutError):
+            host.run("trap '' TERM; sleep 47111 & sleep 47112; sleep 47113", timeout=0.5)
+        processes.wait_until(lambda: not runs("4711"), 10)
+        assert host.run("echo fine").stdout == b"fine\n"
+
+
+@pytest.mark.parametrize("end", ["host", "hub"])
+def test_closing_ends_what_runs(end: str, sshd: Sshd, account: Account) -> None:
+    hub = pmitogen.Hub()
+    host = connect(sshd, account, hub)
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            host.run("sleep 48111 & sleep 48112")
+        except pmitogen.Error as exc:
+            caught.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    processes.wait_until(lambda: runs("4811"), 10)
+    (host if end == "host" else hub).close()
+    thread.join(10)
+    assert isinstance(caught[0], pmitogen.ConnectionLost)
+    processes.wait_until(lambda: not runs("4811"), 10)
+    hub.close()
+
+
+def test_a_command_cancelled_while_it_waits_for_a_session_never_runs(make_sshd: Callable[..., Sshd], account: Account) -> None:
+    server = make_sshd(config=["MaxSessions 1"])
+    with connect(server, account) as host:
+        first = threading.Thread(target=host.run, args=("sleep 3.4911",))
+        first.start()
+        processes.wait_until(lambda: runs("sleep 3.4911"), 10)
+        with pytest.raises(TimeoutError):
+            host.run("echo ran >> ran", timeout=SLOT_TIMEOUT / 3)
+        first.join()
+        assert host.run("echo other >> other").ok  # later than the cancelled one could be
+    assert (account.home / "other").exists() and not (account.home / "ran").exists()
+
+
+def test_a_timeout_where_no_thread_can_be_started(sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server gets the signal all the same, and other commands go on."""
+    start = threads.start
+
+    def refuse(target: Callable[..., object], name: str, *args: object) -> threading.Thread:
+        if name == "pmitogen cancel":
+            raise pmitogen.ConnectError(threads.EXHAUSTED_MESSAGE, "local")
+        return start(target, name, *args)
+
+    with connect(sshd, account) as host:
+        host.run("true")
+        monkeypatch.setattr(threads, "start", refuse)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            host.run("exec sleep 49111", timeout=0.5)
+        assert host.run("echo fine").stdout == b"fine\n" and time.monotonic() < began + 10
+        processes.wait_until(lambda: not runs("sleep 49111"), 10)
+
+
+def test_a_command_that_sigterm_ends_shortly_before_its_connection(sshd: Sshd, account: Account) -> None:
+    """As on a host that shuts down: that its processes are killed first is not their result."""
+    end = "P=$(ps -o ppid= -p $$); (sleep 0.2; kill -KILL $P) </dev/null >/dev/null 2>&1 & kill -TERM $$"
+    with connect(sshd, account) as host:
+        with pytest.raises(pmitogen.ConnectionLost):
+            host.run(end)
+        assert host.run("kill -TERM $$").rc == 143
