@@ -126,10 +126,11 @@ def test_the_tarball_alone_says_what_to_install(ansible: Ansible, tmp_path: Path
     )
     output = looped.stdout + looped.stderr
     assert looped.returncode != 0 and "Traceback" not in output and "-m pip install pmitogen" in output
-    (tmp_path / "items.yml").write_text(LOOP)
-    looped = alone(ansible, tmp_path, "playbook", "-i", "web,", "-c", "local", "items.yml")
-    output = looped.stdout + looped.stderr
-    assert looped.returncode != 0 and "Traceback" not in output and "-m pip install pmitogen" in output, output
+    if ansible.release >= (2, 19):  # before, Ansible looks for the variable item first
+        (tmp_path / "items.yml").write_text(LOOP)
+        looped = alone(ansible, tmp_path, "playbook", "-i", "web,", "-c", "local", "items.yml")
+        output = looped.stdout + looped.stderr
+        assert looped.returncode != 0 and "Traceback" not in output and "-m pip install pmitogen" in output, output
     shown = alone(ansible, tmp_path, "doc", "-t", "connection", "pmitogen.core.ssh")
     assert shown.returncode == 0 and "remote_user" in shown.stdout, shown.stderr
 

@@ -137,6 +137,8 @@ def test_callbacks(callback: str, ansible: Ansible, sshd: Sshd, account: Account
         {"name": "raw", "ansible.builtin.raw": "echo raw", "become": True, "vars": {"ansible_ssh_use_tty": False}},
         {"name": "removed", "ansible.builtin.file": {"path": "~/f", "state": "absent"}},
     ]
+    if ansible.release < (2, 19):  # there, the result of raw has the debug lines of ssh -v
+        tasks = [task for task in tasks if task["name"] != "raw"]
     output = []
     for connection in ("ssh", "pmitogen"):
         directory = ansible.directory / connection
@@ -197,7 +199,7 @@ sys.exit(main(["install", "--upgrade", "--force-reinstall", *[arg for arg in sys
 @pytest.mark.timeout(1800)
 def test_ansible_test_sanity(ansible: Ansible, home: Path, tmp_path: Path) -> None:
     """The collection, as Galaxy and Automation Hub test it."""
-    if ansible.core < "2.19":
+    if ansible.release < (2, 19):
         pytest.skip("the collection is tested with ansible-core 2.19 and later")
     internal = next(ansible.python.parent.parent.glob("lib/python3*/site-packages/ansible_test/_internal"))
     cache = home / ".ansible/test/cache"

@@ -19,6 +19,13 @@ LOOP = "pmitogen.core.loop"
 _B = "ansible.builtin."
 VARYING = {"start", "end", "delta", "atime", "mtime", "ctime", "inode", "src", "exception", "dev", "_original_basename"}
 
+
+@pytest.fixture(autouse=True)
+def _needs_newer_core(ansible: Ansible) -> None:
+    if ansible.release < (2, 19):
+        pytest.skip("pmitogen.core.loop needs ansible-core 2.19")
+
+
 # (title, module, arguments, items, keywords of the task)
 CASES: list[tuple[str, str, dict[str, Any], Any, dict[str, Any]]] = [
     ("numbers", "command", {"cmd": "echo {{ item }}"}, "{{ range(4) | list }}", {}),
@@ -182,8 +189,6 @@ class ActionModule(ActionBase):
 
 @pytest.mark.newest_core
 def test_results_that_an_action_plugin_marks_are_hidden_as_by_loop(ansible: Ansible) -> None:
-    if tuple(map(int, ansible.core.split("."))) < (2, 19):
-        pytest.skip("pmitogen.core.loop needs ansible-core 2.19")
     action = {"module": "marks", "args": {"say": "{{ item }}"}}
     tasks: list[dict[str, Any]] = []
     for number, items in enumerate((["plain 1", "hidden 1", "plain 1 fails"], ["plain 2", "plain 2 fails"])):

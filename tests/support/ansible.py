@@ -160,6 +160,11 @@ class Ansible:
         self.directory = directory
         self.has_openssh = has_openssh
 
+    @property
+    def release(self) -> tuple[int, ...]:
+        """The core's release to compare with, such as (2, 19)."""
+        return tuple(int(part) for part in self.core.split("."))
+
     def ansible(self, *args: str | Path) -> list[str]:
         """The command line of ``ansible ARGS``."""
         argv = [str(self.python), "-m", "ansible", *map(str, args)]

@@ -25,7 +25,7 @@ if MYPY:
 
 if not PY2:
     from importlib._bootstrap_external import _fix_up_module  # type: ignore[attr-defined]
-    from importlib.machinery import ModuleSpec
+    from importlib.machinery import ModuleSpec, SourceFileLoader
 
 ROOT = "/pmitogen/payload.zip"  # the archive's path where there is none
 
@@ -116,9 +116,7 @@ class Importer(object):
             # type: (ModuleSpec) -> None
             return None
 
-        def exec_module(self, module):
-            # type: (ModuleType) -> None
-            exec(self.get_code(module.__name__), module.__dict__)
+        exec_module = SourceFileLoader.exec_module  # calls get_code; unlike a function here, it is in no traceback
 
         def invalidate_caches(self):
             # type: () -> None
