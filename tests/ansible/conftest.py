@@ -1,4 +1,4 @@
-"""Accounts for the plays that become others; see tests/support/becoming.py."""
+"""The fixture with the accounts of plays that use become; see tests/support/becoming.py."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.support.becoming import People
 @pytest.fixture(scope="module")
 def people(_account_maker: Accounts) -> Iterator[People]:
     make = _account_maker.make
-    # Without timestamps each session of sudo asks.
-    asked = make(sudo="password", sudo_defaults=["timestamp_timeout=0"], doas="password")
-    made = People(asked, make(sudo="nopasswd", doas="nopass"), tuple(make() for _ in range(3)))
+    # Without timestamps each session of sudo requires its password.
+    password_sudo = make(sudo="password", sudo_defaults=["timestamp_timeout=0"], doas="password")
+    made = People(password_sudo, make(sudo="nopasswd", doas="nopass"), tuple(make() for _ in range(3)))
     yield made
-    for each in (made.asked, made.free, *made.others):
+    for each in (made.password_sudo, made.nopasswd, *made.others):
         _account_maker.give_back(each)

@@ -1,4 +1,4 @@
-"""A play over hosts that only a bastion reaches: one connection to it, each form of saying so, and no ssh program."""
+"""Plays over hosts behind a bastion: one connection to the bastion, in each notation for it, and no ssh program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHERE = [{"name": "where", "ansible.builtin.command": "printenv SSH_CONNECTION"}
 
 
 def _files(server: Sshd, alias: str, directory: Path) -> str:
-    """Words for *server*'s host key under any address."""
+    """ssh_config lines for *server*'s host key under any address."""
     known = directory / alias
     known.write_text(f"{alias} {server.host_keys[0].public}\n")
     return f"-o UserKnownHostsFile={known} -o GlobalKnownHostsFile=none -o HostKeyAlias={alias} -o IdentitiesOnly=yes"
@@ -53,10 +53,10 @@ def test_all_hosts_share_one_connection_to_the_bastion(
 
 
 @pytest.mark.parametrize("form", ["ProxyCommand", "ProxyJump"])
-def test_a_bastion_that_takes_passwords_only(
+def test_password_of_a_bastion_is_sent_only_if_the_variable_allows_it(
     form: str, ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account], short_path: Path
 ) -> None:
-    """Withheld by default, and the message names the variable, which no target can set and no log shows."""
+    """By default the password is withheld, and the message names the variable; no target can set it and no log shows it."""
     gatekeeper, someone = make_account(password="gate keeper's"), make_account()
     bastion, target = make_sshd(config=["AuthenticationMethods password"]), make_sshd(config=["AuthenticationMethods password"])
     where = f"-p {bastion.port} {_files(bastion, 'gate', short_path)}"
@@ -81,7 +81,7 @@ def test_a_bastion_that_takes_passwords_only(
     assert "gate keeper" not in run.output and str(someone.password) not in run.output
 
 
-def test_no_target_can_set_what_its_bastion_is_given(ansible: Ansible) -> None:
+def test_facts_cannot_set_the_credentials_of_a_bastion(ansible: Ansible) -> None:
     names = [entry["name"] for entry in OPTIONS["jump_credentials"]["vars"]]
     code = (
         "import json; from ansible.vars.clean import clean_facts; from ansible.plugins.loader import connection_loader as c;"
@@ -90,7 +90,7 @@ def test_no_target_can_set_what_its_bastion_is_given(ansible: Ansible) -> None:
     assert ansible.answer(code) == []
 
 
-def test_a_wrong_value_is_told_and_not_shown(ansible: Ansible) -> None:
+def test_a_wrong_value_of_jump_credentials_is_reported_without_the_value(ansible: Ansible) -> None:
     values = ["hunter22", ["hunter22"], {"b": "hunter22"}, {"b": {"pasword": "hunter22"}}, {"b": {"otp": ["hunter22"]}}]
     where = {"ansible_host": "127.0.0.1", "ansible_port": 1}
     run = ansible.tasks(

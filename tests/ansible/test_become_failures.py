@@ -1,4 +1,4 @@
-"""Escalations that cannot work end as Ansible means it: in time, in one line that says what to fix, with nothing left behind."""
+"""Escalations that fail: each ends in time, with the status of Ansible and a one-line remedy, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import pytest
 from tests.support import init, processes
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible, Run, Running
-from tests.support.becoming import DOAS, FILES, SYSTEM_PYTHON, WHO, People, becoming
+from tests.support.becoming import DOAS, FILES, ID_TASK, SYSTEM_PYTHON, People, becoming
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 TIMEOUT = 4  # seconds, of the connection
-LIMIT = TIMEOUT + 2  # seconds for an escalation; sudo and su take 2 to 3 to say that a password is wrong
-SLACK = 15  # seconds for all the rest, on a machine that is busy
-UNHEARD = {"missing-su", "missing-doas", "wrong-doas"}  # questions that ssh does not see: it waits until its patience ends
+LIMIT = TIMEOUT + 2  # seconds for an escalation; sudo and su take 2 to 3 to reject a password
+SLACK = 15  # seconds for everything else on a busy machine
+UNSEEN_BY_SSH = {"missing-su", "missing-doas", "wrong-doas"}  # prompts that ssh does not recognise: it waits until its timeout
 ESCALATIONS = ("sudo", "su", "doas", "sleep")
 MUTE = "#!/bin/sh\nexec sleep 600\n"
 ENDLESS = "#!/bin/sh\ntrap '' HUP TERM; printf 'Waiting for your token'; while :; do sleep 1; done\n"
@@ -32,7 +32,7 @@ ENDLESS = "#!/bin/sh\ntrap '' HUP TERM; printf 'Waiting for your token'; while :
 
 @dataclass(frozen=True)
 class Case:
-    """A host that fails: its variables, how Ansible calls that, and texts of its one line."""
+    """A host that fails: its variables, the status of its task, and parts of its one-line message."""
 
     variables: dict[str, Any]
     texts: tuple[str, ...]
@@ -52,7 +52,7 @@ def _closed_python(account: Account) -> Path:
 def _cases(
     ansible: Ansible, sshd: Sshd, people: People, make_account: Callable[..., Account], directory: Path
 ) -> tuple[dict[str, Case], list[Account]]:
-    asked, free, other = people.asked, people.free, people.others[0]
+    asked, free, other = people.password_sudo, people.nopasswd, people.others[0]
     stranger, closed, late = make_account(), make_account(shell="/usr/sbin/nologin"), make_account()
     subprocess.run(["chage", "-E", "1", late.name], check=True, timeout=20)
     python = _closed_python(free)
@@ -121,22 +121,22 @@ def _left_on_target(accounts: list[Account]) -> list[str]:
 
 
 @pytest.mark.newest_core
-def test_each_ends_in_one_line(
+def test_each_failure_is_reported_in_one_line(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People, short_path: Path
 ) -> None:
     cases, accounts = _cases(ansible, sshd, people, make_account, short_path)
     go = short_path / "go"
     wait = {"name": "wait", "ansible.builtin.wait_for": {"path": str(go), "timeout": 60}}
-    hosts = {name: case.variables for name, case in cases.items()} | {"ok": ansible.target(sshd, people.free)}
+    hosts = {name: case.variables for name, case in cases.items()} | {"ok": ansible.target(sshd, people.nopasswd)}
     play = [
-        {"hosts": "all:!ok", "gather_facts": False, "become": True, "tasks": [{"name": "who", **WHO}]},
+        {"hosts": "all:!ok", "gather_facts": False, "become": True, "tasks": [{"name": "who", **ID_TASK}]},
         {"hosts": "ok", "gather_facts": False, "tasks": [wait]},
     ]
     began = time.monotonic()
     running = ansible.start(play, hosts, files=FILES, args=["-f", "20"])
     _wait_for_results(running, len(cases), began + LIMIT + SLACK + len(cases))
     took = time.monotonic() - began
-    until = time.monotonic() + 6  # what ignores its hang-up is killed after a while
+    until = time.monotonic() + 6  # a process that ignores SIGHUP is killed after some seconds
     while (left := _left_on_target(accounts)) and time.monotonic() < until:
         time.sleep(0.1)
     go.touch()
@@ -149,7 +149,7 @@ def test_each_ends_in_one_line(
 def _check(run: Run, cases: dict[str, Case]) -> None:
     for name, case in cases.items():
         result = run.task("who", name)
-        # Ansible's own words do not always name the interpreter; those of the target's shell do.
+        # Ansible's message does not always name the interpreter; the message of the target's shell does.
         message = result.message.partition("\n")[0] if name == "no-python" else result.message
         message += str(result.result.get("module_stderr", "")).strip()
         assert result.kind == case.kind, f"{name}: {result.kind}: {message}"
@@ -162,33 +162,33 @@ def _check(run: Run, cases: dict[str, Case]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs_program("ssh")
-def test_each_ends_as_with_ssh(
+def test_each_failure_has_the_status_that_it_has_over_ssh(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People, short_path: Path
 ) -> None:
     cases, _ = _cases(ansible, sshd, people, make_account, short_path)
-    del cases["endless"]  # it would stay
+    del cases["endless"]  # over ssh its process would stay
     hosts = {name: case.variables for name, case in cases.items()}
     play: Any = {"become": True}
-    run = ansible.tasks([{"name": "who", **WHO}], hosts, play=play, files=FILES, args=["-f", "20"], connection="ssh")
-    for name in set(cases) - UNHEARD:
+    run = ansible.tasks([{"name": "who", **ID_TASK}], hosts, play=play, files=FILES, args=["-f", "20"], connection="ssh")
+    for name in set(cases) - UNSEEN_BY_SSH:
         assert run.task("who", name).kind == cases[name].kind, f"{name}:\n{run.output}"
 
 
 @pytest.mark.newest_core
-def test_a_home_that_is_closed_or_missing(
+def test_become_works_for_an_account_with_a_closed_or_missing_home(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People
 ) -> None:
-    """All tasks succeed; files that belong in the home are in the system's temporary directory."""
+    """All tasks succeed; files for the home are in the system's temporary directory instead."""
     closed, missing = make_account(), make_account(home=False)
     os.chown(closed.home, 0, 0)
     closed.home.chmod(0o700)
     tasks: list[dict[str, Any]] = [
-        {"name": "who", **WHO},
+        {"name": "who", **ID_TASK},
         {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "/tmp/{{ ansible_become_user }}.txt"}},
         {"name": "gone", "ansible.builtin.file": {"path": "/tmp/{{ ansible_become_user }}.txt", "state": "absent"}},
     ]
     users = {"closed": closed.name, "missing": missing.name}
-    hosts = {name: ansible.target(sshd, people.free, **becoming("sudo", user)) for name, user in users.items()}
+    hosts = {name: ansible.target(sshd, people.nopasswd, **becoming("sudo", user)) for name, user in users.items()}
     run = ansible.tasks(tasks, hosts, play={"become": True}).check()
     assert {name: run.task("who", name)["stdout"] for name in users} == users
     closed.home.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What a task leaves or moves while it becomes an unprivileged account belongs to that account, and to nobody else meanwhile."""
+"""Files that a task of an unprivileged account creates or transfers belong to that account, and no other can read them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
-# The owners of a running script and of its directory; with a "+" where an access control list gives more.
+# The owners of a running script and of its directory; "+" marks an access control list.
 SCRIPT = """#!/bin/sh
 id -un
 for path in "$0" "`dirname "$0"`"; do ls -ld "$path" | cut -d' ' -f1,3; done
@@ -53,7 +53,7 @@ class Watch:
         self._accounts = accounts
         self._over = threading.Event()
         self.seen: set[Path] = set()
-        self.open: set[str] = set()  # those that others might enter
+        self.open: set[str] = set()  # those that other accounts may enter
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -77,17 +77,19 @@ class Watch:
             state = path.lstat()
             more = "system.posix_acl_access" in os.listxattr(path, follow_symlinks=False)
         except OSError:
-            return  # gone again
+            return  # removed meanwhile
         self.seen.add(path)
         if state.st_mode & 0o077 and stat.S_ISDIR(state.st_mode) or state.st_uid != account.uid or more:
             self.open.add(f"{path} {stat.filemode(state.st_mode)} {state.st_uid} {more}")
 
 
 @pytest.mark.newest_core
-def test_everything_in_the_target_account(ansible: Ansible, sshd: Sshd, people: People, short_path: Path, tmp_path: Path) -> None:
+def test_files_of_become_tasks_belong_to_the_target_account(
+    ansible: Ansible, sshd: Sshd, people: People, short_path: Path, tmp_path: Path
+) -> None:
     import tarfile
 
-    login, other = people.free, people.others[0]
+    login, other = people.nopasswd, people.others[0]
     other.write("secret", "secret words\n", 0o600)
     (tmp_path / "inside").write_text("from the archive\n")
     with tarfile.open(tmp_path / "parts.tar", "w") as tar:
@@ -116,10 +118,10 @@ def test_everything_in_the_target_account(ansible: Ansible, sshd: Sshd, people: 
     assert run.task("home")["stat"]["path"] == str(other.home)
     assert run.task("root-home")["stat"]["path"] == "/root"
     assert run.task("shell")["stdout_lines"][0] == f"{other.home} {other.home} {other.name}"
-    until = time.monotonic() + 5  # async_wrapper removes its own after the job, at its leisure
+    until = time.monotonic() + 5  # async_wrapper removes its own directory some seconds after the job
     while list((other.home / ".ansible/tmp").iterdir()) and time.monotonic() < until:
         time.sleep(0.1)
-    assert not list((other.home / ".ansible/tmp").iterdir()), "temporary directories stayed"
+    assert not list((other.home / ".ansible/tmp").iterdir()), "temporary directories are left"
     for account in (login, other):
         for path in list(account.home.iterdir()):
             if not path.name.startswith(".") and not path.is_dir():
@@ -127,8 +129,10 @@ def test_everything_in_the_target_account(ansible: Ansible, sshd: Sshd, people: 
 
 
 @pytest.mark.newest_core
-def test_a_home_with_a_space(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """Ansible's script does not quote the path of its copy there, which over ssh is in a directory of the system's."""
+def test_a_script_runs_for_an_account_whose_home_contains_a_space(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
+    """Ansible's script action does not quote the path of its copy; over ssh that copy is in a directory of the system's."""
     login, other = make_account(sudo="nopasswd"), make_account()
     spaced = other.home.with_name(f"{other.name} s")
     other.home.rename(spaced)

@@ -1,4 +1,4 @@
-"""How long the interpreter of an account lives, what follows when one dies, and what the library says where there is none."""
+"""Lifetime of an account's interpreter, restarts after its death, and the error kinds of the library's become()."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from pmitogen.hub.host import accounts
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
-from tests.support.becoming import SYSTEM_PYTHON, WHO, People, becoming
+from tests.support.becoming import ID_TASK, SYSTEM_PYTHON, People, becoming
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
-# A task's shell is the child of the module, and that the child of the account's interpreter.
+# The shell of a task is a child of the module, and the module a child of the account's interpreter.
 _BROKEN = """#!/bin/sh
 [ `id -u` = {uid} ] || exec {python} "$@"
 printf 'PMITOGEN-%s ready\\n' "$3"
 echo 'no module named select' >&2
 exit 3
 """
-SUICIDE = "kill -9 $(ps -o ppid= -p $PPID)"
-# The agent, which is the first child of the login's interpreter, sees its end only after sshd has.
-UNSEEN = "me=$(ps -o ppid= -p $PPID); agent=$(pgrep -o -P $me); kill -STOP $agent; kill -9 $me; sleep 0.5; kill -CONT $agent"
+KILL_INTERPRETER = "kill -9 $(ps -o ppid= -p $PPID)"
+# The agent is the first child of the login's interpreter; while stopped, it sees the interpreter's end only after sshd has.
+KILL_BEFORE_AGENT_NOTICES = (
+    "me=$(ps -o ppid= -p $PPID); agent=$(pgrep -o -P $me); kill -STOP $agent; kill -9 $me; sleep 0.5; kill -CONT $agent"
+)
 
 
 def _wait_until(true: Callable[[], bool], seconds: float = 5) -> bool:
@@ -40,16 +42,18 @@ def _wait_until(true: Callable[[], bool], seconds: float = 5) -> bool:
 
 @pytest.mark.one_core
 @pytest.mark.usefixtures("still_accounts")
-def test_the_next_task_makes_another(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People) -> None:
+def test_a_killed_interpreter_is_replaced_for_the_next_task(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People
+) -> None:
     account, other = make_account(sudo="nopasswd"), people.others[0]
     as_other = {"become": True, "become_user": other.name}
     tasks: list[dict[str, Any]] = [
-        {"name": "first", **WHO, **as_other},
+        {"name": "first", **ID_TASK, **as_other},
         {"name": "kill idle", "ansible.builtin.command": f"pkill -9 -u {other.name}", "become": True},
-        {"name": "second", **WHO, **as_other},
-        {"name": "kill busy", "ansible.builtin.shell": SUICIDE, "ignore_errors": True, **as_other},
-        {"name": "third", **WHO, **as_other},
-        {"name": "me", **WHO},
+        {"name": "second", **ID_TASK, **as_other},
+        {"name": "kill busy", "ansible.builtin.shell": KILL_INTERPRETER, "ignore_errors": True, **as_other},
+        {"name": "third", **ID_TASK, **as_other},
+        {"name": "me", **ID_TASK},
     ]
     run = ansible.tasks(tasks, {"h": ansible.target(sshd, account)}).check()
     for name in ("first", "second", "third"):
@@ -61,35 +65,41 @@ def test_the_next_task_makes_another(ansible: Ansible, sshd: Sshd, make_account:
 
 
 @pytest.mark.one_core
-@pytest.mark.parametrize("death", [SUICIDE, UNSEEN], ids=["seen", "unseen"])
-def test_a_login_interpreter_that_dies(death: str, ansible: Ansible, sshd: Sshd, people: People) -> None:
-    """The connection ends too, and the next task makes another. The reported reason is the end of the process."""
+@pytest.mark.parametrize("death", [KILL_INTERPRETER, KILL_BEFORE_AGENT_NOTICES], ids=["seen", "unseen"])
+def test_a_killed_login_interpreter_ends_the_connection_and_the_next_task_reconnects(
+    death: str, ansible: Ansible, sshd: Sshd, people: People
+) -> None:
+    """The reported reason is the end of the process."""
     tasks: list[dict[str, Any]] = [
         {"name": "kill", "ansible.builtin.shell": death, "ignore_unreachable": True},
-        {"name": "next", **WHO},
+        {"name": "next", **ID_TASK},
     ]
-    run = ansible.tasks(tasks, {"h": ansible.target(sshd, people.free)})
+    run = ansible.tasks(tasks, {"h": ansible.target(sshd, people.nopasswd)})
     killed = run.task("kill")
     assert killed.kind == "unreachable" and "the interpreter of the login account has ended" in killed.message, killed.message
-    assert run.task("next")["stdout"] == people.free.name
+    assert run.task("next")["stdout"] == people.nopasswd.name
 
 
 @pytest.mark.one_core
-def test_an_interpreter_that_ends_at_once(ansible: Ansible, sshd: Sshd, people: People, short_path: Path) -> None:
-    """It has announced itself, and then complains: its words are told."""
+def test_an_interpreter_that_fails_after_its_hello_is_reported_with_its_output(
+    ansible: Ansible, sshd: Sshd, people: People, short_path: Path
+) -> None:
+    """It announces itself and then fails; the task's result contains its error output."""
     broken, other = short_path / "python3", people.others[0]
     broken.write_text(_BROKEN.format(uid=other.uid, python=SYSTEM_PYTHON))
     broken.chmod(0o755)
     variables = becoming("sudo", other.name, ansible_python_interpreter=str(broken))
-    run = ansible.tasks([{"name": "who", **WHO, "become": True}], {"h": ansible.target(sshd, people.free, **variables)})
+    run = ansible.tasks([{"name": "who", **ID_TASK, "become": True}], {"h": ansible.target(sshd, people.nopasswd, **variables)})
     result = run.task("who")
     assert result.kind == "failed" and "no module named select" in str(result.result)
 
 
 @pytest.mark.newest_core
 @pytest.mark.usefixtures("still_accounts")
-def test_an_account_can_be_removed(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """userdel and usermod refuse an account that has a process; pmitogen's interpreter has ended before."""
+def test_modules_can_change_and_remove_an_account_that_was_entered(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
+    """userdel and usermod refuse an account that has a process, so pmitogen ends its interpreter first."""
     account, one, two = make_account(sudo="nopasswd"), make_account(), make_account()
     who = {"ansible.builtin.command": "id -un", "become": True}
     tasks: list[dict[str, Any]] = [
@@ -107,11 +117,11 @@ def test_an_account_can_be_removed(ansible: Ansible, sshd: Sshd, make_account: C
 
 @pytest.mark.one_core
 @pytest.mark.usefixtures("still_accounts")
-def test_nothing_of_become_survives_the_run(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """Where ControlPersist keeps the connection for the next run, it keeps the login only."""
+def test_escalated_interpreters_end_with_the_run(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """If ControlPersist holds the connection for the next run, only the login's interpreter stays."""
     account, other = make_account(sudo="nopasswd"), make_account()
     hosts = {"h": ansible.target(sshd, account, ansible_ssh_args="-o ControlMaster=auto -o ControlPersist=30s")}
-    tasks = [{"name": "who", **WHO, "become": True, "become_user": other.name}]
+    tasks = [{"name": "who", **ID_TASK, "become": True, "become_user": other.name}]
     mark = sshd.mark()
     for count in (1, 2):
         ansible.tasks(tasks, hosts).check()
@@ -140,8 +150,10 @@ def login(sshd: Sshd) -> Iterator[Callable[[Account], pmitogen.Host]]:
 
 
 @pytest.mark.usefixtures("still_accounts")
-def test_only_so_many_accounts_stay(login: Callable[[Account], pmitogen.Host], make_account: Callable[..., Account]) -> None:
-    """The one that was used longest ago goes first."""
+def test_the_least_recently_used_account_is_closed_beyond_the_limit(
+    login: Callable[[Account], pmitogen.Host], make_account: Callable[..., Account]
+) -> None:
+    """The limit is accounts.MAX_ACCOUNTS interpreters for each host."""
     most = accounts.MAX_ACCOUNTS
     account, other = make_account(sudo="ALL=(ALL:ALL) NOPASSWD: SETENV: ALL"), make_account()
     host = login(account)
@@ -152,7 +164,7 @@ def test_only_so_many_accounts_stay(login: Callable[[Account], pmitogen.Host], m
     assert _wait_until(lambda: len(_interpreters(other)) <= most), len(_interpreters(other))
     assert hosts[-1].run("echo $NUMBER").stdout == b"%d\n" % (most + 2)
     assert hosts[3].run("echo $NUMBER").stdout == b"3\n"
-    assert account.sudo_uses() == most + 3, "both were still there"
+    assert account.sudo_uses() == most + 3, "both interpreters were still running"
     assert hosts[0].run("echo $NUMBER").stdout == b"0\n"
     assert account.sudo_uses() == most + 4
     host.close()
@@ -160,14 +172,14 @@ def test_only_so_many_accounts_stay(login: Callable[[Account], pmitogen.Host], m
 
 
 def _interpreters(account: Account) -> list[processes.Process]:
-    """Its Pythons; each has the shell beside it that started it."""
+    """Return the account's Python processes; each has its starting shell beside it."""
     return [process for process in account.processes() if "python" in process.command.split()[0]]
 
 
-def test_the_library_says_which_kind(
+def test_become_errors_of_the_library_have_their_kind(
     login: Callable[[Account], pmitogen.Host], make_account: Callable[..., Account], people: People, short_path: Path
 ) -> None:
-    asked, free = login(people.asked), login(people.free)
+    asked, free = login(people.password_sudo), login(people.nopasswd)
     closed, stranger = make_account(shell="/usr/sbin/nologin"), make_account()
     mute = short_path / "sudo"
     mute.write_text("#!/bin/sh\nexec sleep 600\n")

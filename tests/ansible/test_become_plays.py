@@ -1,4 +1,4 @@
-"""Becoming other accounts in real plays: every way in, every place to say so and give a password, one session per account."""
+"""become in plays: every method, every place for its keywords and password, and one session for each account."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import pytest
 
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
-from tests.support.becoming import DOAS, FILES, SYSTEM_PYTHON, WHO, People, becoming, format_count
+from tests.support.becoming import DOAS, FILES, ID_TASK, SYSTEM_PYTHON, People, becoming, counting_wrapper
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
 def _ways(ansible: Ansible, sshd: Sshd, people: People) -> dict[str, tuple[dict[str, Any], str]]:
-    """name -> (a host's variables, whom it becomes): both logins, each method, with and without password, root and others."""
-    asked, free, other = people.asked, people.free, people.others[0]
-    system = {"ansible_python_interpreter": SYSTEM_PYTHON}  # what root's PATH leads to may be in root's home
+    """name -> (variables of a host, its become user): both logins, each method, with and without a password, root and others."""
+    asked, free, other = people.password_sudo, people.nopasswd, people.others[0]
+    system = {"ansible_python_interpreter": SYSTEM_PYTHON}  # root's PATH may lead to a Python in root's home
     found: dict[str, tuple[dict[str, Any], str]] = {}
 
     def add(name: str, login: Account | str, user: str, *args: Any, by_password: bool = False, **more: Any) -> None:
@@ -47,17 +47,19 @@ def _ways(ansible: Ansible, sshd: Sshd, people: People) -> dict[str, tuple[dict[
 
 
 @pytest.mark.newest_core
-def test_every_way_in(ansible: Ansible, sshd: Sshd, people: People, request: pytest.FixtureRequest) -> None:
+def test_every_become_method_enters_the_account(
+    ansible: Ansible, sshd: Sshd, people: People, request: pytest.FixtureRequest
+) -> None:
     option = request.config.getoption
     ways = _ways(ansible, sshd, people)
     tasks: list[dict[str, Any]] = [
-        {"name": "first", "ansible.builtin.raw": "id -un"},  # names no interpreter
-        {"name": "who", **WHO},
+        {"name": "first", "ansible.builtin.raw": "id -un"},  # no Python
+        {"name": "who", **ID_TASK},
         {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "~/way-{{ inventory_hostname }}"}},
-        {"name": "me", **WHO, "become": False},
+        {"name": "me", **ID_TASK, "become": False},
     ]
     hosts = {name: options for name, (options, _) in ways.items()}
-    if not (option("--all") or option("--core")):  # by default those that differ most
+    if not (option("--all") or option("--core")):  # by default only the most different ones
         hosts = {name: options for name, options in hosts.items() if "asked" in name or "root-other" in name}
     run = ansible.tasks(tasks, hosts, play={"become": True}, files=FILES, args=["-f", "6"]).check()
     for name, options in hosts.items():
@@ -67,10 +69,10 @@ def test_every_way_in(ansible: Ansible, sshd: Sshd, people: People, request: pyt
         assert written.owner() == user
         written.unlink()
         assert run.task("me", name)["stdout"] == options["ansible_user"]
-    assert not [text for text in run.warnings if "remote_tmp" not in text], run.output  # what a fresh home always brings
+    assert not [text for text in run.warnings if "remote_tmp" not in text], run.output  # a new home always causes this one
 
 
-# -- where it may be said ---------------------------------------------------------------------------------------------------
+# -- places for become keywords ---------------------------------------------------------------------------------------------
 
 SCOPES = """
 - hosts: all
@@ -117,16 +119,18 @@ SCOPES = """
     - {name: new play root, command: id -un, become: true}
     - {name: task method b, command: id -un, become: true, become_user: "{{ b }}"}
 """
-WHO_TASKS = "- {name: '{{ label }}', command: id -un}\n"
+ID_TASKS = "- {name: '{{ label }}', command: id -un}\n"
 
 
 @pytest.mark.newest_core
 @pytest.mark.usefixtures("still_accounts")
-def test_where_it_may_be_said(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People) -> None:
+def test_become_keywords_count_on_every_level(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People
+) -> None:
     """Play, role, block, task, include, variable; ``become: false`` inside; four accounts in turn, each entered once."""
     account = make_account(sudo="nopasswd")
     names = {**dict(zip("abc", (other.name for other in people.others), strict=True)), "root": "root", "me": account.name}
-    files = {"roles/who/tasks/main.yml": WHO_TASKS, "who.yml": WHO_TASKS}
+    files = {"roles/who/tasks/main.yml": ID_TASKS, "who.yml": ID_TASKS}
     host = ansible.target(sshd, account, **{key: names[key] for key in "abc"})
     run = ansible.playbook(SCOPES, {"h": host}, files=files).check()
     seen = {task.task.partition(" : ")[2] or task.task: task for task in run.tasks}
@@ -138,9 +142,9 @@ def test_where_it_may_be_said(ansible: Ansible, sshd: Sshd, make_account: Callab
     assert account.sudo_uses() == 4, account.sudo_log.read_text()
 
 
-# -- where the password may come from ---------------------------------------------------------------------------------------
+# -- sources of the become password -----------------------------------------------------------------------------------------
 
-# Starts the rest of its command line on a terminal of its own, and answers the first question.
+# Runs its command line on a terminal of its own and answers the first prompt.
 _TYPIST = """
 import os, pty, sys
 pid, fd = pty.fork()
@@ -167,8 +171,8 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 @pytest.mark.parametrize(
     "source", ["variables", "keyboard", *(pytest.param(name, marks=pytest.mark.slow) for name in ("option", "configuration"))]
 )
-def test_where_the_password_may_come_from(source: str, ansible: Ansible, sshd: Sshd, people: People, short_path: Path) -> None:
-    asked, options = people.asked, {}
+def test_become_password_from_each_source(source: str, ansible: Ansible, sshd: Sshd, people: People, short_path: Path) -> None:
+    asked, options = people.password_sudo, {}
     assert asked.password is not None
     hosts = {"h": ansible.target(sshd, asked)}
     secret = short_path / "secret"
@@ -184,7 +188,7 @@ def test_where_the_password_may_come_from(source: str, ansible: Ansible, sshd: S
         options = {"args": ["--become-password-file", str(secret)]}
     else:
         options = {"files": {"ansible.cfg": f"[defaults]\nbecome_password_file = {secret}\n"}}
-    run = ansible.tasks([{"name": "who", **WHO, "become": True}], hosts, **options).check()
+    run = ansible.tasks([{"name": "who", **ID_TASK, "become": True}], hosts, **options).check()
     assert [task["stdout"] for task in run.tasks] == ["root"] * len(hosts)
     assert asked.password not in run.output
 
@@ -196,7 +200,7 @@ def _vault_file(directory: Path) -> Path:
 
 
 def _variables(ansible: Ansible, password: str, secret: Path) -> dict[str, dict[str, Any]]:
-    """The ways to say it in a variable."""
+    """Hosts with the password in each possible variable."""
     command = [str(ansible.python), "-m", "ansible", "vault", "encrypt_string"]
     command += ["--vault-password-file", str(_vault_file(secret.parent))]
     done = subprocess.run(command, input=password, capture_output=True, text=True, timeout=60, env=ansible.environment())
@@ -212,7 +216,7 @@ def _variables(ansible: Ansible, password: str, secret: Path) -> dict[str, dict[
 
 
 def _typing(ansible: Ansible, password: str, directory: Path) -> Ansible:
-    """The same core, run on a terminal where somebody types *password*."""
+    """The same core, run on a terminal where *password* is typed."""
     typist, wrapper = directory / "typist.py", directory / "python"
     typist.write_text(_TYPIST)
     wrapper.write_text(f"#!/bin/sh\nexec {ansible.python} {typist} '{password}' {ansible.python} \"$@\"\n")
@@ -220,15 +224,15 @@ def _typing(ansible: Ansible, password: str, directory: Path) -> Ansible:
     return Ansible(ansible.core, wrapper, ansible.directory)
 
 
-# -- one session each -------------------------------------------------------------------------------------------------------
+# -- one session for each account -------------------------------------------------------------------------------------------
 
 _SLOWLY = ("linear", "host_pinned")
 
 
 def _three_ways(people: People, login: Account, directory: Path) -> tuple[dict[str, dict[str, Any]], list[Callable[[], int]]]:
-    """A task's keywords to become each of the three others, by sudo, su and doas, and counters of the sessions."""
+    """Task keywords to become each of three accounts, by sudo, su and doas, and counters of the sessions."""
     one, two, three = people.others
-    (su, su_uses), (doas, doas_uses) = format_count(directory, "su"), format_count(directory, "doas")
+    (su, su_uses), (doas, doas_uses) = counting_wrapper(directory, "su"), counting_wrapper(directory, "doas")
     ours, theirs = ({"vars": {"ansible_become_password": each.password}} for each in (login, two))
     sudo = {"become_user": one.name, **ours}
     by_su = {"become_user": two.name, "become_method": "su", "become_exe": str(su), **theirs}
@@ -238,13 +242,13 @@ def _three_ways(people: People, login: Account, directory: Path) -> tuple[dict[s
 
 @pytest.mark.one_core
 @pytest.mark.usefixtures("still_accounts")
-def test_a_hundred_steps(
+def test_a_hundred_tasks_take_one_session_for_each_account(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People, short_path: Path
 ) -> None:
     account = make_account(sudo="password", doas="password", sudo_defaults=["timestamp_timeout=0"])
     ways, counters = _three_ways(people, account, short_path)
     ways[account.name] = {"become": False}
-    tasks = [{"name": user, **WHO, "become": True, **args} for user, args in list(ways.items()) * 25]
+    tasks = [{"name": user, **ID_TASK, "become": True, **args} for user, args in list(ways.items()) * 25]
     run = ansible.tasks(tasks, {"h": ansible.target(sshd, account)}, files=FILES).check()
     assert [task["stdout"] for task in run.tasks] == [task.task for task in run.tasks] and len(run.tasks) == 100
     assert [count() for count in counters] == [1, 1, 1]
@@ -253,12 +257,12 @@ def test_a_hundred_steps(
 @pytest.mark.one_core
 @pytest.mark.parametrize("strategy", ["free", *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOWLY)])
 @pytest.mark.usefixtures("still_accounts")
-def test_twenty_workers_at_once(
+def test_twenty_workers_share_one_session_for_each_account(
     strategy: str, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People, short_path: Path
 ) -> None:
     account = make_account(sudo="password", doas="password", sudo_defaults=["timestamp_timeout=0"])
     ways, counters = _three_ways(people, account, short_path)
-    tasks = [{"name": user, **WHO, "become": True, **options} for user, options in ways.items()]
+    tasks = [{"name": user, **ID_TASK, "become": True, **options} for user, options in ways.items()]
     host = ansible.target(sshd, account)
     hosts = {f"h{index}": host for index in range(20)}
     mark = sshd.mark()

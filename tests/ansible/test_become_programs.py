@@ -1,4 +1,4 @@
-"""What becomes accounts: become_exe of several words, flags, forwarded agents, private plugins, and hosts without Python."""
+"""Programs and flags of become: become_exe of several words, flags, forwarded agents, other plugins, hosts without Python."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import pytest
 from tests.support import programs
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
-from tests.support.becoming import DOAS, FILES, PLUGINS, WHO, People, becoming
+from tests.support.becoming import DOAS, FILES, ID_TASK, PLUGINS, People, becoming
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
 @pytest.mark.newest_core
-def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People, short_path: Path) -> None:
-    shim = short_path / "become"  # a program of the user's own, with an option that sudo does not have
+def test_become_exe_and_flags_are_honoured(ansible: Ansible, sshd: Sshd, people: People, short_path: Path) -> None:
+    shim = short_path / "become"  # a program of the user, with an option that sudo does not have
     shim.write_text('#!/bin/sh\nuser=$2\nshift 2\nexec sudo -n -u "$user" sudo "$@"\n')
     shim.chmod(0o755)
-    asked, free, other = people.asked, people.free, people.others[0]
+    asked, free, other = people.password_sudo, people.nopasswd, people.others[0]
     show: dict[str, Any] = {"ansible.builtin.command": "sh -c 'echo `id -un` $HOME ${WORD:--} `pwd`'"}
     sudo, su, doas = programs.find_program("sudo"), programs.find_program("su"), programs.find_program("doas")
     options: dict[str, tuple[Account, dict[str, Any], str]] = {
@@ -76,15 +76,17 @@ def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People, short_pat
 
 
 @pytest.mark.newest_core
-def test_su_needs_no_files(ansible: Ansible, sshd: Sshd, people: People, make_account: Callable[..., Account]) -> None:
-    """Modules are piped through su, too, also where ansible-core itself would not: nothing is written on the way."""
+def test_modules_run_through_su_without_temporary_files(
+    ansible: Ansible, sshd: Sshd, people: People, make_account: Callable[..., Account]
+) -> None:
+    """Modules are piped through su even where ansible-core would write a file; nothing is written."""
     others = [make_account(password="others own") for _ in range(2)]
     loop = [{"user": other.name} for other in others]
     tasks: list[dict[str, Any]] = [
-        {"name": "who", **WHO, "loop": loop, "become_user": "{{ item.user }}"},
-        {"name": "wrong", **WHO, "vars": {"ansible_become_password": "n0t-th1s"}, "ignore_errors": True},
+        {"name": "who", **ID_TASK, "loop": loop, "become_user": "{{ item.user }}"},
+        {"name": "wrong", **ID_TASK, "vars": {"ansible_become_password": "n0t-th1s"}, "ignore_errors": True},
     ]
-    hosts = {"h": ansible.target(sshd, people.asked, **becoming("su", others[0].name, "others own"))}
+    hosts = {"h": ansible.target(sshd, people.password_sudo, **becoming("su", others[0].name, "others own"))}
     hosts["h"].pop("ansible_become_user")
     run = ansible.tasks(tasks, hosts, play={"become": True, "become_user": others[0].name}, args=["-vvv"]).check()
     assert [item["stdout"] for item in run.task("who")["results"]] == [other.name for other in others]
@@ -94,18 +96,18 @@ def test_su_needs_no_files(ansible: Ansible, sshd: Sshd, people: People, make_ac
 
 
 @pytest.mark.one_core
-def test_flags_that_cannot_be_honoured(ansible: Ansible, sshd: Sshd, people: People) -> None:
-    """Nothing is attempted, and the one line names the flag."""
+def test_unsupported_become_flags_fail_before_any_attempt(ansible: Ansible, sshd: Sshd, people: People) -> None:
+    """The one-line message names the flag."""
     flags = {"list": "-H -l", "askpass": "-A", "unknown": "--no-such-flag", "quote": "-H 'open"}
     options = {name: becoming("sudo", "root", ansible_become_flags=text) for name, text in flags.items()}
-    hosts = {name: ansible.target(sshd, people.free, **variables) for name, variables in options.items()}
-    uses = people.free.sudo_uses()
-    run = ansible.tasks([{"name": "who", **WHO, "become": True}], hosts)
+    hosts = {name: ansible.target(sshd, people.nopasswd, **variables) for name, variables in options.items()}
+    uses = people.nopasswd.sudo_uses()
+    run = ansible.tasks([{"name": "who", **ID_TASK, "become": True}], hosts)
     for name, text in flags.items():
         result = run.task("who", name)
         assert result.kind == "failed" and "become_flags" in result.message and "\n" not in result.message, result.message
         assert name == "quote" or text.split()[-1].lstrip("-") in result.message
-    assert people.free.sudo_uses() == uses
+    assert people.nopasswd.sudo_uses() == uses
 
 
 # -- agents -----------------------------------------------------------------------------------------------------------------
@@ -113,7 +115,7 @@ def test_flags_that_cannot_be_honoured(ansible: Ansible, sshd: Sshd, people: Peo
 
 @pytest.fixture
 def ssh_agent(sshd: Sshd, short_path: Path) -> Iterator[Path]:
-    """The socket of an agent that holds the run's key."""
+    """The socket of an agent that holds the test run's key."""
     path = short_path / "agent"
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     while not path.exists():
@@ -126,13 +128,15 @@ def ssh_agent(sshd: Sshd, short_path: Path) -> Iterator[Path]:
 
 @pytest.mark.one_core
 @pytest.mark.needs_program("ssh-agent", "ssh-add")
-def test_a_forwarded_agent(ansible: Ansible, sshd: Sshd, people: People, ssh_agent: Path) -> None:
-    """It can be asked by root across sudo -E and --preserve-env, and not where sudo drops the variable, or nobody forwards."""
+def test_a_forwarded_agent_is_reachable_only_if_sudo_preserves_its_variable(
+    ansible: Ansible, sshd: Sshd, people: People, ssh_agent: Path
+) -> None:
+    """root can use it with sudo -E and --preserve-env; not if sudo drops the variable or nothing is forwarded."""
     keep = {"whole": "-H -E", "one": "-H --preserve-env=SSH_AUTH_SOCK", "none": "-H", "unforwarded": "-H -E"}
     forward = {"whole": "-A", "one": "-o ForwardAgent=yes", "none": "-A", "unforwarded": "-a"}
     hosts = {
         name: ansible.target(
-            sshd, people.free, ansible_ssh_extra_args=forward[name], **becoming("sudo", "root", ansible_become_flags=flags)
+            sshd, people.nopasswd, ansible_ssh_extra_args=forward[name], **becoming("sudo", "root", ansible_become_flags=flags)
         )
         for name, flags in keep.items()
     }
@@ -142,13 +146,13 @@ def test_a_forwarded_agent(ansible: Ansible, sshd: Sshd, people: People, ssh_age
     assert {name for name in hosts if key in run.task("keys", name)["stdout"]} == {"whole", "one"}, run.output
 
 
-# -- become plugins of others ------------------------------------------------------------------------------------------------
+# -- become plugins of other authors ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.newest_core
 @pytest.mark.parametrize("by_password", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["key", "password"])
-def test_private_plugins(ansible: Ansible, sshd: Sshd, people: People, by_password: bool) -> None:
-    asked, free, other = people.asked, people.free, people.others[0]
+def test_a_become_plugin_unknown_to_pmitogen_works(ansible: Ansible, sshd: Sshd, people: People, by_password: bool) -> None:
+    asked, free, other = people.password_sudo, people.nopasswd, people.others[0]
     options = {
         "asking": (asked, becoming("asking", other.name, other.password)),
         "silent": (free, becoming("silent", other.name)),
@@ -160,7 +164,7 @@ def test_private_plugins(ansible: Ansible, sshd: Sshd, people: People, by_passwo
         for name, (account, variables) in options.items()
     }
     tasks: list[dict[str, Any]] = [
-        {"name": "module", **WHO},
+        {"name": "module", **ID_TASK},
         {"name": "raw", "ansible.builtin.raw": "id -un"},
         {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "~/{{ inventory_hostname }}"}},
         {"name": "gone", "ansible.builtin.file": {"path": "~/{{ inventory_hostname }}", "state": "absent"}},
@@ -168,20 +172,22 @@ def test_private_plugins(ansible: Ansible, sshd: Sshd, people: People, by_passwo
     run = ansible.tasks(tasks, hosts, play={"become": True}, env={"ANSIBLE_BECOME_PLUGINS": str(PLUGINS)})
     for name in ("asking", "silent"):
         assert run.task("module", name)["stdout"] == other.name
-        assert run.task("raw", name)["stdout_lines"][-1] == other.name  # behind the line that answered the prompt
+        assert run.task("raw", name)["stdout_lines"][-1] == other.name  # the line before answered the prompt
         assert run.task("gone", name).changed
     assert run.task("module", "wrong").kind == "failed" and "Incorrect asking password" in run.task("module", "wrong").message
     assert "n0t-th1s" not in run.output and str(other.password) not in run.output
 
 
 @pytest.mark.newest_core
-def test_no_place_for_a_hub(ansible: Ansible, sshd: Sshd, people: People, tmp_path: Path) -> None:
-    """The host is unreachable, with the reason in one line, whichever plugin wraps the command."""
+def test_a_host_is_unreachable_if_no_socket_directory_is_safe(
+    ansible: Ansible, sshd: Sshd, people: People, tmp_path: Path
+) -> None:
+    """The message is one line, whichever plugin wraps the command."""
     (tmp_path / f"pmitogen-{os.getuid()}").mkdir()
     tmp_path.chmod(0o700)
     (tmp_path / f"pmitogen-{os.getuid()}").chmod(0o755)
     other = people.others[0].name
-    hosts = {"h": ansible.target(sshd, people.free, **becoming("silent", other))}
+    hosts = {"h": ansible.target(sshd, people.nopasswd, **becoming("silent", other))}
     tasks = [{"name": "raw", "ansible.builtin.raw": "id -un"}]
     env = {"ANSIBLE_BECOME_PLUGINS": str(PLUGINS), "XDG_RUNTIME_DIR": str(tmp_path)}
     for play in ({}, {"become": True}):
@@ -198,26 +204,26 @@ done; exec "$@" """
 
 
 @pytest.fixture
-def bare_sshd(make_sshd: Callable[..., Sshd]) -> Sshd:
-    """A server in whose sight there is no Python: empty files lie over each, in a mount namespace of its own."""
+def sshd_without_python(make_sshd: Callable[..., Sshd]) -> Sshd:
+    """A server without Python: in its mount namespace, an empty file covers each interpreter."""
     hide = ["unshare", "-m", "sh", "-c", _HIDE, "sh"]
     return make_sshd(config=["SetEnv PATH=/usr/bin:/bin:/usr/sbin:/sbin"], wrapper=hide)
 
 
 @pytest.mark.newest_core
 @pytest.mark.needs_program("unshare")
-def test_a_host_without_python(ansible: Ansible, bare_sshd: Sshd, people: People) -> None:
-    """The plugin's own become command, in a session of its own: raw works, modules say what is missing."""
-    asked, free, other = people.asked, people.free, people.others[0]
+def test_raw_with_become_works_on_a_host_without_python(ansible: Ansible, sshd_without_python: Sshd, people: People) -> None:
+    """The become plugin's own command runs in a session of its own; modules fail with the name of the missing Python."""
+    asked, free, other = people.password_sudo, people.nopasswd, people.others[0]
     hosts = {
-        "asked": ansible.target(bare_sshd, asked, **becoming("sudo", other.name, asked.password)),
-        "free": ansible.target(bare_sshd, free, **becoming("sudo", other.name)),
-        "su": ansible.target(bare_sshd, asked, **becoming("su", other.name, other.password)),
-        "wrong": ansible.target(bare_sshd, asked, **becoming("su", other.name, "n0t-th1s")),
+        "asked": ansible.target(sshd_without_python, asked, **becoming("sudo", other.name, asked.password)),
+        "free": ansible.target(sshd_without_python, free, **becoming("sudo", other.name)),
+        "su": ansible.target(sshd_without_python, asked, **becoming("su", other.name, other.password)),
+        "wrong": ansible.target(sshd_without_python, asked, **becoming("su", other.name, "n0t-th1s")),
     }
     tasks: list[dict[str, Any]] = [
         {"name": "raw", "ansible.builtin.raw": "id -un"},
-        {"name": "module", **WHO, "vars": {"ansible_python_interpreter": "/usr/bin/python3"}},
+        {"name": "module", **ID_TASK, "vars": {"ansible_python_interpreter": "/usr/bin/python3"}},
     ]
     run = ansible.tasks(tasks, hosts, play={"become": True})
     for name in ("asked", "free", "su"):

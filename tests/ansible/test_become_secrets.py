@@ -1,4 +1,4 @@
-"""No password is where anybody could read it: output, log, process list, environment, result, file; here or on the target."""
+"""No password becomes readable: in output, log, process list, environment, result or file, on the controller or the target."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 from tests.support import init, session
 from tests.support.accounts import Account, owned_files
 from tests.support.ansible import Ansible
-from tests.support.becoming import DOAS, FILES, PLUGINS, WHO, People, becoming
+from tests.support.becoming import DOAS, FILES, ID_TASK, PLUGINS, People, becoming
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
 class Sampler:
-    """What every process of this run, on both sides, shows of itself while a play runs."""
+    """Record command lines and environments of all processes of this run, on both sides, while a play runs."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = [secret.encode() for secret in secrets]
@@ -58,7 +58,7 @@ class Sampler:
 
 
 def _files(*accounts: Account) -> Iterator[Path]:
-    """Files that a run, or its target side, may have written; not the inventory, in which the test itself has put passwords."""
+    """Files that a run or its target side may have written, except the inventory, into which the test has put passwords."""
     directories = [
         session.directory,
         *(account.home for account in accounts),
@@ -71,8 +71,8 @@ def _files(*accounts: Account) -> Iterator[Path]:
 
 
 @pytest.mark.newest_core
-def test_no_secret_is_anywhere(ansible: Ansible, sshd: Sshd, people: People, short_path: Path) -> None:
-    asked, other = people.asked, people.others[0]
+def test_no_become_password_is_readable_anywhere(ansible: Ansible, sshd: Sshd, people: People, short_path: Path) -> None:
+    asked, other = people.password_sudo, people.others[0]
     assert asked.password and other.password
     secrets = {"login": asked.password, "su": other.password, "wrong": "n0t-th1s-0ne"}
     options = {
@@ -85,10 +85,10 @@ def test_no_secret_is_anywhere(ansible: Ansible, sshd: Sshd, people: People, sho
     }
     by_password = {"ansible_password": asked.password, "ansible_ssh_private_key_file": "/nonexistent/key"}
     hosts = {name: ansible.target(sshd, asked, **variables, **by_password) for name, variables in options.items()}
-    ours = "inventory_hostname == 'sudo'"  # elsewhere Ansible itself may leave a directory
+    ours = "inventory_hostname == 'sudo'"  # on other hosts, Ansible itself may leave a directory
     tasks: list[dict[str, Any]] = [
-        {"name": "who", **WHO, "ignore_errors": True},
-        {"name": "hidden", **WHO, "no_log": True, "ignore_errors": True},
+        {"name": "who", **ID_TASK, "ignore_errors": True},
+        {"name": "hidden", **ID_TASK, "no_log": True, "ignore_errors": True},
         {"name": "broken", "ansible.builtin.shell": "kill -9 $PPID", "ignore_errors": True, "when": ours},
         {"name": "raw", "ansible.builtin.raw": "env", "ignore_errors": True},
     ]

@@ -1,4 +1,4 @@
-"""A login account whose Python breaks down at its start: what it said is told, and tasks go on as over ssh."""
+"""A login account whose Python fails at its start: its error output is shown, and tasks have the same results as over ssh."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.newest_core]
 
 RAISES = "raise ImportError('broken on purpose')\n"
-# Where it breaks -> a file on PYTHONPATH.
+# Point of failure -> a file on PYTHONPATH.
 BROKEN = {
     "loader": ("json.py", RAISES),
     "boot": ("socket.py", RAISES),
@@ -43,7 +43,9 @@ WHERE = [("boot", 2), *(pytest.param(where, 9, marks=pytest.mark.slow) for where
 
 @pytest.mark.parametrize(("where", "most"), WHERE)
 @pytest.mark.needs_program("ssh", "sftp")
-def test_as_over_ssh(where: str, most: int, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_tasks_have_the_results_that_they_have_over_ssh(
+    where: str, most: int, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
     login, other = make_account(sudo="nopasswd"), make_account()
     asked = make_account(sudo="password", password="login s3cret")
     name, code = BROKEN[where]
@@ -90,7 +92,9 @@ def test_as_over_ssh(where: str, most: int, ansible: Ansible, sshd: Sshd, make_a
 
 
 @pytest.mark.parametrize("where", ["loader", pytest.param("exits", marks=pytest.mark.slow)])
-def test_what_it_said(where: str, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_the_error_output_of_the_interpreter_is_shown(
+    where: str, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
     login = make_account()
     name, code = BROKEN[where]
     login.write(f"site/{name}", code)

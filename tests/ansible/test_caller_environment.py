@@ -1,4 +1,4 @@
-"""A run's own directory, environment, log and timeline count; a connection that outlives its run brings nothing of it along."""
+"""Each run uses its own directory, environment, log and timeline, also on a connection that an earlier run made."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ while True:
         break
     sock.sendall(data) if 0 in ready else os.write(1, data)
 """
-WHO = {"name": "who", "ansible.builtin.command": "id -un"}
+ID_TASK = {"name": "who", "ansible.builtin.command": "id -un"}
 
 
-def _wait_until_kept() -> None:
-    """The hub has noticed that its run is over."""
+def _wait_for_standby() -> None:
+    """Wait until the hub has noticed the end of its run."""
     processes.wait_until(lambda: None in {hub["run"] for hub in json.loads(hubs("--json"))}, 5)
 
 
 @pytest.fixture
 def stopped(account: Account) -> Iterator[None]:
-    """Hubs that the test leaves are ended after it."""
+    """Stop the test's hubs after it."""
     yield
     hubs("--stop")
     processes.wait_until(lambda: not account.processes(), 5)
@@ -55,7 +55,7 @@ def stopped(account: Account) -> Iterator[None]:
 
 @pytest.fixture
 def checkout(sshd: Sshd, account: Account, client_key: KeyFile) -> dict[str, str | bytes]:
-    """What lies beside a playbook, as hundreds of repositories have it."""
+    """Files beside a playbook, as in many repositories."""
     ssh_config = f"""
 Host h
     HostName {sshd.host}
@@ -77,10 +77,10 @@ Match exec "test -f keys/id"
 
 
 def _play(ansible: Ansible, files: dict[str, str | bytes], variables: dict[str, Any], **more: Any) -> Run:
-    """Modes of keys are made private by the play itself: it begins in its own directory."""
+    """Run the play in its own directory; its first task makes the keys private."""
     private = {"name": "private", "ansible.builtin.command": "chmod 600 keys/id", "delegate_to": "localhost"}
     local = {"localhost": {"ansible_connection": "local"}, "h": variables}
-    tasks = [{**private, "run_once": True}, {**WHO, "when": "inventory_hostname == 'h'"}]
+    tasks = [{**private, "run_once": True}, {**ID_TASK, "when": "inventory_hostname == 'h'"}]
     return ansible.tasks(tasks, local, files=files, play={"hosts": "h"}, **more)
 
 
@@ -94,7 +94,7 @@ def _play(ansible: Ansible, files: dict[str, str | bytes], variables: dict[str, 
     ],
     ids=["config", "variable", "flag", "proxy"],
 )
-def test_paths_are_below_the_runs_directory(
+def test_relative_paths_start_at_the_directory_of_the_run(
     ansible: Ansible, sshd: Sshd, account: Account, checkout: dict[str, str | bytes], variables: dict[str, Any]
 ) -> None:
     run = _play(ansible, checkout, variables, env={"DOOR": str(sshd.port)}).check()
@@ -118,7 +118,7 @@ def server(make_sshd: Callable[..., Sshd]) -> Sshd:
 
 
 def _target(server: Sshd, account: Account, args: str = "", **more: Any) -> dict[str, Any]:
-    """Keys from the agent alone."""
+    """Variables of a host whose keys come from the agent only."""
     options = f"-F none -o UserKnownHostsFile={server.known_hosts} {args}"
     return {
         "ansible_host": server.host,
@@ -138,10 +138,10 @@ def _fingerprint(key: KeyFile) -> str:
 SEE = {"name": "see", "ansible.builtin.raw": "echo $WHICH; ssh-add -l 2>&1"}
 
 
-def test_agent_and_variables_are_those_of_each_run(
+def test_each_run_uses_its_own_agent_and_environment(
     ansible: Ansible, server: Sshd, account: Account, make_key: Callable[..., KeyFile], short_path: Path, stopped: None
 ) -> None:
-    """The second run has an agent that opens nothing, and is not let in by the first one's; the third is the first again."""
+    """The second run's agent has no valid key, and the first run's connection is not used; the third run is like the first."""
     other = make_key("ed25519")
     server.authorized_keys.write_text(server.authorized_keys.read_text())
     directories = [short_path / name for name in ("a", "b")]
@@ -153,7 +153,7 @@ def test_agent_and_variables_are_those_of_each_run(
 
         def play(agent: str, which: str) -> Run:
             run = ansible.tasks([SEE], {"h": target}, env={"SSH_AUTH_SOCK": agent, "WHICH": which})
-            _wait_until_kept()
+            _wait_for_standby()
             return run
 
         run = play(first, "one").check()
@@ -170,25 +170,27 @@ def test_agent_and_variables_are_those_of_each_run(
         assert len(server.accepted(mark)) == 3 and _fingerprint(other) in seen and _fingerprint(server.key) not in seen
 
 
-def test_no_run_without_controlpersist_uses_one(ansible: Ansible, server: Sshd, account: Account, stopped: None) -> None:
-    """As with ssh, where such a run names no ControlPath."""
+def test_a_run_without_controlpersist_uses_no_earlier_connection(
+    ansible: Ansible, server: Sshd, account: Account, stopped: None
+) -> None:
+    """As with ssh, where such a run has no ControlPath."""
     key = {"ansible_ssh_private_key_file": str(server.key.path)}
     mark = server.mark()
     for args, logins in ((PERSIST, 1), (PERSIST, 1), (DEFAULT_SSH_ARGS, 2), (PERSIST, 2), (f"{PERSIST} -o User=root", 3)):
-        ansible.tasks([WHO], {"h": _target(server, account, ansible_ssh_args=args, **key)}).check()
-        _wait_until_kept()
+        ansible.tasks([ID_TASK], {"h": _target(server, account, ansible_ssh_args=args, **key)}).check()
+        _wait_for_standby()
         assert len(server.accepted(mark)) == logins, args
     again = {"ansible_ssh_args": "-o ControlMaster=auto -o ControlPersist=30s -o ConnectTimeout=7"}
-    ansible.tasks([WHO], {"another name": _target(server, account, **key, **again)}).check()
-    assert len(server.accepted(mark)) == 3, "how long it lasts or is tried for does not matter, nor what it is called"
+    ansible.tasks([ID_TASK], {"another name": _target(server, account, **key, **again)}).check()
+    assert len(server.accepted(mark)) == 3, "ControlPersist, ConnectTimeout and the inventory name do not matter"
 
 
-def test_a_proxy_command_depends_on_the_whole_environment(
+def test_a_connection_by_proxycommand_is_shared_only_in_an_equal_environment(
     ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, tmp_path: Path, stopped: None
 ) -> None:
-    """Which server it leads to is for a variable to say; a shell's own variables make no difference."""
+    """A variable chooses the server that it leads to; variables of the shell itself (SHLVL) are not compared."""
     (tmp_path / "through.py").write_text(THROUGH)
-    (tmp_path / "play.json").write_text(json.dumps([{"hosts": "h", "gather_facts": False, "tasks": [WHO]}]))
+    (tmp_path / "play.json").write_text(json.dumps([{"hosts": "h", "gather_facts": False, "tasks": [ID_TASK]}]))
     servers = [make_sshd(), make_sshd()]
     proxy = "-o StrictHostKeyChecking=no -o ProxyCommand='python3 through.py $DOOR'"
     target = _target(servers[0], account, proxy, ansible_ssh_private_key_file=str(servers[0].key.path))
@@ -197,13 +199,13 @@ def test_a_proxy_command_depends_on_the_whole_environment(
     def logins(door: int, level: str) -> list[int]:
         env = {"DOOR": str(servers[door].port), "SHLVL": level}
         ansible.start_beside(tmp_path, "play.json", {"h": target}, {}, connection="pmitogen", env=env).finish().check()
-        _wait_until_kept()
+        _wait_for_standby()
         return [server.connections(mark) for server, mark in zip(servers, marks, strict=True)]
 
     assert [logins(0, "1"), logins(0, "2"), logins(1, "1"), logins(0, "1")] == [[1, 0], [1, 0], [1, 1], [1, 1]]
 
 
-def test_log_and_timeline_are_those_of_each_run(
+def test_each_run_writes_its_own_log_and_timeline(
     ansible: Ansible, server: Sshd, account: Account, tmp_path: Path, stopped: None
 ) -> None:
     target = _target(server, account, ansible_ssh_private_key_file=str(server.key.path))
@@ -214,10 +216,10 @@ def test_log_and_timeline_are_those_of_each_run(
             "PMITOGEN_LOG_FILE": f"{tmp_path}/{index}.log",
             "PMITOGEN_TRACE": f"{tmp_path}/{index}.json",
         }
-        ansible.tasks([WHO], {"h": target}, env=env).check()
-        _wait_until_kept()
+        ansible.tasks([ID_TASK], {"h": target}, env=env).check()
+        _wait_for_standby()
         events = json.loads((tmp_path / f"{index}.json").read_text())["traceEvents"]
-        assert sum(event["name"].startswith("run ") for event in events if event["ph"] == "X") == 1, "its own tasks, at once"
+        assert sum(event["name"].startswith("run ") for event in events if event["ph"] == "X") == 1, "this run's task only"
         sizes.append((tmp_path / f"{index}.log").stat().st_size)
     assert sizes[1] and (tmp_path / "1.log").stat().st_size == sizes[0]
     (hub,) = json.loads(hubs("--json"))
@@ -226,25 +228,25 @@ def test_log_and_timeline_are_those_of_each_run(
     assert os.readlink(f"/proc/{hub['pid']}/fd/2") == "/dev/null"
 
 
-def test_a_hub_whose_own_process_would_be_another_is_left_alone(
+def test_a_hub_started_with_other_process_settings_is_not_adopted(
     ansible: Ansible, server: Sshd, account: Account, stopped: None
 ) -> None:
-    """See tests/unit/test_compatibility.py for what counts."""
+    """tests/unit/test_compatibility.py lists the settings."""
     target = _target(server, account, ansible_ssh_private_key_file=str(server.key.path))
-    ansible.tasks([WHO], {"h": target}).check()
-    _wait_until_kept()
+    ansible.tasks([ID_TASK], {"h": target}).check()
+    _wait_for_standby()
     (hub,) = json.loads(hubs("--json"))
-    ansible.tasks([WHO], {"h": target}, env={"RES_OPTIONS": "rotate"}).check()
+    ansible.tasks([ID_TASK], {"h": target}, env={"RES_OPTIONS": "rotate"}).check()
     processes.wait_until(lambda: [hub["run"] for hub in json.loads(hubs("--json"))] == [None, None], 5)
     assert hub["pid"] in {hub["pid"] for hub in json.loads(hubs("--json"))}
     assert server.connections() == 2
 
 
-def test_a_hub_shows_no_secret(ansible: Ansible, server: Sshd, account: Account, stopped: None) -> None:
-    """Not in its environment or arguments, in no core file, and not for another process of its account."""
+def test_a_hub_exposes_no_secret_to_other_processes(ansible: Ansible, server: Sshd, account: Account, stopped: None) -> None:
+    """Its environment and arguments contain none, it dumps no core, and other processes of its account cannot read it."""
     target = _target(server, account, ansible_password=account.password)
-    ansible.tasks([WHO], {"h": target}, env={"SECRET_OF_THE_RUN": "in the environment"}).check()
-    _wait_until_kept()
+    ansible.tasks([ID_TASK], {"h": target}, env={"SECRET_OF_THE_RUN": "in the environment"}).check()
+    _wait_for_standby()
     (hub,) = json.loads(hubs("--json"))
     proc = Path(f"/proc/{hub['pid']}")
     text = proc.joinpath("environ").read_bytes() + proc.joinpath("cmdline").read_bytes()

@@ -1,4 +1,4 @@
-"""However a run, a task or a worker ends: within seconds nothing of it is left, here or on the target."""
+"""Within seconds after a run, a task or a worker ends, none of its processes is left on the controller or the target."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
 
 GRACE = 5.0  # seconds
-STUBBORN = "trap '' TERM INT HUP; sleep 61; sleep 62"  # the shell ignores what would end it, and so does the sleep
+IGNORES_SIGNALS = "trap '' TERM INT HUP; sleep 61; sleep 62"  # the shell and its children ignore these signals
 
 
 def _running(account: Account, text: str) -> list[Process]:
@@ -63,19 +63,23 @@ def _assert_gone(before: set[Process], account: Account) -> None:
 
 
 @pytest.fixture
-def there(make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> Iterator[tuple[Sshd, Account, set[Process]]]:
-    """A server, an account there, and what runs already."""
+def server_and_account(
+    make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
+) -> Iterator[tuple[Sshd, Account, set[Process]]]:
+    """A server, an account server_and_account, and the processes that run already."""
     server, account = make_sshd(), make_account(sudo="nopasswd")
     yield server, account, init.family()
     for directory in Path(os.environ["TMPDIR"]).glob("pymp-*"):
-        shutil.rmtree(directory)  # of the Python module that Ansible forks with, which was killed and could not
+        shutil.rmtree(directory)  # of multiprocessing in a killed process, which could not remove it
 
 
 SLEEP = [{"name": "long", "ansible.builtin.command": "sleep 61"}]
 
 
-def test_normal_end(ansible: Ansible, there: tuple[Sshd, Account, set[Process]]) -> None:
-    server, account, before = there
+def test_a_run_that_ends_normally_leaves_no_process(
+    ansible: Ansible, server_and_account: tuple[Sshd, Account, set[Process]]
+) -> None:
+    server, account, before = server_and_account
     tasks = [{"ansible.builtin.ping": {}}, {"ansible.builtin.ping": {}, "become": True}]
     running = _start(ansible, server, account, tasks)
     processes.wait_until(lambda: len(running.tasks()) >= 3, 20)
@@ -87,9 +91,11 @@ def test_normal_end(ansible: Ansible, there: tuple[Sshd, Account, set[Process]])
 @pytest.mark.parametrize(
     "how", ["ctrl-c", "kill -9", *(pytest.param(how, marks=pytest.mark.slow) for how in ("kill -9 all", "term"))]
 )
-def test_cut_short(ansible: Ansible, there: tuple[Sshd, Account, set[Process]], how: str) -> None:
-    server, account, before = there
-    tasks = [{"name": "long", "ansible.builtin.shell": STUBBORN}]
+def test_an_interrupted_or_killed_run_leaves_no_process(
+    ansible: Ansible, server_and_account: tuple[Sshd, Account, set[Process]], how: str
+) -> None:
+    server, account, before = server_and_account
+    tasks = [{"name": "long", "ansible.builtin.shell": IGNORES_SIGNALS}]
     running = _start(ansible, server, account, tasks)
     processes.wait_until(lambda: len(_running(account, "sleep 61")) == 3, 20)
     signum, group = {
@@ -103,12 +109,14 @@ def test_cut_short(ansible: Ansible, there: tuple[Sshd, Account, set[Process]], 
     _assert_gone(before, account)
 
 
-def test_ctrl_c_while_connecting(ansible: Ansible, there: tuple[Sshd, Account, set[Process]]) -> None:
-    server, account, before = there
+def test_ctrl_c_during_connecting_leaves_no_process(
+    ansible: Ansible, server_and_account: tuple[Sshd, Account, set[Process]]
+) -> None:
+    server, account, before = server_and_account
     server.freeze()
     try:
         running = _start(ansible, server, account, SLEEP)
-        # Python discards an exception that a handler raises while it forks, and so Ansible an interrupt.
+        # Python discards an exception that a handler raises during a fork, and Ansible then loses the interrupt.
         processes.wait_until(lambda: _hubs() and len(_workers(running)) == 3, 20)
         time.sleep(0.5)
         running.signal(signal.SIGINT)
@@ -118,10 +126,10 @@ def test_ctrl_c_while_connecting(ansible: Ansible, there: tuple[Sshd, Account, s
         server.thaw()
 
 
-def test_task_timeout_ends_the_process_group(ansible: Ansible, there: tuple[Sshd, Account, set[Process]]) -> None:
-    server, account, _ = there
+def test_task_timeout_ends_the_process_group(ansible: Ansible, server_and_account: tuple[Sshd, Account, set[Process]]) -> None:
+    server, account, _ = server_and_account
     tasks = [
-        {"name": "long", "ansible.builtin.shell": STUBBORN, "timeout": 2, "ignore_errors": True},
+        {"name": "long", "ansible.builtin.shell": IGNORES_SIGNALS, "timeout": 2, "ignore_errors": True},
         {"name": "raw", "ansible.builtin.raw": "sleep 63", "timeout": 2, "ignore_errors": True},
         {"name": "root", "ansible.builtin.command": "sleep 64", "timeout": 2, "ignore_errors": True, "become": True},
         {"name": "after", "ansible.builtin.command": "id -un"},
@@ -137,8 +145,10 @@ def test_task_timeout_ends_the_process_group(ansible: Ansible, there: tuple[Sshd
     assert server.connections() == 1
 
 
-def test_a_killed_worker_takes_its_command_along(ansible: Ansible, there: tuple[Sshd, Account, set[Process]]) -> None:
-    server, account, before = there
+def test_the_command_of_a_killed_worker_is_ended(
+    ansible: Ansible, server_and_account: tuple[Sshd, Account, set[Process]]
+) -> None:
+    server, account, before = server_and_account
     running = _start(ansible, server, account, SLEEP, forks=2)
     processes.wait_until(lambda: len(_running(account, "sleep 61")) == 2, 20)
     workers = _workers(running)

@@ -1,4 +1,4 @@
-"""``ansible_connection: pmitogen.core.ssh`` works wherever the package is installed, with nothing configured."""
+"""``ansible_connection: pmitogen.core.ssh`` works wherever the package is installed, without configuration."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ print(json.dumps([plugin.get_option("port"), [text for text in parsed if "name: 
 """
 
 
-def test_the_collections_plugin_is_the_plugin() -> None:
+def test_the_collections_plugin_is_generated_from_the_packages_plugin() -> None:
     assert generate.main(["--check"]) == 0
     ours, theirs = map(generate.load_documentation, (generate.PLUGIN, generate.COLLECTION_PLUGIN))
     assert {**ours, "name": "ssh", "options": options_for("pmitogen.core.ssh")} == theirs
 
 
-def test_its_options_are_not_parsed(ansible: Ansible) -> None:
+def test_options_of_the_collections_plugin_are_read_without_parsing_its_documentation(ansible: Ansible) -> None:
     env = {**ansible.environment(), **NO_PATH}
     done = subprocess.run(
         [ansible.python, "-c", PARSED], capture_output=True, text=True, timeout=60, env=env, cwd=ansible.directory
@@ -70,7 +70,7 @@ def test_its_options_are_not_parsed(ansible: Ansible) -> None:
     assert json.loads(done.stdout) == [2222, [], "pmitogen.core.ssh"], done.stderr
 
 
-def test_ansible_doc_shows_it(ansible: Ansible) -> None:
+def test_ansible_doc_shows_the_collections_plugin(ansible: Ansible) -> None:
     env = {**ansible.environment(), **NO_PATH}
     command = [ansible.python, "-m", "ansible", "doc", "-t", "connection", "--json", "pmitogen.core.ssh"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, cwd=ansible.directory)
@@ -96,8 +96,8 @@ def test_a_play_by_its_qualified_name(how: str, ansible: Ansible, sshd: Sshd, ac
 # -- without the Python package ---------------------------------------------------------------------------------------------
 
 
-def alone(ansible: Ansible, tmp_path: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of Ansible with the collection of a tarball, on a Python that has no pmitogen (-S: no editable installs)."""
+def run_without_package(ansible: Ansible, tmp_path: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    """Run an Ansible command with the collection of a tarball, on a Python that has no pmitogen (-S: no editable installs)."""
     collections = tmp_path / "collections"
     if not collections.exists():
         built = ansible.run_python(
@@ -116,26 +116,26 @@ def alone(ansible: Ansible, tmp_path: Path, *argv: str) -> subprocess.CompletedP
 
 
 @pytest.mark.newest_core
-def test_the_tarball_alone_says_what_to_install(ansible: Ansible, tmp_path: Path) -> None:
-    done = alone(ansible, tmp_path, "adhoc", "-i", "web,", "-c", "pmitogen.core.ssh", "web", "-m", "ping")
+def test_the_collection_without_the_package_names_the_package_to_install(ansible: Ansible, tmp_path: Path) -> None:
+    done = run_without_package(ansible, tmp_path, "adhoc", "-i", "web,", "-c", "pmitogen.core.ssh", "web", "-m", "ping")
     output = done.stdout + done.stderr
     assert done.returncode != 0 and "Traceback" not in output
     assert "package pmitogen is not installed" in output and f"{ansible.python} -m pip install pmitogen" in output
-    looped = alone(
+    looped = run_without_package(
         ansible, tmp_path, "adhoc", "-i", "web,", "-c", "local", "web", "-m", "pmitogen.core.loop", "-a", "module=ping items=1"
     )
     output = looped.stdout + looped.stderr
     assert looped.returncode != 0 and "Traceback" not in output and "-m pip install pmitogen" in output
     if ansible.release >= (2, 19):  # before, Ansible looks for the variable item first
         (tmp_path / "items.yml").write_text(LOOP)
-        looped = alone(ansible, tmp_path, "playbook", "-i", "web,", "-c", "local", "items.yml")
+        looped = run_without_package(ansible, tmp_path, "playbook", "-i", "web,", "-c", "local", "items.yml")
         output = looped.stdout + looped.stderr
         assert looped.returncode != 0 and "Traceback" not in output and "-m pip install pmitogen" in output, output
-    shown = alone(ansible, tmp_path, "doc", "-t", "connection", "pmitogen.core.ssh")
+    shown = run_without_package(ansible, tmp_path, "doc", "-t", "connection", "pmitogen.core.ssh")
     assert shown.returncode == 0 and "remote_user" in shown.stdout, shown.stderr
 
 
-def test_its_changelog_and_requirements_are_of_this_version() -> None:
+def test_changelog_and_requirements_of_the_collection_have_this_version() -> None:
     metadata = yaml.safe_load((COLLECTION / "galaxy.yml").read_text())
     changes = yaml.safe_load((COLLECTION / "changelogs/changelog.yaml").read_text())
     assert metadata["version"] in changes["releases"] and f"v{metadata['version']}" in (COLLECTION / "CHANGELOG.rst").read_text()
@@ -158,8 +158,8 @@ PLAY = """
 @pytest.mark.needs_root
 @pytest.mark.needs_sshd
 @pytest.mark.timeout(600)
-def test_the_installed_wheel(sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    """In an environment of its own, with what the package index has: by the qualified name, and after ``pmitogen setup``."""
+def test_a_play_works_with_an_installed_wheel(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    """In a new environment, with dependencies from the package index: by the qualified name, and after ``pmitogen setup``."""
     place = tmp_path / "venv"
     venv.create(place, with_pip=True)
     python, bin_ = str(place / "bin/python"), place / "bin"

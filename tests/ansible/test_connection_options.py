@@ -1,4 +1,4 @@
-"""Every way to say how to connect, in real plays: each host of one run is one way."""
+"""Every connection option in real plays: each host of one run uses one option."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.newest_core]
 
-WHOAMI = [{"name": "who", "ansible.builtin.command": "id -un", "changed_when": False}]
+ID_TASKS = [{"name": "who", "ansible.builtin.command": "id -un", "changed_when": False}]
 
 
 def _files(sshd: Sshd) -> str:
-    """Arguments with which no file of this machine's decides."""
+    """Arguments that exclude all files of this machine."""
     return f"-o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null -F none"
 
 
 def _ways(sshd: Sshd, account: Account, locked: KeyFile) -> dict[str, dict[str, Any]]:
-    """Name -> the variables of a host that must let us in."""
+    """Name -> variables of a host that must be able to log in."""
     files, key, no_key = _files(sshd), str(sshd.key.path), "-o IdentityFile=none -o IdentitiesOnly=yes"
     here = {"ansible_host": sshd.host, "ansible_port": sshd.port}
     user = {"ansible_user": account.name}
@@ -115,28 +115,28 @@ def test_every_variable_means_what_it_means_for_ssh(
     locked = make_key("ed25519", passphrase="open sesame")
     sshd.authorize(locked.public)
     ways = _ways(sshd, account, locked)
-    run = ansible.tasks(WHOAMI, ways, args=["-f", "4"])
+    run = ansible.tasks(ID_TASKS, ways, args=["-f", "4"])
     failed = {task.host: task.message for task in run.tasks if task.kind != "ok"}
     assert not failed
     assert {task.host: task["stdout"] for task in run.tasks} == dict.fromkeys(ways, account.name)
     run.check()
 
 
-def test_command_line_environment_and_ansible_cfg(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_command_line_environment_and_ansible_cfg_set_connection_options(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     env = {"ANSIBLE_REMOTE_PORT": str(sshd.port), "ANSIBLE_SSH_ARGS": _files(sshd), "ANSIBLE_CONFIG": "ansible.cfg"}
     config = "[defaults]\nremote_user = nobody\nremote_port = 1\n[ssh_connection]\nssh_extra_args = -o Port=1\n"
     args = ["-u", account.name, "--private-key", str(sshd.key.path), "--ssh-common-args", "-o AddressFamily=inet", "-T", "20"]
-    run = ansible.tasks(WHOAMI, {"h": {"ansible_host": sshd.host}}, args=args, env=env, files={"ansible.cfg": config}).check()
+    run = ansible.tasks(ID_TASKS, {"h": {"ansible_host": sshd.host}}, args=args, env=env, files={"ansible.cfg": config}).check()
     assert run.task("who")["stdout"] == account.name
 
 
-def test_keywords_of_the_play(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_play_keywords_set_connection_options(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     variables = {"ansible_host": sshd.host, "ansible_ssh_private_key_file": str(sshd.key.path), "ansible_ssh_args": _files(sshd)}
-    run = ansible.tasks(WHOAMI, {"h": variables}, play={"remote_user": account.name, "port": sshd.port}).check()
+    run = ansible.tasks(ID_TASKS, {"h": variables}, play={"remote_user": account.name, "port": sshd.port}).check()
     assert run.task("who")["stdout"] == account.name
 
 
-# Variables on top of a host that would let us in, and what the message must say.
+# Variables added to a host that can log in, and a text that the message must contain.
 REFUSALS = {
     "forwarding": ({"ansible_ssh_extra_args": "-L 1:h:2"}, ["ssh_extra_args: -l:"]),
     "no-such-keyword": ({"ansible_ssh_extra_args": "-o Nonsense=1"}, ["ssh_extra_args", "nonsense"]),
@@ -149,28 +149,28 @@ REFUSALS = {
 }
 
 
-def test_what_cannot_be_honoured_is_an_error_that_names_it(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_an_option_that_cannot_be_honoured_is_named_in_an_error(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     mark = sshd.mark()
     hosts = {name: ansible.target(sshd, account, **variables) for name, (variables, _) in REFUSALS.items()}
-    run = ansible.tasks(WHOAMI, hosts, args=["-f", "4"])
-    messages = {task.host: task.message.lower() for task in run.tasks if task.kind == "unreachable"}  # as where ssh ends with 255
+    run = ansible.tasks(ID_TASKS, hosts, args=["-f", "4"])
+    messages = {task.host: task.message.lower() for task in run.tasks if task.kind == "unreachable"}  # as for rc 255
     for name, (_, options) in REFUSALS.items():
         assert all(word in messages[name] for word in options), messages[name]
-    assert sshd.connections(mark) == 0, "nothing may be attempted"
+    assert sshd.connections(mark) == 0, "no connection may be attempted"
     assert "Traceback" not in run.output
 
 
-def test_no_secret_is_shown(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """With a wrong password at the highest verbosity, and with the hub's own log on."""
+def test_no_secret_is_shown_at_the_highest_verbosity(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """With a wrong password, and with the hub's own log on."""
     secret = "S3cret-that-nobody-may-see"
     host = ansible.target(sshd, account, ansible_password=secret, ansible_ssh_private_key_file="/nonexistent")
-    run = ansible.tasks(WHOAMI, {"h": host}, args=["-vvvvv"], env={"PMITOGEN_LOG": "trace"})
+    run = ansible.tasks(ID_TASKS, {"h": host}, args=["-vvvvv"], env={"PMITOGEN_LOG": "trace"})
     assert run.tasks[0].kind == "unreachable"
     assert secret not in run.output
 
 
 @pytest.mark.one_core
-def test_a_log_may_say_more_than_the_screen(
+def test_a_log_file_may_have_a_more_detailed_level_than_the_screen(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path
 ) -> None:
     account, log = make_account(sudo="nopasswd"), tmp_path / "log"

@@ -1,4 +1,4 @@
-"""Warnings about host keys and algorithms: shown where ssh prints them, once for each host and run, and outside of results."""
+"""Warnings about host keys and algorithms: shown where ssh prints them, once for each host and run, and not in results."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def _with_known_hosts(variables: dict[str, Any], path: Path | str, more: str) ->
     return {**variables, "ansible_ssh_common_args": options}
 
 
-def test_a_changed_key_is_told_once(
+def test_a_changed_key_is_warned_about_once(
     ansible: Ansible, sshd: Sshd, account: Account, short_path: Path, make_key: Callable[..., KeyFile]
 ) -> None:
-    """Also where LogLevel hides lesser warnings, where the login fails after it, and where its log is not shown."""
+    """LogLevel ERROR does not hide it, and it is shown even if the login fails or no_log is set; LogLevel QUIET hides it."""
     known = short_path / "known"
     known.write_text(f"[{sshd.host}]:{sshd.port} {make_key().public}\n")
     line = f"[WARNING]: [{sshd.host}]:{sshd.port}: ED25519 SHA256:"
@@ -42,7 +42,7 @@ def test_a_changed_key_is_told_once(
         plain = _with_known_hosts(ansible.target(sshd, account), known, f"-o LogLevel={loglevel}")
         return {**plain, "ansible_become_exe": "sudo", **more}
 
-    two_names = {"web": variables("ERROR"), "same": variables("ERROR", ansible_timeout=20)}  # a connection each
+    two_names = {"web": variables("ERROR"), "same": variables("ERROR", ansible_timeout=20)}  # one connection each
     run = ansible.tasks(TASKS, two_names, env=unchecked).check()
     assert run.stderr.count("[WARNING]") == run.stderr.count(line) == 1 and "does not match" in run.stderr, run.output
 
@@ -53,8 +53,8 @@ def test_a_changed_key_is_told_once(
     assert "[WARNING]" not in run.output
 
 
-def test_a_new_key_is_told_when_it_is_recorded(ansible: Ansible, sshd: Sshd, account: Account, short_path: Path) -> None:
-    """In ssh's words. Not where the user wants no record: that would be each host in each run, and ssh's are at -vvv."""
+def test_a_new_key_is_announced_when_it_is_recorded(ansible: Ansible, sshd: Sshd, account: Account, short_path: Path) -> None:
+    """In the words of ssh. If known_hosts is /dev/null, each run would repeat it for each host: then it needs -vvv."""
     plain = ansible.target(sshd, account)
     text = f"Permanently added '[{sshd.host}]:{sshd.port}' (ED25519) to the list of known hosts."
     new = _with_known_hosts(plain, short_path / "known", "-o StrictHostKeyChecking=accept-new")
@@ -68,10 +68,10 @@ def test_a_new_key_is_told_when_it_is_recorded(ansible: Ansible, sshd: Sshd, acc
     assert run.output.count(text) == 1 and "[WARNING]" not in run.output
 
 
-def test_several_hubs_warn_once_of_what_they_share(
+def test_several_hubs_warn_once_about_a_shared_bastion(
     ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, short_path: Path
 ) -> None:
-    """A bastion whose key can never be recorded, and which each hub connects to; the weak algorithms of each host."""
+    """Each hub connects to a bastion whose key cannot be recorded; weak algorithms of each host are also warned about once."""
     addresses = [f"127.0.0.{number}" for number in range(2, 6)]
     assert {socket_paths.hub_index_for(address, 2) for address in addresses} == {0, 1}
     bastion, target = make_sshd(), make_sshd(addresses=addresses)

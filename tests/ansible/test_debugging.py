@@ -1,4 +1,4 @@
-"""What people do to look into a task: keep its files, and ask for more words."""
+"""Debugging of tasks: ANSIBLE_KEEP_REMOTE_FILES, -vvv and -vvvv, ANSIBLE_DEBUG, and host names in the log."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
 @pytest.mark.newest_core
-def test_keep_remote_files(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """Each module is left as a file of the account that ran it, which runs by itself."""
+def test_keep_remote_files_leaves_each_module_as_a_file(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
+    """The file belongs to the account that ran the module and can be run by itself."""
     account, other = make_account(sudo="nopasswd"), make_account()
     tasks = [
         {"name": "mine", "ansible.builtin.ping": {"data": "kept"}},
@@ -32,8 +34,8 @@ def test_keep_remote_files(ansible: Ansible, sshd: Sshd, make_account: Callable[
 
 
 @pytest.mark.one_core
-def test_many_words(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """-vvvv tells who connected how, what ran as whom, and what it said."""
+def test_vvvv_shows_connections_accounts_and_output(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """-vvvv shows the connection, and for each command its account and output."""
     account = make_account(sudo="nopasswd")
     tasks = [
         {"name": "raw", "ansible.builtin.raw": "echo raw words"},
@@ -73,7 +75,7 @@ def _core(ansible: Ansible) -> tuple[int, ...]:
 
 @pytest.mark.newest_core
 def test_results_are_shown_as_over_ssh(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """At -vvv: all of a result, but since ansible-core 2.22 the exit code alone, because results may hold new secrets."""
+    """All of a result at -vvv; since ansible-core 2.22 only the exit code, because results may hold new secrets."""
     account = make_account()
     target = ansible.target(sshd, account, ansible_pipelining=True, ansible_python_interpreter="/usr/bin/python3")
     tasks = [
@@ -88,13 +90,13 @@ def test_results_are_shown_as_over_ssh(ansible: Ansible, sshd: Sshd, make_accoun
         ends = re.findall(r"^<\S+> (\(\d+, b.*|rc=\d.*)$", run.stdout, re.M)
         shown[connection] = {re.sub(r"Shared connection to \S+ closed\.(\\r)?\\n", "", line) for line in ends}
         assert (SECRET in run.output) == (_core(ansible) < (2, 22)), run.output
-    if not (2, 17) <= _core(ansible) <= (2, 18):  # there the ssh program itself is run with -vvv
+    if not (2, 17) <= _core(ansible) <= (2, 18):  # these run the ssh program itself with -vvv
         assert shown["pmitogen"] <= shown["ssh"]
     assert any(line.startswith("rc=3" if _core(ansible) >= (2, 22) else "(3, ") for line in shown["pmitogen"])
 
 
 @pytest.mark.one_core
-def test_ansibles_own_debugging(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_ansible_debug_changes_no_result(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     """ANSIBLE_DEBUG changes no result, and its output contains no secret."""
     account = make_account(password="login-secret", sudo="password")
     tasks = [
@@ -112,10 +114,10 @@ def test_ansibles_own_debugging(ansible: Ansible, sshd: Sshd, make_account: Call
 
 @pytest.mark.one_core
 @pytest.mark.parametrize("level", ["debug", "trace"])
-def test_lines_name_their_host(
+def test_log_lines_name_their_host_and_task(
     level: str, ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, tmp_path: Path
 ) -> None:
-    """And the task that asked; Paramiko's lines come at trace only."""
+    """Paramiko's lines appear at level trace only."""
     addresses = ["127.0.0.1", "127.0.0.2"]
     sshd = make_sshd(addresses=addresses)
     log = tmp_path / "log"
@@ -136,4 +138,4 @@ def test_lines_name_their_host(
         paramiko = [text for text in log.read_text().splitlines() if f"{address} port {sshd.port} paramiko.pmitogen: " in text]
         assert bool(paramiko) == (level == "trace")
     ours = [match for match in found if match[3] == "hub"]
-    assert ours and all(match[1] for match in ours), "no line of ours is about no host"
+    assert ours and all(match[1] for match in ours), "each line of pmitogen names a host"

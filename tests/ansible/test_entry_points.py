@@ -1,4 +1,4 @@
-"""Every program that starts Ansible finds the plugin, works over it, and leaves nothing behind."""
+"""Every program that starts Ansible finds the plugin, works with it, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def inventory(directory: Path, target: Mapping[str, Any], connection: str = "pmi
 
 
 def start(ansible: Ansible, program: str, *args: object, typed: str = "") -> subprocess.CompletedProcess[str]:
-    """``ansible-PROGRAM words...`` by its own script, as a user starts it."""
+    """Run ``ansible-PROGRAM ARGS`` by its own script, as a user starts it."""
     command = [str(ansible.python.parent / program), *map(str, args)]
     env = {**ansible.environment(), "PATH": f"{ansible.python.parent}:{os.environ['PATH']}"}
     return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=100, env=env, cwd=ansible.directory)
@@ -47,7 +47,7 @@ def test_ansible(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     assert done.returncode == 4 and "UNREACHABLE" in done.stdout, done.stdout + done.stderr
 
 
-def test_ansible_with_words_of_the_command_line(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_ansible_with_connection_options_on_the_command_line(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     ansible.directory.mkdir(parents=True, exist_ok=True)
     options = f"-o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null -p {sshd.port}"
     args = ["-i", f"{sshd.host},", "all", "-c", "pmitogen", "-u", account.name, "--private-key", sshd.key.path]
@@ -56,7 +56,7 @@ def test_ansible_with_words_of_the_command_line(ansible: Ansible, sshd: Sshd, ac
 
 
 @pytest.mark.slow
-def test_ansible_in_the_background(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_ansible_runs_a_job_in_the_background(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     hosts = inventory(ansible.directory, ansible.target(sshd, account))
     done = start(ansible, "ansible", "-i", hosts, "all", "-B", "30", "-P", "1", "-m", "command", "-a", "echo done")
     assert done.returncode == 0 and "done" in done.stdout, done.stdout + done.stderr
@@ -82,7 +82,7 @@ def test_ansible_console(ansible: Ansible, sshd: Sshd, account: Account) -> None
     assert done.returncode == 0, done.stdout + done.stderr
     answers = [line for line in done.stdout.splitlines() if line in (account.name, "root", "42")]
     assert answers == [account.name, "root", "42"], done.stdout
-    assert sshd.connections(mark) == 1  # for the whole sitting
+    assert sshd.connections(mark) == 1  # for the whole session
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_ansible_inventory(ansible: Ansible, sshd: Sshd, account: Account) -> No
         assert json.loads(done.stdout)["_meta"]["hostvars"]["web"]["ansible_connection"] == connection, done
 
 
-# What the callbacks of ansible-core print: nothing of it depends on the connection.
+# The output of ansible-core's callbacks, which does not depend on the connection.
 CALLBACKS = {
     "default": {},
     "in YAML": {"ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml"},
@@ -129,7 +129,7 @@ VARIES = r"\d+:\d\d:\d\d\.\d+|\d{4}-\d\d-\d\dT?.?\d\d:\d\d:\d\d(\.\d+)?|ansible-
 @pytest.mark.parametrize(
     "callback", ["default", *(pytest.param(name, marks=pytest.mark.slow) for name in CALLBACKS if name != "default")]
 )
-def test_callbacks(callback: str, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_callbacks_print_the_same_as_over_ssh(callback: str, ansible: Ansible, sshd: Sshd, account: Account) -> None:
     tasks = [
         {"name": "well", "ansible.builtin.command": "echo one two", "loop": [1, 2]},
         {"name": "badly", "ansible.builtin.command": "sh -c 'echo out; echo err >&2; exit 3'", "ignore_errors": True},
@@ -161,8 +161,8 @@ def test_callbacks(callback: str, ansible: Ansible, sshd: Sshd, account: Account
 
 
 @pytest.mark.one_core
-def test_ansible_test(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    """An integration target of another collection, beside pmitogen's collection, as ansible-test runs it."""
+def test_ansible_test_runs_an_integration_target(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    """ansible-test runs an integration target of another collection, with pmitogen's collection beside it."""
     collections = tmp_path / "ansible_collections"
     target = collections / "some/where/tests/integration/targets/over"
     inventory(target, ansible.target(sshd, account, ansible_python_interpreter="auto_silent"), "pmitogen.core.ssh")
@@ -186,7 +186,7 @@ def test_ansible_test(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: 
     assert sshd.connections(mark) == 1
 
 
-# ansible-test downloads get-pip.py, unless it is in its cache. This one installs pip from the wheel that comes with Python.
+# ansible-test downloads get-pip.py unless it is in its cache. This one installs pip from the wheel that comes with Python.
 GET_PIP = """\
 import ensurepip, glob, os, sys
 sys.path.insert(0, glob.glob(os.path.join(os.path.dirname(ensurepip.__file__), "_bundled", "pip-*.whl"))[0])
@@ -197,8 +197,8 @@ sys.exit(main(["install", "--upgrade", "--force-reinstall", *[arg for arg in sys
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_ansible_test_sanity(ansible: Ansible, home: Path, tmp_path: Path) -> None:
-    """The collection, as Galaxy and Automation Hub test it."""
+def test_the_collection_passes_ansible_test_sanity(ansible: Ansible, home: Path, tmp_path: Path) -> None:
+    """The same check as that of Galaxy and Automation Hub."""
     if ansible.release < (2, 19):
         pytest.skip("the collection is tested with ansible-core 2.19 and later")
     internal = next(ansible.python.parent.parent.glob("lib/python3*/site-packages/ansible_test/_internal"))
@@ -228,10 +228,10 @@ def test_ansible_test_sanity(ansible: Ansible, home: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# -- programs of others -----------------------------------------------------------------------------------------------------
+# -- other programs that start Ansible --------------------------------------------------------------------------------------
 
 
-class Others:
+class OtherPrograms:
     """An environment with programs that start Ansible: ``.venv-others`` (tools/prepare.py others) or one of PMITOGEN_VENVS."""
 
     def __init__(self, module: str) -> None:
@@ -244,7 +244,7 @@ class Others:
         self.ansible = Ansible(version.name, self.bin / "python", Path())
 
     def run(self, directory: Path, program: str, *args: object, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run one of its programs in *directory*, on a terminal because some require one."""
+        """Run a program of this environment in *directory*, on a terminal because some require one."""
         env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "PYTHONPATH": str(repository), "ANSIBLE_NOCOLOR": "1"}
         env.update(ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS), **more)
         command = [str(self.bin / program), *map(str, args)]
@@ -264,7 +264,7 @@ def target_of(sshd: Sshd, account: Account) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_ansible_runner(sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    others = Others("ansible_runner")
+    others = OtherPrograms("ansible_runner")
     inventory(tmp_path / "inventory", target_of(sshd, account))
     (tmp_path / "project").mkdir()
     play = [{"hosts": "all", "tasks": [{"name": "who", "ansible.builtin.command": "id -un", "become": True}]}]
@@ -296,7 +296,7 @@ def test_host(host):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_testinfra(sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    others = Others("testinfra")
+    others = OtherPrograms("testinfra")
     hosts = inventory(tmp_path, target_of(sshd, account))
     (tmp_path / "test_it.py").write_text(TESTINFRA % account.name)
     args = ["-p", "testinfra.plugin", "-q", "--hosts=ansible://web", f"--ansible-inventory={hosts}", "test_it.py"]
@@ -320,7 +320,7 @@ def test_host(ansible_adhoc):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_pytest_ansible(sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    others = Others("pytest_ansible")
+    others = OtherPrograms("pytest_ansible")
     hosts = inventory(tmp_path, target_of(sshd, account))
     (tmp_path / "test_it.py").write_text(PYTEST_ANSIBLE % ((account.name,) * 3))
     args = ["-p", "pytest_ansible.plugin", "-q", "--inventory", hosts, "--host-pattern", "all"]

@@ -1,4 +1,4 @@
-"""Failures have the status that Ansible intends, within the time limit, and one line with account, host and remedy."""
+"""Failures have the status that Ansible intends, within the time limit, and a one-line message with account, host and remedy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIMIT = 4  # seconds that a connection may take
 
 @contextlib.contextmanager
 def _silent() -> Iterator[int]:
-    """A port that accepts and never says a word."""
+    """A port that accepts connections and sends nothing."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen(8)
@@ -36,7 +36,7 @@ def _silent() -> Iterator[int]:
 
 @contextlib.contextmanager
 def _full() -> Iterator[int]:
-    """A port whose handshake is never completed: its queue is full, so packets are dropped, as for an unroutable host."""
+    """A port whose TCP handshake never ends: its queue is full, so packets are dropped, as for an unroutable host."""
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(socket.socket())
         sock.bind(("127.0.0.1", 0))
@@ -74,7 +74,7 @@ def _hosts(
     }
 
 
-# host -> words that must be in its one line, besides user, host and port
+# host -> texts that its one-line message must contain, besides user, host and port
 WORDS = {
     "refused": ["refused"],
     "silent": ["no SSH version received", "SSH port"],
@@ -91,7 +91,7 @@ WORDS = {
 
 
 def _check(run: Run, hosts: dict[str, dict[str, Any]]) -> None:
-    """Every host ended UNREACHABLE, in one line with who, where and its words."""
+    """Check that every host ended UNREACHABLE, with a one-line message that contains account, host and the expected texts."""
     wrong = {}
     for name, variables in hosts.items():
         result = run.task("ping", name)
@@ -103,7 +103,7 @@ def _check(run: Run, hosts: dict[str, dict[str, Any]]) -> None:
     assert "Traceback" not in run.output
 
 
-def test_no_connection(
+def test_each_host_without_a_connection_is_unreachable_in_time(
     ansible: Ansible, sshd: Sshd, account: Account, short_path: Path, make_key: Callable[..., KeyFile]
 ) -> None:
     locked, stranger = make_key(passphrase="right"), make_key()
@@ -114,12 +114,12 @@ def test_no_connection(
         hosts["unroutable"] = {**hosts["refused"], "ansible_port": full}
         began = time.monotonic()
         run = ansible.tasks(PING, hosts, args=["-f", "20"])
-    assert time.monotonic() - began < LIMIT + 20, "a machine under load takes long to start and end a run"
+    assert time.monotonic() - began < LIMIT + 20, "starting and ending a run may take long on a busy machine"
     _check(run, hosts)
 
 
 @pytest.mark.one_core
-def test_a_refused_password_is_told(ansible: Ansible, sshd: Sshd, account: Account, make_key: Callable[..., KeyFile]) -> None:
+def test_a_refused_password_is_reported(ansible: Ansible, sshd: Sshd, account: Account, make_key: Callable[..., KeyFile]) -> None:
     """PAM delays each refusal by about two seconds."""
     base = ansible.target(sshd, account, ansible_password="wrong", ansible_timeout=20)
     hosts = {
@@ -130,8 +130,8 @@ def test_a_refused_password_is_told(ansible: Ansible, sshd: Sshd, account: Accou
 
 
 @pytest.mark.one_core
-def test_escalation_is_refused(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """FAILED, not UNREACHABLE; the connection and the other accounts go on."""
+def test_a_refused_escalation_fails_the_task_only(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """The status is FAILED, not UNREACHABLE; the connection and the other accounts stay usable."""
     account = make_account(sudo="password")
     base = ansible.target(sshd, account)
     hosts = {
@@ -164,7 +164,9 @@ SILENT_PYTHON = "#!/bin/sh\nexec sleep 3\n"  # longer than ansible_ssh_timeout, 
 
 
 @pytest.mark.one_core
-def test_python_that_is_none(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_a_missing_or_too_old_boot_python_fails_the_task(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
     account = make_account()
     real = "/usr/bin/python3"
     old = account.write("old", TOO_OLD.format(python=real), 0o755)
@@ -183,13 +185,13 @@ def test_python_that_is_none(ansible: Ansible, sshd: Sshd, make_account: Callabl
     assert all(peer in task.message and "\n" not in task.message for task in (none, older))
     assert "no usable Python" in none.message and "ansible_python_interpreter" in none.message and "raw" in none.message
     assert "Python 2.6" in older.message
-    assert hung.kind == "ok", "as over ssh, which runs the module's interpreter alone"
+    assert hung.kind == "ok", "as over ssh, which starts only the module's interpreter"
     assert run.task("ping", "second").kind == "ok"
 
 
 @pytest.mark.newest_core
-def test_module_interpreter_is_missing_or_broken(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """The message is Ansible's own, also for the first request to a host, and in another account."""
+def test_a_missing_or_broken_module_interpreter_has_ansibles_message(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """Also for the first request to a host, and in another account."""
     base = ansible.target(sshd, account)
     hosts = {
         "missing": {**base, "ansible_python_interpreter": "/nonexistent/python3"},
@@ -213,21 +215,21 @@ def _sleeping(account: Account) -> bool:
     return any(process.command.startswith("sleep 61") for process in account.processes())
 
 
-def _interrupted(ansible: Ansible, server: Sshd, account: Account, strike: Callable[[], None]) -> Run:
-    """A run in whose first task *strike* happens."""
+def _interrupted(ansible: Ansible, server: Sshd, account: Account, interrupt: Callable[[], None]) -> Run:
+    """Run tasks; call *interrupt* during the first one."""
     tasks = [
         {"name": "long", "ansible.builtin.command": "sleep 61", "ignore_unreachable": True},
         {"name": "next", "ansible.builtin.command": "id -un"},
     ]
     running = ansible.start([{"hosts": "all", "gather_facts": False, "tasks": tasks}], {"h": ansible.target(server, account)})
     processes.wait_until(lambda: _sleeping(account))
-    strike()
+    interrupt()
     processes.wait_until(lambda: not _sleeping(account), 5)
     return running.finish()
 
 
 @pytest.mark.one_core
-def test_connection_lost_in_mid_task(
+def test_a_lost_connection_fails_the_task_and_the_next_task_reconnects(
     ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
 ) -> None:
     server, account = make_sshd(), make_account()
@@ -235,12 +237,14 @@ def test_connection_lost_in_mid_task(
     lost = run.task("long")
     assert lost.kind == "unreachable"
     assert f"{account.name}@{server.host} port {server.port}" in lost.message and "\n" not in lost.message
-    assert run.task("next")["stdout"] == account.name, "the next task connects anew"
+    assert run.task("next")["stdout"] == account.name, "the next task reconnects"
     assert server.connections() == 2
 
 
 @pytest.mark.one_core
-def test_hub_killed_in_mid_task(ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> None:
+def test_a_killed_hub_fails_the_task_and_the_next_task_starts_another(
+    ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
+) -> None:
     server, account = make_sshd(), make_account()
 
     def kill_hub() -> None:

@@ -22,14 +22,14 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
 def hubs(*args: str) -> str:
-    """What ``pmitogen hubs`` prints."""
+    """Return the output of ``pmitogen hubs``."""
     done = subprocess.run([sys.executable, "-m", "pmitogen", "hubs", *args], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
 def _wait_for_busy_hub() -> dict[str, Any]:
-    """The one hub, once a host of it is busy."""
+    """Return the only hub once one of its hosts is busy."""
     until = time.monotonic() + 20
     while time.monotonic() < until:
         found: list[dict[str, Any]] = json.loads(hubs("--json"))
@@ -45,13 +45,13 @@ def test_a_running_hub_is_listed_and_stopped(ansible: Ansible, sshd: Sshd, accou
     sleep = [{"name": "sleep", "ansible.builtin.command": "sleep 60"}]
     play = [{"hosts": "all", "gather_facts": False, "tasks": sleep}]
     running = ansible.start(play, {"h": ansible.target(sshd, account)})
-    # Before that the host may only have been connected ahead, which makes it busy for a moment.
+    # Before that, the host may only have been connected early, which makes it busy for a moment.
     processes.wait_until(lambda: any("sleep" in process.command for process in account.processes()), 20)
     hub = _wait_for_busy_hub()
     assert (hub["run"], hub["hosts"], hub["workers"]) == (running.pid, 1, 1)
     assert hub["pid"] != running.pid and 0 <= hub["age"] < 60
     assert hubs().startswith(f"hub {hub['pid']} of run {running.pid}: 1 host, 1 busy, ")
-    assert hubs("--stop") == "0 hubs ended\n", "it serves a run"
+    assert hubs("--stop") == "0 hubs ended\n", "a hub that serves a run is not stopped"
     assert json.loads(hubs("--json"))[0]["busy"] == 1
     assert hubs("--stop", str(hub["pid"])) == "1 hub ended\n"
     assert hubs() == "no hub is running\n"
@@ -69,10 +69,10 @@ def test_a_running_hub_is_listed_and_stopped(ansible: Ansible, sshd: Sshd, accou
         (signal.SIGKILL, "its process was killed, or the system lacks memory"),
     ],
 )
-def test_a_task_says_what_ended_its_hub(
+def test_the_task_reports_why_its_hub_ended(
     ansible: Ansible, sshd: Sshd, account: Account, signum: signal.Signals, text: str
 ) -> None:
-    """In the words by which docs/troubleshooting.md lists it; later tasks start another hub."""
+    """docs/troubleshooting.md lists these messages; later tasks start another hub."""
     tasks = [
         {"name": "sleep", "ansible.builtin.command": "sleep 60", "ignore_unreachable": True},
         {"name": "later", "ansible.builtin.command": "id -un"},
@@ -90,7 +90,7 @@ def test_a_task_says_what_ended_its_hub(
 
 
 @pytest.mark.one_core
-def test_those_kept_are_stopped_and_those_that_serve_only_with_all(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_stop_ends_idle_hubs_and_with_all_those_of_runs(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     persists = {"h": ansible.target(sshd, account, ansible_ssh_args="-o ControlMaster=auto -o ControlPersist=60s")}
     ansible.tasks([{"name": "once", "ansible.builtin.command": "id"}], persists).check()
     processes.wait_until(lambda: [hub["run"] for hub in json.loads(hubs("--json"))] == [None], 5)
@@ -98,7 +98,7 @@ def test_those_kept_are_stopped_and_those_that_serve_only_with_all(ansible: Ansi
     assert hubs().startswith(f"hub {hub['pid']} kept for a later run: 1 host, 0 busy, ")
 
     sleep = [{"name": "sleep", "ansible.builtin.command": "sleep 60"}]
-    other = ansible.start([{"hosts": "all", "gather_facts": False, "tasks": sleep}], persists)  # takes the kept one
+    other = ansible.start([{"hosts": "all", "gather_facts": False, "tasks": sleep}], persists)  # adopts the idle hub
     processes.wait_until(lambda: any("sleep" in process.command for process in account.processes()), 20)
     assert hubs("--stop") == "0 hubs ended\n"
     assert json.loads(hubs("--stop", "--all", "--json")) == {"stopped": 1}
@@ -125,7 +125,7 @@ def test_those_kept_are_stopped_and_those_that_serve_only_with_all(ansible: Ansi
         (["--all"], 2, "command line: --all: use it with --stop"),
     ],
 )
-def test_wrong_words(args: list[str], code: int, output: str | None) -> None:
+def test_wrong_arguments_are_refused_in_one_line(args: list[str], code: int, output: str | None) -> None:
     done = subprocess.run([sys.executable, "-m", "pmitogen", "hubs", *args], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout) == (code, "") and done.stderr.count("\n") == 1
     assert output is None or done.stderr == f"pmitogen hubs: {output}\n"

@@ -22,11 +22,11 @@ pytestmark = [
     pytest.mark.needs_extra("gssapi"),
     pytest.mark.needs_program("krb5kdc", "kdb5_util", "kadmin.local", "kinit", "klist"),
 ]
-NAME = "server.pmt.test"  # in the principal of the host
+NAME = "server.pmt.test"  # the name in the host's principal
 
 
 class Realm(NamedTuple):
-    """A KDC, a server that knows it, and an account with a principal there."""
+    """A KDC, a server with a keytab, and an account with a principal."""
 
     kdc: KDC
     server: Sshd
@@ -61,16 +61,16 @@ GSSAPI = ("GSSAPIAuthentication=yes", f"GSSAPIServerIdentity={NAME}")
 def test_a_ticket_logs_in(realm: Realm) -> None:
     mark = realm.server.mark()
     done = pmitogen("ssh", *realm.argv(*GSSAPI), "klist -s; echo $? $KRB5CCNAME", **realm.ticket)
-    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr  # nothing is delegated unasked
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr  # no credentials are delegated by default
     assert realm.server.accepted(mark) == [("gssapi-with-mic", realm.account.name)]
 
 
-def test_delegated_credentials(realm: Realm) -> None:
+def test_credentials_are_delegated_on_request(realm: Realm) -> None:
     done = pmitogen("ssh", *realm.argv(*GSSAPI, "GSSAPIDelegateCredentials=yes"), "klist -s && klist", **realm.ticket)
     assert done.returncode == 0 and f"{realm.account.name}@PMT.TEST" in done.stdout, done.stderr
 
 
-def test_a_play(realm: Realm, short_path: Path) -> None:
+def test_a_play_logs_in_with_a_ticket(realm: Realm, short_path: Path) -> None:
     inside = Ansible("extras", extras.PYTHON, short_path / "runs")
     host = inside.target(realm.server, realm.account)
     del host["ansible_ssh_private_key_file"]
@@ -87,7 +87,7 @@ def test_a_play(realm: Realm, short_path: Path) -> None:
         ((*GSSAPI, "GSSAPIClientIdentity=nobody@PMT.TEST"), "not tried"),
     ],
 )
-def test_a_ticket_that_cannot_be_used(realm: Realm, options: tuple[str, ...], phrase: str) -> None:
+def test_an_unusable_ticket_is_reported_as_not_tried(realm: Realm, options: tuple[str, ...], phrase: str) -> None:
     done = pmitogen("ping", *realm.argv(*options), **realm.ticket)
     assert done.returncode == 1 and "gssapi-with-mic: not tried (" in done.stderr
     assert phrase in done.stderr and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
@@ -106,7 +106,7 @@ def test_a_ticket_of_another_account_is_refused(realm: Realm, account: Account) 
     assert done.returncode == 1 and "gssapi-with-mic: refused" in done.stderr
 
 
-def test_a_kdc_that_is_gone(realm: Realm) -> None:
+def test_a_stopped_kdc_is_reported(realm: Realm) -> None:
     realm.kdc.stop()
     done = pmitogen("ping", *realm.argv(*GSSAPI), **realm.ticket)
     assert done.returncode == 1 and "gssapi-with-mic: not tried (" in done.stderr and "KDC" in done.stderr

@@ -1,4 +1,4 @@
-"""Files and output beyond any memory that is meant for them: constant size of the hub and on the target, and others go on."""
+"""Large files and output: the memory of the hub and of the target stays constant, and other hosts go on."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
 
 MIB = 1 << 20
-GROWTH = 60 * MIB  # of each process of pmitogen, beyond what it has before the first large file
+GROWTH = 60 * MIB  # allowed growth of each process of pmitogen since the first small file
 SIZES = [pytest.param(2048, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 
 
 class Sizes:
-    """The largest resident size of the hub, and of each process of an account on the target, while the body runs."""
+    """Record the largest resident size of the hub, and of each process of an account on the target."""
 
     def __init__(self, account: Account) -> None:
         self.peaks: dict[str, int] = {}
@@ -57,7 +57,7 @@ class Sizes:
 
 
 def measured(ansible: Ansible, hosts: dict[str, Any], account: Account, play: dict[str, Any]) -> tuple[Any, dict[str, int]]:
-    """Runs *play*, and tells how large the processes became."""
+    """Run *play*; return its run and the largest size of each process."""
     sizes = Sizes(account)
     with sizes.watched():
         run = ansible.playbook([play], hosts, timeout=800, args=["-f", "4"]).check()
@@ -70,7 +70,7 @@ def baseline(ansible: Ansible, hosts: dict[str, Any], account: Account) -> dict[
 
 
 def grown(before: dict[str, int], after: dict[str, int], what: str) -> list[str]:
-    """Print the sizes, and return the processes that grew too much."""
+    """Print the sizes, and return the processes that grew more than GROWTH."""
     for name, size in after.items():
         print(f"{what}: {name} {size / MIB:.0f} MiB, {before[name] / MIB:.0f} MiB with small files")
     return [name for name, size in after.items() if size - before[name] > GROWTH]
@@ -84,8 +84,10 @@ def make_file(path: Path, mebibytes: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_files(size: int, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
-    """Another worker's tasks on the same host come and go meanwhile."""
+def test_files_are_copied_and_fetched_in_constant_memory(
+    size: int, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path
+) -> None:
+    """Meanwhile another worker runs tasks on the same host."""
     account = make_account()
     target = ansible.target(sshd, account, ansible_python_interpreter="/usr/bin/python3")
     hosts = {"h": target, "beside": target}
@@ -100,7 +102,7 @@ def test_files(size: int, ansible: Ansible, sshd: Sshd, make_account: Callable[.
     play = {"hosts": "all", "gather_facts": False, "strategy": "free", "tasks": tasks}
     mark = sshd.mark()
     run, after = measured(ansible, hosts, account, play)
-    assert sshd.connections(mark) <= 1  # none if that of the run before has been kept (ControlPersist)
+    assert sshd.connections(mark) <= 1  # none if the connection of the run before is still open (ControlPersist)
     done = [(task.host, task.task) for task in run.tasks if task.kind == "ok"]
     assert done.index(("beside", "small 9")) < done.index(("h", "fetch")), done
     assert run.task("copy", "h")["size"] == size * MIB
@@ -111,10 +113,10 @@ def test_files(size: int, ansible: Ansible, sshd: Sshd, make_account: Callable[.
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["copy", "fetch"])
 @pytest.mark.parametrize("victim", ["connection", "run"])
-def test_a_cut_leaves_the_old_file(
+def test_an_interrupted_transfer_leaves_the_old_file(
     way: str, victim: str, ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account], tmp_path: Path
 ) -> None:
-    """In the middle of a transfer goes the connection, or the whole run on the controller."""
+    """Either the connection or the whole run ends in the middle of a transfer."""
     server, account = make_sshd(), make_account()
     here, there = tmp_path / "here", account.write("there", "old\n")
     make_file(tmp_path / "large", 512)
@@ -135,14 +137,14 @@ def test_a_cut_leaves_the_old_file(
 
     until = time.monotonic() + 60
     while not arriving():
-        assert time.monotonic() < until and running.process.poll() is None, "no moment in the middle"
+        assert time.monotonic() < until and running.process.poll() is None, "the transfer was not seen in progress"
     if victim == "connection":
         server.kill_sessions()
     else:
         running.signal(9)
     run = running.finish()
     for directory in Path(os.environ["TMPDIR"]).glob("pymp-*"):
-        shutil.rmtree(directory)  # of the Python module that Ansible forks with, which was killed and could not
+        shutil.rmtree(directory)  # of multiprocessing in a killed process, which could not remove it
     assert replaced.read_text() == "old\n"
     if victim == "connection":
         assert run.task("cut").kind == "unreachable", run.output
@@ -154,8 +156,10 @@ OUTPUT, INPUT = 200 * 1000 * 1000, 100 * 1000 * 1000  # bytes
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_output_and_input(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
-    """Ansible itself holds a task's output in memory, whatever the connection. What passes it on does not."""
+def test_large_output_and_input_take_constant_memory(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path
+) -> None:
+    """Ansible itself holds a task's output in memory, whatever the connection; the hub and the agent do not."""
     account = make_account()
     hosts = {"h": ansible.target(sshd, account, ansible_python_interpreter="/usr/bin/python3")}
     before = baseline(ansible, hosts, account)

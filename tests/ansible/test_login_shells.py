@@ -1,4 +1,4 @@
-"""Login shells that are not POSIX: a restricted one, an appliance's command line. ``raw`` does what it does over ssh."""
+"""Login shells that are not POSIX: a restricted shell, an appliance's command line. ``raw`` has the same result as over ssh."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ echo "no such choice"
 
 
 def _shell(directory: Path, text: str) -> tuple[str, Path]:
-    """A login shell made of a script, and the file that each of its command lines is added to."""
+    """Create a login shell from a script; return its path and the file to which it appends each of its command lines."""
     shell, log = directory / "shell", directory / "log"
     shell.write_text(text.format(log=log))
     shell.chmod(0o755)
@@ -54,10 +54,10 @@ def _same(ansible: Ansible, hosts: dict[str, dict[str, Any]], tasks: list[dict[s
         assert output[0] == output[1], (ssh.result, ours.result)
 
 
-def test_an_appliance_is_sent_what_raw_says_and_nothing_else(
+def test_an_appliance_receives_only_the_command_of_raw(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], short_path: Path
 ) -> None:
-    """Also where the interpreter for modules is known, which else is started with the connection."""
+    """Also if the interpreter for modules is known, which otherwise starts with the connection."""
     shell, log = _shell(short_path, APPLIANCE)
     account = make_account(shell=shell)
     hosts = {"h": ansible.target(sshd, account, ansible_python_interpreter="/usr/bin/python3")}
@@ -66,7 +66,7 @@ def test_an_appliance_is_sent_what_raw_says_and_nothing_else(
     assert log.read_text().splitlines() == [f"-c {command}" for command in commands] * 2
 
 
-def test_a_module_says_what_it_needs_and_raw_goes_on(
+def test_a_module_fails_on_an_appliance_and_raw_still_works(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], short_path: Path
 ) -> None:
     shell, _ = _shell(short_path, APPLIANCE)
@@ -88,7 +88,9 @@ def test_a_module_says_what_it_needs_and_raw_goes_on(
     assert run.task("become").kind == "failed" and sshd.connections(since) == 1
 
 
-def test_a_menu_that_waits(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], short_path: Path) -> None:
+def test_a_menu_as_login_shell_fails_a_module_within_the_timeout(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], short_path: Path
+) -> None:
     shell, log = _shell(short_path, MENU)
     account = make_account(shell=shell)
     hosts = {"h": ansible.target(sshd, account, ansible_timeout=3)}
@@ -99,7 +101,7 @@ def test_a_menu_that_waits(ansible: Ansible, sshd: Sshd, make_account: Callable[
     assert run.task("module").kind in ("unreachable", "failed") and "\n" not in message and "1) status" in message
 
 
-def test_a_restricted_shell(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_raw_in_a_restricted_shell_is_as_over_ssh(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account(shell="/bin/rbash")
     hosts = {"h": ansible.target(sshd, account)}
     _same(ansible, hosts, _raw("echo $0", "/bin/echo x", "id -un", "cd /"))
@@ -107,13 +109,13 @@ def test_a_restricted_shell(ansible: Ansible, sshd: Sshd, make_account: Callable
     assert run.task("module").kind == "failed" and "restricted" in run.task("module").message
 
 
-def test_no_shell_at_all(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_raw_with_nologin_is_as_over_ssh(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account(shell="/usr/sbin/nologin")
     _same(ansible, {"h": ansible.target(sshd, account)}, _raw("id"))
 
 
 def test_python_is_started_when_something_needs_it(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """Before or after, at the same time (two names of one host), and as another user."""
+    """Before or after raw, at the same time (two names of one host), and as another user."""
     base = ansible.target(sshd, account, ansible_python_interpreter="/usr/bin/python3")
     tasks: list[dict[str, Any]] = [
         {"name": "raw", "ansible.builtin.raw": "echo $$; sleep 1"},
@@ -130,8 +132,8 @@ def test_python_is_started_when_something_needs_it(ansible: Ansible, sshd: Sshd,
     assert sshd.connections(since) == 1
 
 
-def test_raw_beside_a_module(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """A command that is under way while Python starts ends as it would have."""
+def test_raw_in_progress_is_not_disturbed_by_the_start_of_python(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """The command started before Python does, and ends normally."""
     base = ansible.target(sshd, account, ansible_python_interpreter="/usr/bin/python3")
     tasks = [
         {"name": "raw", "ansible.builtin.raw": "sleep 2; echo done", "when": "inventory_hostname == 'a'"},

@@ -1,4 +1,4 @@
-"""Changes that the login's Python made to itself at its start affect no other account and no command."""
+"""Changes that the login's Python makes to its process at its start affect no other account and no command."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def customized(make_account: Callable[..., Account], code: str) -> Account:
 
 
 def look(ansible: Ansible, login: Account, other: Account, sshd: Sshd, connection: str, path: str) -> list[Any]:
-    """What a command and a file are like in every account that can be entered."""
+    """Return the state that a command and a file show in every account that can be entered."""
     ways = {
         "sudo": becoming("sudo", "root"),
         "kept": becoming("sudo", other.name, ansible_become_flags="-E"),
@@ -82,7 +82,9 @@ def look(ansible: Ansible, login: Account, other: Account, sshd: Sshd, connectio
 @pytest.mark.newest_core
 @pytest.mark.needs_program("ssh")
 @pytest.mark.parametrize("code", [CUSTOMIZE, pytest.param(LOST, marks=pytest.mark.slow)], ids=["changed", "lost"])
-def test_as_over_ssh(code: str, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_every_account_has_the_state_that_it_has_over_ssh(
+    code: str, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
     assert programs.find_program("ssh")
     login, other = customized(make_account, code), make_account(password="other s3cret")
     found = {name: look(ansible, login, other, sshd, name, f"/tmp/{other.name}") for name in ("ssh", "pmitogen")}

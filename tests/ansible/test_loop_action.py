@@ -1,4 +1,4 @@
-"""The action ``pmitogen.core.loop`` registers what Ansible's ``loop`` does, and needs no round trip for each item."""
+"""The action ``pmitogen.core.loop`` registers the same as Ansible's ``loop``, without a round trip for each item."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CASES: list[tuple[str, str, dict[str, Any], Any, dict[str, Any]]] = [
 
 
 def _tasks(numbers: Iterable[int]) -> list[dict[str, Any]]:
-    """Each case by ``loop`` and then by the action, each followed by what was registered."""
+    """Each case by ``loop`` and then by the action, each followed by a task that shows the registered value."""
     clean: list[dict[str, Any]] = [
         {_B + "file": {"path": "{{ work }}", "state": "absent"}},
         {_B + "file": {"path": "{{ work }}", "state": "directory"}},
@@ -75,7 +75,7 @@ def _tasks(numbers: Iterable[int]) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):  # ansible-core 2.19 leaves out some that are false
+    if isinstance(value, Mapping):  # ansible-core 2.19 omits some that are false
         left_out = VARYING | {name for name in ("failed", "skipped") if value.get(name) is False}
         return {name: _plain(item) for name, item in value.items() if name not in left_out}
     return [_plain(item) for item in value] if isinstance(value, list) else value
@@ -97,7 +97,7 @@ def _is_like(ours: dict[str, Any], loops: dict[str, Any], title: str) -> None:
     for each in (ours, loops):
         each.pop("warnings", None), each.pop("deprecations", None)
     if "skip_reason" not in loops and ours.get("skip_reason") == ours.get("skipped_reason"):
-        ours.pop("skip_reason", None)  # before ansible-core 2.21, loop has one name for it
+        ours.pop("skip_reason", None)  # before ansible-core 2.21, loop uses another name for it
     assert list(_differences(ours, loops, title)) == []
 
 
@@ -120,7 +120,7 @@ def _compare(run: Run, numbers: Iterable[int]) -> None:
 
 
 @pytest.mark.newest_core
-def test_registers_what_loop_does(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_registers_the_same_as_loop(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     if tuple(map(int, ansible.core.split("."))) < (2, 19):
         run = ansible.tasks([{LOOP: {"module": "ping", "items": [1]}}], {"web": {}}, connection="local")
         assert run.tasks[0]["msg"] == "pmitogen.core.loop: needs ansible-core 2.19 or later; use loop"
@@ -144,7 +144,7 @@ def test_registers_what_loop_does(ansible: Ansible, sshd: Sshd, account: Account
         ),
     ],
 )
-def test_does_the_same_over_another_connection(
+def test_works_over_another_connection(
     connection: str, numbers: Iterable[int], ansible: Ansible, sshd: Sshd, account: Account
 ) -> None:
     target = ansible.target(sshd, account) if connection == "ssh" else {}
@@ -161,7 +161,7 @@ MOST_CHANGES_TO_CONNECT = 12
 @pytest.mark.one_core
 def test_all_items_take_two_round_trips(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     """One for the first item and one for all others."""
-    relay = Relay([sshd.host], sshd.port, 0.5)  # far enough for all items to be under way before the first is answered
+    relay = Relay([sshd.host], sshd.port, 0.5)  # slow enough for all items to be sent before the first answer arrives
     try:
         plain = ansible.target(sshd, account)
         options = f"{plain['ansible_ssh_common_args']} -o HostKeyAlias=[{sshd.host}]:{sshd.port}"
@@ -188,7 +188,7 @@ class ActionModule(ActionBase):
 
 
 @pytest.mark.newest_core
-def test_results_that_an_action_plugin_marks_are_hidden_as_by_loop(ansible: Ansible) -> None:
+def test_results_that_an_action_plugin_censors_are_hidden_as_by_loop(ansible: Ansible) -> None:
     action = {"module": "marks", "args": {"say": "{{ item }}"}}
     tasks: list[dict[str, Any]] = []
     for number, items in enumerate((["plain 1", "hidden 1", "plain 1 fails"], ["plain 2", "plain 2 fails"])):
@@ -218,7 +218,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.one_core
-def test_wrong_use_is_told(ansible: Ansible) -> None:
+def test_wrong_use_is_reported(ansible: Ansible) -> None:
     tasks = [{LOOP: {"module": "ping", "items": [1]}, "ignore_errors": True, **keywords} for keywords, _ in WRONG]
     run = ansible.tasks(tasks, {"web": {}}, connection="local")
     assert run.rc == 0 and len(run.tasks) == len(WRONG), run.output
@@ -249,8 +249,8 @@ def test_a_hostile_result_shows_no_variable_and_controls_no_terminal(ansible: An
 
 
 @pytest.mark.one_core
-def test_each_item_sees_what_those_before_have_changed(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """Also where an interpreter has to be replaced for it: the items that follow run in the new one, in their order."""
+def test_each_item_sees_the_changes_of_earlier_items(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """Also if a change requires a new interpreter: the items that follow run in the new one, in order."""
     config = "/etc/sudoers.d/pmitogen-loop-test"
     lines = [
         "true",
@@ -273,10 +273,10 @@ def test_each_item_sees_what_those_before_have_changed(ansible: Ansible, sshd: S
 
 
 @pytest.mark.one_core
-def test_items_stay_in_order_behind_one_that_removes_an_account(
+def test_items_stay_in_order_after_one_that_removes_an_account(
     ansible: Ansible, sshd: Sshd, account: Account, make_account: Any
 ) -> None:
-    """It waits until the account's interpreter has ended, and the items behind it wait as well."""
+    """That item waits until the account's interpreter has ended, and later items wait as well."""
     user, path = make_account().name, f"{account.home}/removed"
     commands = [f"rm -f {path}", f"userdel {user}; echo $? >> {path}", f"id {user} >> {path}; cat {path}", f"cat {path}; false"]
     tasks: list[dict[str, Any]] = [
@@ -289,7 +289,7 @@ def test_items_stay_in_order_behind_one_that_removes_an_account(
 
 
 @pytest.mark.one_core
-def test_a_lost_connection_fails_the_items_that_had_not_ended(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_a_lost_connection_fails_the_unfinished_items(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     ends = "kill -9 $(ps -o ppid= -p $(ps -o ppid= -p $PPID))"
     commands = [
         "true",

@@ -1,4 +1,4 @@
-"""What a run does and does not do: programs, connections, sessions, escalations, and Ansible itself."""
+"""Costs of a normal run: started programs, connections, sessions, escalations, and changes to Ansible itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 OTHER_STRATEGIES = [pytest.param(name, marks=pytest.mark.slow) for name in ("free", "host_pinned")]
-# One of each kind: facts, a template, copies there and back, a shell, a stat, a wait, and everything again as root.
+# One task of each kind: facts, a template, copies in both directions, a shell, a stat, a wait, and all of them again as root.
 MIX: list[dict[str, Any]] = [
     {"name": "facts", "ansible.builtin.setup": {"gather_subset": ["min"]}},
     {"name": "command", "ansible.builtin.command": "id -un"},
@@ -38,7 +38,7 @@ FILES = {"t.j2": "host {{ inventory_hostname }}\n", "s.sh": '#!/bin/sh\necho "sc
 
 
 def _with_wrapper(ansible: Ansible, directory: Path, text: str) -> Ansible:
-    """The same core, its Python started by a wrapper."""
+    """The same core, with its Python started by a wrapper."""
     wrapper = directory / "python"
     wrapper.write_text("#!/bin/sh\n" + text)
     wrapper.chmod(0o755)
@@ -131,7 +131,7 @@ def test_nothing_of_ansible_is_patched(ansible: Ansible, sshd: Sshd, account: Ac
 
 
 @pytest.mark.newest_core
-def test_no_deprecation_is_ours(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_pmitogen_causes_no_deprecation_warning(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     """No file of pmitogen causes a warning of Ansible or Python."""
     env = {"ANSIBLE_DEPRECATION_WARNINGS": "1", "ANSIBLE_SYSTEM_WARNINGS": "1"}
     hosts = {"h": ansible.target(sshd, account, home=str(account.home))}
@@ -159,8 +159,8 @@ class ActionModule(ActionBase):
 
 
 @pytest.mark.newest_core
-def test_workers_import_neither_library(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """Beyond what the core itself imports, which shows where tasks are local."""
+def test_workers_import_neither_paramiko_nor_mitogen(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """Only modules that the core itself imports are loaded; a local task shows which those are."""
     tasks = [{"name": "spy", "spy": {}}, {"name": "local", "spy": {}, "connection": "local"}]
     run = ansible.tasks(tasks, {"h": ansible.target(sshd, account)}, files={"action_plugins/spy.py": SPY}).check()
     ours, local = run.task("spy"), run.task("local")
@@ -174,7 +174,7 @@ def test_workers_import_neither_library(ansible: Ansible, sshd: Sshd, account: A
 def test_one_connection_one_session_one_sudo(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], strategy: str
 ) -> None:
-    """Twenty workers that ask at the same moment, for one host and its accounts."""
+    """Twenty workers request one host and its accounts at the same moment."""
     account = make_account(sudo="nopasswd")
     mark = sshd.mark()
     host = ansible.target(sshd, account, home=str(account.home))
@@ -192,7 +192,7 @@ def test_one_connection_one_session_one_sudo(
 @pytest.mark.one_core
 @pytest.mark.parametrize("strategy", ["linear", *OTHER_STRATEGIES])
 @pytest.mark.usefixtures("still_accounts")
-def test_hosts_have_one_each(
+def test_each_host_has_one_connection_and_one_session(
     ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account], strategy: str
 ) -> None:
     account = make_account(sudo="nopasswd")

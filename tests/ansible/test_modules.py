@@ -1,4 +1,4 @@
-"""Every style of module runs, and async, reset and waiting work as they do with Ansible's own transports."""
+"""Every style of module runs, and async, reset_connection and waiting work as with Ansible's own connections."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ STYLES = ("new_style", "want_json", "json_args", "old_style", "binary")
 
 
 @pytest.mark.usefixtures("still_accounts")
-def test_module_styles(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_modules_of_every_style_run(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account(sudo="nopasswd")
     tasks = [{"name": style, style: {"word": "hello"}} for style in STYLES]
     tasks += [{"name": f"root-{style}", style: {"word": "hello"}, "become": True} for style in STYLES]
@@ -69,7 +69,7 @@ def test_module_styles(ansible: Ansible, sshd: Sshd, make_account: Callable[...,
 
 
 @pytest.mark.one_core
-def test_async(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_async_tasks_are_polled_awaited_and_ended(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account(sudo="nopasswd")
     tasks: list[dict[str, Any]] = [
         {"name": "polled", "ansible.builtin.command": "echo polled", "async": 20, "poll": 1},
@@ -105,8 +105,8 @@ def test_async(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account
 
 @pytest.mark.newest_core
 @pytest.mark.usefixtures("still_accounts")
-def test_reset_connection(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """A new login sees a new group, as people use it for."""
+def test_reset_connection_makes_a_new_login(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """The new login sees a group that was added after the first."""
     account = make_account(sudo="nopasswd")
     groups = {"ansible.builtin.command": "id -Gn"}
     tasks = [
@@ -126,8 +126,10 @@ def test_reset_connection(ansible: Ansible, sshd: Sshd, make_account: Callable[.
 
 
 @pytest.mark.one_core
-def test_wait_for_connection(ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account) -> None:
-    """A server that goes and comes again."""
+def test_wait_for_connection_waits_for_a_server_that_restarts(
+    ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account
+) -> None:
+    """The server stops and starts again."""
     server = make_sshd()
     server.stop()
     tasks = [
@@ -143,7 +145,7 @@ def test_wait_for_connection(ansible: Ansible, make_sshd: Callable[..., Sshd], a
 
 
 @pytest.mark.one_core
-def test_raw_and_script(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_raw_and_script_run_without_python(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     files = {
         "say.sh": '#!/bin/sh\necho "script $1"; echo err >&2; exit 3\n',
         "say.py": "#!/usr/bin/python3\nprint('python script')\n",
@@ -161,7 +163,7 @@ def test_raw_and_script(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     assert "bash" in run.task("executable")["stdout"]
 
 
-# A server with temporary directories of its own, so that all changes there come from its sessions.
+# A server with its own temporary directories, so that all changes there come from its sessions.
 PRIVATE = """
 set -e
 mount --bind {directory} /mnt
@@ -173,10 +175,10 @@ exec "$@"
 
 
 @pytest.mark.one_core
-def test_hundred_steps_write_nothing(
+def test_a_hundred_tasks_write_only_requested_files(
     ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
 ) -> None:
-    """No files but the requested ones, seen by inotify in the homes and the common temporary directories."""
+    """inotify watches the homes and the common temporary directories."""
     server = make_sshd(wrapper=["unshare", "-m", "sh", "-c", PRIVATE.format(directory=session.directory), "sh"])
     account, other = make_account(sudo="nopasswd"), make_account()
     asked = account.home / "asked"

@@ -1,7 +1,7 @@
-"""A control node on which OpenSSH's client is not installed: plays, our commands, and git and rsync by our programs.
+"""A controller without OpenSSH's client: plays, pmitogen's commands, and git and rsync with pmitogen's programs.
 
-Everything but sshd and its sessions runs in the root of tests/support/no_openssh.py. With the option --no-openssh, the plays of
-all tests run there.
+Everything except sshd and its sessions runs in the root of tests/support/no_openssh.py. With the option --no-openssh,
+the plays of all tests run there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PLAY = [
 
 @pytest.fixture
 def host(sshd: Sshd, account: Account, home: Path) -> str:
-    """The name of the host in HOME's ssh_config, which says how to reach it; "keyless": the same with keys of an agent only."""
+    """The name of a host in HOME's ssh_config; "keyless" is the same host with keys of an agent only."""
     (home / ".ssh").mkdir(mode=0o700)
     (home / ".ssh/config").write_text(
         f"Host target\n IdentityFile {home}/id\n IdentitiesOnly yes\nHost keyless\n IdentityFile none\n BatchMode yes\n"
@@ -46,7 +46,7 @@ def host(sshd: Sshd, account: Account, home: Path) -> str:
 
 
 def run(*argv: str | Path, status: int = 0, **more: object) -> str:
-    """Run one of our commands there; return its output, after a check of its exit status."""
+    """Run a command of pmitogen there, check its exit status, and return its output."""
     done = no_openssh.run(*PMITOGEN, *argv, **more)  # type: ignore[arg-type]
     assert done.returncode == status, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -54,7 +54,7 @@ def run(*argv: str | Path, status: int = 0, **more: object) -> str:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An environment whose PATH begins with our programs."""
+    """An environment whose PATH begins with pmitogen's programs."""
     programs = tmp_path / "programs"
     run("setup", "--shims", programs)
     yield {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
@@ -68,7 +68,7 @@ def test_the_root_has_no_client() -> None:
 
 
 @pytest.mark.one_core
-def test_a_play(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_a_play_runs_without_openssh(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     inside = Ansible(ansible.core, ansible.python, ansible.directory, has_openssh=False)
     host = {"h": inside.target(sshd, account)}
     done = inside.tasks(PLAY, host, files={"t.j2": "host {{ inventory_hostname }}\n"}, ssh_programs=True).check()
@@ -79,8 +79,10 @@ def test_a_play(ansible: Ansible, sshd: Sshd, account: Account) -> None:
 @pytest.mark.slow
 @pytest.mark.newest_core
 @pytest.mark.parametrize("how", ["sftp", "scp", "piped", "password", "no sharing"])
-def test_ansibles_own_ssh(ansible: Ansible, sshd: Sshd, account: Account, environment: dict[str, str], how: str) -> None:
-    """ansible_connection=ssh, whose ssh, scp and sftp are our programs."""
+def test_ansibles_ssh_connection_works_with_pmitogens_programs(
+    ansible: Ansible, sshd: Sshd, account: Account, environment: dict[str, str], how: str
+) -> None:
+    """ansible_connection=ssh, where ssh, scp and sftp are pmitogen's programs."""
     inside = Ansible(ansible.core, ansible.python, ansible.directory, has_openssh=False)
     host = inside.target(sshd, account, ansible_ssh_transfer_method=how if how in ("sftp", "scp", "piped") else "smart")
     if how == "password":
@@ -91,7 +93,7 @@ def test_ansibles_own_ssh(ansible: Ansible, sshd: Sshd, account: Account, enviro
     files, mark = {"t.j2": "host {{ inventory_hostname }}\n"}, sshd.mark()
     done = inside.tasks(PLAY, {"h": host}, files=files, ssh_programs=True, connection="ssh", env={"PATH": environment["PATH"]})
     if how == "password" and tuple(map(int, ansible.core.split("."))) < (2, 19):
-        assert "sshpass" in done.output  # no other way
+        assert "sshpass" in done.output  # the only way to send a password
         return
     done.check()
     assert {task.kind for task in done.tasks} == {"ok"} and len(done.tasks) == len(PLAY)
@@ -101,7 +103,7 @@ def test_ansibles_own_ssh(ansible: Ansible, sshd: Sshd, account: Account, enviro
 
 
 @pytest.mark.needs_program("git")
-def test_git(host: str, account: Account, environment: dict[str, str], tmp_path: Path) -> None:
+def test_git_clones_and_pushes_without_openssh(host: str, account: Account, environment: dict[str, str], tmp_path: Path) -> None:
     def git(*argv: str | Path) -> None:
         config = ("-c", "user.name=n", "-c", "user.email=e@x", "-c", f"core.sshCommand=ssh -F {os.environ['HOME']}/.ssh/config")
         done = no_openssh.run("git", *config, *argv, env=environment, cwd=tmp_path)
@@ -118,13 +120,13 @@ def test_git(host: str, account: Account, environment: dict[str, str], tmp_path:
 
 
 @pytest.mark.slow
-def test_the_demo() -> None:
+def test_the_demo_runs_without_openssh() -> None:
     assert "passed" in run("demo")
 
 
 @pytest.mark.slow
 @pytest.mark.needs_program("rsync")
-def test_rsync_both_ways(host: str, account: Account, environment: dict[str, str], tmp_path: Path) -> None:
+def test_rsync_copies_in_both_directions(host: str, account: Account, environment: dict[str, str], tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
     (tree / "sub/binary").write_bytes(bytes(range(256)) * 4096)
@@ -151,7 +153,7 @@ def digest(tree: Path) -> str:
 
 
 @pytest.mark.slow
-def test_keys_and_agents(host: str, account: Account, home: Path) -> None:
+def test_keygen_copy_id_and_add_work_without_openssh(host: str, account: Account, home: Path) -> None:
     config = ("-F", str(home / ".ssh/config"))
     assert "ok" in run("ping", *config, host)
     key = home / "new"
@@ -171,7 +173,7 @@ def test_keys_and_agents(host: str, account: Account, home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_host_keys(host: str, sshd: Sshd, account: Account, home: Path) -> None:
+def test_host_keys_are_recorded_and_found_without_openssh(host: str, sshd: Sshd, account: Account, home: Path) -> None:
     config = ("-F", str(home / ".ssh/config"))
     scanned = run("keyscan", "-p", str(sshd.port), sshd.host)
     assert sshd.known_hosts.read_text().split()[2] in scanned
@@ -184,8 +186,8 @@ def test_host_keys(host: str, sshd: Sshd, account: Account, home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_password(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """A password, for which Ansible's ssh would start sshpass."""
+def test_a_play_logs_in_with_a_password_without_sshpass(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """Ansible's ssh connection would start sshpass."""
     inside = Ansible(ansible.core, ansible.python, ansible.directory, has_openssh=False)
     host = inside.target(sshd, account, ansible_password=account.password)
     del host["ansible_ssh_private_key_file"]

@@ -1,4 +1,4 @@
-"""A controller as containers have it: a uid that no passwd file knows, and a home that is absent or cannot be written to."""
+"""A controller in a container: a uid without a passwd entry, and a home that is missing or not writable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.needs_program("setpriv"),
 ]
 UID = 61234
-# It may read what it needs of this checkout and its Python, wherever those are, and write no more than its own.
+# The uid may read this checkout and its Python, wherever they are, and write only to its own directory.
 WORDS = f"setpriv --reuid {UID} --regid {UID} --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
 
 
@@ -33,8 +33,8 @@ def own(short_path: Path) -> Iterator[Path]:
     shutil.rmtree(f"/tmp/pmitogen-{UID}", ignore_errors=True)
 
 
-def nameless(ansible: Ansible, directory: Path) -> Ansible:
-    """*ansible*, run by the uid."""
+def run_by_uid(ansible: Ansible, directory: Path) -> Ansible:
+    """Return *ansible*, run by the uid."""
     python = directory / "python"
     python.write_text(f'#!/bin/sh\numask 022\nexec {WORDS} {shlex.quote(str(ansible.python))} "$@"\n')
     python.chmod(0o755)
@@ -42,7 +42,7 @@ def nameless(ansible: Ansible, directory: Path) -> Ansible:
 
 
 @pytest.mark.parametrize("kind", ["absent", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("read-only", "unset"))])
-def test_a_play_by_nobody_from_nowhere(
+def test_a_play_runs_without_a_passwd_entry_and_a_writable_home(
     kind: str, ansible: Ansible, sshd: Sshd, account: Account, own: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = own / "key"
@@ -54,7 +54,7 @@ def test_a_play_by_nobody_from_nowhere(
         home.mkdir(mode=0o555)
     for name in ("USER", "LOGNAME", "XDG_RUNTIME_DIR", *(["HOME"] if kind == "unset" else [])):
         monkeypatch.delenv(name, raising=False)
-    # ansible-core itself wants somewhere to write.
+    # ansible-core itself needs a writable directory
     env = {"ANSIBLE_HOME": str(own / "ansible"), "TMPDIR": str(own), **({} if kind == "unset" else {"HOME": str(home)})}
     target = {**ansible.target(sshd, account), "ansible_ssh_private_key_file": str(key)}
     tasks = [
@@ -64,7 +64,7 @@ def test_a_play_by_nobody_from_nowhere(
     mark, before = sshd.mark(), os.umask(0)  # the uid must be able to write to the run's directory
     try:
         play = {"hosts": "all", "gather_facts": False, "tasks": tasks}
-        running = nameless(ansible, short_path).start([play], {"h": target}, env=env)
+        running = run_by_uid(ansible, short_path).start([play], {"h": target}, env=env)
     finally:
         os.umask(before)
     run = running.finish().check()

@@ -1,4 +1,4 @@
-"""Payloads that earlier runs have built: pmitogen/ansible/preload/payload_cache.py."""
+"""The cache of payloads that earlier runs have built: pmitogen/ansible/preload/payload_cache.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ansible_collections.%s.plugins.module_utils.words import WORD
 AnsibleModule(argument_spec={}).exit_json(word=WORD)
 """
 
-AT_ONCE = """
+TWO_RESTORE_AT_ONCE = """
 import json, os, sys, time
 from ansible import constants
 from pmitogen.ansible.preload import payload_cache, shared_state
@@ -56,7 +56,7 @@ payload_cache.restore(hosts)
 print(json.dumps(hosts.payloads_restored))
 """
 
-OLDEST = """
+PRUNE = """
 import json, os, sys
 from pmitogen.ansible.preload import payload_cache
 directory = os.open(sys.argv[1], os.O_RDONLY)
@@ -66,7 +66,7 @@ print(json.dumps([payload_cache.MAX_STORED, sorted(os.listdir(directory))]))
 
 
 class Home:
-    """An ANSIBLE_HOME of a test's own, and what is kept there."""
+    """An ANSIBLE_HOME for one test, with the payload cache in it."""
 
     def __init__(self, ansible: Ansible, path: Path) -> None:
         self._ansible = ansible
@@ -83,7 +83,7 @@ class Home:
         files: dict[str, str | bytes] | None = None,
         **env: str,
     ) -> Run:
-        """Plays *tasks*, with Ansible's own account of what it payload_cache."""
+        """Run *tasks* with ANSIBLE_DEBUG, whose output shows each payload that is built."""
         run = self._ansible.tasks(
             tasks,
             {f"h{index}": target for index in range(hosts)},
@@ -95,7 +95,7 @@ class Home:
         return run
 
     def names(self) -> set[str]:
-        """The modules whose payloads are kept."""
+        """The modules whose payloads are cached."""
         return (
             {path.name.split("-")[1].rpartition(".")[2] for path in self.cache_dir.iterdir()}
             if self.cache_dir.exists()
@@ -106,12 +106,12 @@ class Home:
 @pytest.fixture
 def home(ansible: Ansible, tmp_path: Path) -> Home:
     if tuple(map(int, ansible.core.split("."))) < (2, 19):
-        pytest.skip("this ansible-core is left alone")
+        pytest.skip("pmitogen caches no payloads of this ansible-core")
     return Home(ansible, tmp_path / "home")
 
 
 def built(run: Run) -> int:
-    """How many payloads the workers of *run* had built."""
+    """Return the number of payloads that the workers of *run* built."""
     return run.stdout.count("ANSIBALLZ: Creating module")
 
 
@@ -136,67 +136,67 @@ def test_a_later_run_builds_nothing(home: Home, ansible: Ansible, sshd: Sshd, ac
 
 
 @pytest.mark.newest_core
-def test_many_hosts_at_once(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """Those that come while one is lending wait for it, and build nothing either."""
+def test_workers_of_many_hosts_build_nothing(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """Workers that start during a restore wait for it and build nothing."""
     target = ansible.target(sshd, account)
     home.play(target, [STAT])
     assert built(home.play(target, [STAT], hosts=5)) == 0
 
 
 @pytest.mark.newest_core
-def test_those_that_come_meanwhile_wait(home: Home, ansible: Ansible, tmp_path: Path) -> None:
-    assert ansible.answer(AT_ONCE, str(tmp_path)) == ["begin", "end", "back", "back"]
+def test_a_worker_waits_for_a_restore_in_progress(home: Home, ansible: Ansible, tmp_path: Path) -> None:
+    assert ansible.answer(TWO_RESTORE_AT_ONCE, str(tmp_path)) == ["begin", "end", "back", "back"]
 
 
 @pytest.mark.one_core
-def test_where_nothing_is_kept_nobody_looks_twice(home: Home, ansible: Ansible, tmp_path: Path) -> None:
+def test_an_empty_cache_is_marked_as_restored(home: Home, ansible: Ansible, tmp_path: Path) -> None:
     assert ansible.answer(FIRST_RUN, str(tmp_path), ANSIBLE_HOME=str(home.path)) is True
 
 
 @pytest.mark.one_core
-def test_the_oldest_give_way(home: Home, ansible: Ansible, tmp_path: Path) -> None:
+def test_the_oldest_entries_are_removed(home: Home, ansible: Ansible, tmp_path: Path) -> None:
     for index in range(70):
         (tmp_path / f"{index:02}").write_text("")
         os.utime(tmp_path / f"{index:02}", (index, index))
-    for name, age in ((".of-one-that-writes", None), (".of-one-that-was-stopped", (1, 1))):
+    for name, age in ((".being-written", None), (".abandoned", (1, 1))):
         (tmp_path / name).write_text("")
         os.utime(tmp_path / name, age)
     home.path.rmdir()
-    most, left = ansible.answer(OLDEST, str(tmp_path))
-    assert left == [".of-one-that-writes", *(f"{index:02}" for index in range(70 - most, 70))]
+    most, left = ansible.answer(PRUNE, str(tmp_path))
+    assert left == [".being-written", *(f"{index:02}" for index in range(70 - most, 70))]
 
 
 @pytest.mark.newest_core
-def test_adhoc(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_an_adhoc_command_uses_the_cache(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
     env = {"ANSIBLE_HOME": str(home.path), "ANSIBLE_DEBUG": "1"}
     runs = [ansible.adhoc("stat", "path=/", {"h": ansible.target(sshd, account)}, env=env).check() for _ in range(2)]
     assert [built(run) for run in runs] == [1, 0]
 
 
-def _flip(cache_dir: Path) -> None:
+def _flip_a_bit(cache_dir: Path) -> None:
     (path,) = cache_dir.iterdir()
     data = bytearray(path.read_bytes())
     data[-1000] ^= 1
     path.write_bytes(data)
 
 
-def _cut(cache_dir: Path) -> None:
+def _truncate(cache_dir: Path) -> None:
     (path,) = cache_dir.iterdir()
     os.truncate(path, path.stat().st_size // 2)
 
 
-def _empty(cache_dir: Path) -> None:
+def _make_empty(cache_dir: Path) -> None:
     (path,) = cache_dir.iterdir()
     os.truncate(path, 0)
 
 
-def _odd(cache_dir: Path) -> None:
+def _wrong_types(cache_dir: Path) -> None:
     (path,) = cache_dir.iterdir()
     path.write_bytes(b'{"sha256": 1, "sources": [2]}\n')
 
 
-@pytest.mark.parametrize("tamper", [_flip, _cut, _empty, _odd])
-def test_what_is_not_whole_is_built_anew(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tamper: Tamper) -> None:
+@pytest.mark.parametrize("tamper", [_flip_a_bit, _truncate, _make_empty, _wrong_types])
+def test_a_damaged_entry_is_replaced(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tamper: Tamper) -> None:
     target = ansible.target(sshd, account)
     home.play(target, [STAT])
     tamper(home.cache_dir)
@@ -207,7 +207,7 @@ def _open_to_others(cache_dir: Path) -> None:
     cache_dir.chmod(0o750)
 
 
-def _of_another(cache_dir: Path) -> None:
+def _owned_by_another(cache_dir: Path) -> None:
     os.chown(cache_dir, 12345, 0)
 
 
@@ -222,7 +222,7 @@ def _linked_entry(cache_dir: Path) -> None:
     path.symlink_to("../elsewhere")
 
 
-def _entry_of_another(cache_dir: Path) -> None:
+def _entry_owned_by_another(cache_dir: Path) -> None:
     (path,) = cache_dir.iterdir()
     os.chown(path, 12345, 0)
 
@@ -238,7 +238,7 @@ def _second_name(cache_dir: Path) -> None:
 
 
 def _no_sources(cache_dir: Path) -> None:
-    """Whole by its checksum, and made from nothing that could have changed."""
+    """The checksum is valid, but the entry names no source file that could have changed."""
     (path,) = cache_dir.iterdir()
     head, _, data = path.read_bytes().partition(b"\n")
     about = {**json.loads(head), "sources": {}}
@@ -247,12 +247,23 @@ def _no_sources(cache_dir: Path) -> None:
     path.write_bytes(json.dumps(about).encode() + b"\n" + data)
 
 
-_TAMPERED = [_open_to_others, _of_another, _link, _linked_entry, _entry_of_another, _writable_entry, _second_name, _no_sources]
+_TAMPERED = [
+    _open_to_others,
+    _owned_by_another,
+    _link,
+    _linked_entry,
+    _entry_owned_by_another,
+    _writable_entry,
+    _second_name,
+    _no_sources,
+]
 
 
 @pytest.mark.one_core
 @pytest.mark.parametrize("tamper", _TAMPERED)
-def test_others_have_no_hand_in_it(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tamper: Tamper) -> None:
+def test_an_entry_that_another_account_could_write_is_not_used(
+    home: Home, ansible: Ansible, sshd: Sshd, account: Account, tamper: Tamper
+) -> None:
     target = ansible.target(sshd, account)
     home.play(target, [STAT])
     tamper(home.cache_dir)
@@ -260,14 +271,14 @@ def test_others_have_no_hand_in_it(home: Home, ansible: Ansible, sshd: Sshd, acc
 
 
 @pytest.mark.one_core
-def test_nothing_is_made_in_the_home_of_another(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_no_cache_is_made_in_the_home_of_another_account(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
     os.chown(home.path, account.uid, account.uid)
     assert built(home.play(ansible.target(sshd, account), [STAT])) == 1
     assert not home.cache_dir.exists()
 
 
 @pytest.mark.one_core
-def test_off(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_pmitogen_preload_0_turns_the_cache_off(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
     target = ansible.target(sshd, account)
     home.play(target, [STAT], PMITOGEN_PRELOAD="0")
     assert not home.cache_dir.exists()
@@ -276,14 +287,14 @@ def test_off(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None
 
 
 @pytest.mark.one_core
-def test_module_utils_that_may_take_the_place_of_cores(
+def test_the_cache_is_not_used_with_module_utils_of_the_playbook(
     home: Home, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path
 ) -> None:
-    """Neither lent where there are some, nor kept if made from them."""
+    """No payload is restored if there are any, and none that was built from them is stored."""
     target = ansible.target(sshd, account)
     home.play(target, [STAT])
     (tmp_path / "utils").mkdir()
-    assert built(home.play(target, [STAT], ANSIBLE_MODULE_UTILS=str(tmp_path / "utils"))) == 0, "it is empty"
+    assert built(home.play(target, [STAT], ANSIBLE_MODULE_UTILS=str(tmp_path / "utils"))) == 0, "an empty directory is no reason"
     (tmp_path / "utils/x.py").write_text("")
     assert built(home.play(target, [STAT], ANSIBLE_MODULE_UTILS=str(tmp_path / "utils"))) == 1
     assert built(home.play(target, [STAT], files={"module_utils/x.py": ""})) == 1
@@ -295,7 +306,9 @@ def test_module_utils_that_may_take_the_place_of_cores(
 
 
 @pytest.mark.one_core
-def test_another_core_or_a_changed_one(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+def test_payloads_of_another_or_a_changed_ansible_core_are_not_used(
+    home: Home, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path
+) -> None:
     core = Path(ansible.run_python("-c", "import ansible; print(ansible.__path__[0])").stdout.strip())
     copy = tmp_path / "lib" / "ansible"
     shutil.copytree(core, copy, ignore=shutil.ignore_patterns("__pycache__", "galaxy"))
@@ -304,8 +317,8 @@ def test_another_core_or_a_changed_one(home: Home, ansible: Ansible, sshd: Sshd,
     target = ansible.target(sshd, account)
     ping = {"name": "ping", "ansible.builtin.ping": {}}
     home.play(target, [ping])
-    assert built(home.play(target, [ping], **path)) == 1, "it lies elsewhere"
-    home.play(target, [ping], **path)  # by now Python has made its own directories there
+    assert built(home.play(target, [ping], **path)) == 1, "an ansible-core in another directory"
+    home.play(target, [ping], **path)  # by now Python has created its own directories there
     assert built(home.play(target, [ping], **path)) == 0
 
     module = copy / "modules/ping.py"
@@ -321,7 +334,7 @@ def test_another_core_or_a_changed_one(home: Home, ansible: Ansible, sshd: Sshd,
     assert home.play(target, [ping]).task("ping")["ping"] == "pong"
 
     before = set(home.cache_dir.iterdir())
-    (copy / "release.py").touch()  # as another machine's would be, that shares this home
+    (copy / "release.py").touch()  # as if a machine that shares this home had another version
     assert [built(home.play(target, [ping], **path)) for _ in range(2)] == [1, 0]
     assert set(home.cache_dir.iterdir()) > before
 
@@ -337,8 +350,10 @@ def _collection(path: Path, name: str, word: str, imports: str) -> None:
 
 
 @pytest.mark.newest_core
-def test_modules_of_a_collection(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    """Kept as long as the collection is the same, and apart from one of that name that lies elsewhere."""
+def test_a_payload_of_a_collection_is_used_only_while_the_collection_is_unchanged(
+    home: Home, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path
+) -> None:
+    """A collection of the same name in another directory has its own entries."""
 
     def play(where: str, module: str = "acme.tools.greet") -> tuple[int, str]:
         run = home.play(target, [{"name": "greet", module: {}}], ANSIBLE_COLLECTIONS_PATH=str(tmp_path / where))
@@ -359,11 +374,11 @@ def test_modules_of_a_collection(home: Home, ansible: Ansible, sshd: Sshd, accou
     assert [play("one") for _ in range(2)] == [(1, "hallo"), (0, "hallo")]
     redirect = {"plugin_routing": {"module_utils": {"words": {"redirect": "acme.other.words"}}}}
     (plugins.parent / "meta/runtime.yml").write_text(json.dumps(redirect))
-    assert [play("one") for _ in range(2)] == [(1, "salut"), (1, "salut")], "two collections had a part in it"
+    assert [play("one") for _ in range(2)] == [(1, "salut"), (1, "salut")], "no payload of two collections is cached"
 
 
 @pytest.mark.one_core
-def test_a_module_that_takes_from_another_collection(
+def test_a_module_that_imports_from_another_collection_is_not_cached(
     home: Home, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path
 ) -> None:
     _collection(tmp_path, "acme/tools", "hello", "acme.other")

@@ -1,6 +1,6 @@
 """Keys of a PKCS#11 token: SoftHSM's, made by OpenSC's tool, against a real sshd.
 
-Nothing here is imitated: the library is loaded by python-pkcs11 in the environment .venv-extras.
+The library is real: python-pkcs11 loads it in the environment .venv-extras.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def server(make_sshd: Callable[..., Sshd]) -> Sshd:
 
 
 def options(server: Sshd, token: SoftToken) -> list[str]:
-    """The options of ssh for a login with the token."""
+    """The ssh options for a login with the token."""
     files = (f"UserKnownHostsFile={server.known_hosts}", f"PKCS11Provider={token.library}", "IdentityFile=none")
     return ["-F", "none", "-p", str(server.port), *[word for file in files for word in ("-o", file)]]
 
 
 def at_a_terminal(argv: list[str], pin: str, environment: dict[str, str]) -> tuple[int, str]:
-    """Run a command at a terminal where *pin* is typed at the first prompt; return its exit status and the screen."""
+    """Run a command on a terminal where *pin* is typed at the first prompt; return its exit status and the screen."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(argv[0], argv, {**os.environ, **environment})
@@ -72,7 +72,7 @@ def at_a_terminal(argv: list[str], pin: str, environment: dict[str, str]) -> tup
 
 
 def play(core: str, server: Sshd, account: Account, token: SoftToken, directory: Path, pin: str, count: int = 1) -> list[str]:
-    """Run ping on *count* hosts, each with a login of its own, with the options of Ansible; return what went wrong."""
+    """Run ping on *count* hosts, each with a login of its own and Ansible's options; return the failures."""
     inside = Ansible(core, extras.PYTHON, directory / "runs")
     host = inside.target(server, account, ansible_ssh_pkcs11_provider=token.library, ansible_password=pin)
     del host["ansible_ssh_private_key_file"]
@@ -112,7 +112,7 @@ def test_the_pin_is_asked_for_after_the_server_has_accepted_the_key(server: Sshd
     assert status == 255 and "9999" not in screen
 
 
-def test_without_a_pin(server: Sshd, account: Account, token: SoftToken) -> None:
+def test_without_a_pin_the_key_is_not_used(server: Sshd, account: Account, token: SoftToken) -> None:
     token.add("EC:prime256v1")
     server.authorize(token.public_keys()["key1"])
     done = pmitogen("ping", *options(server, token), f"{account.name}@{server.host}", **token.environment)
@@ -124,13 +124,13 @@ def test_without_a_pin(server: Sshd, account: Account, token: SoftToken) -> None
     ("library", "phrase"),
     [("/nonexistent.so", "No such file"), ("/etc/passwd", "invalid ELF header"), ("libc.so.6", "C_GetFunctionList")],
 )
-def test_a_library_that_cannot_be_loaded(library: str, phrase: str, server: Sshd, account: Account) -> None:
+def test_a_provider_that_cannot_be_loaded_is_reported(library: str, phrase: str, server: Sshd, account: Account) -> None:
     argv = ("-F", "none", "-p", str(server.port), "-o", f"UserKnownHostsFile={server.known_hosts}")
     done = pmitogen("ping", *argv, "-I", library, f"{account.name}@{server.host}")
     assert (done.returncode, done.stdout) == (1, "")
     assert f"PKCS#11: not tried ({library}: " in done.stderr and phrase in done.stderr and "Traceback" not in done.stderr
 
 
-def test_explain() -> None:
+def test_explain_lists_pkcs11provider() -> None:
     done = pmitogen("explain", "ssh", "--", "-F", "none", "-o", "PKCS11Provider=/x.so", "host")
     assert done.returncode == 0 and "honoured" in done.stdout, done.stderr

@@ -1,4 +1,4 @@
-"""Payloads that Ansible builds ahead of their tasks, in its own cache: pmitogen/ansible/preload/prebuild.py."""
+"""Payloads that are built before their tasks, in Ansible's own cache: pmitogen/ansible/preload/prebuild.py."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ SLOW = {"name": "slow", "ansible.builtin.command": "sleep 3"}
 
 def _skip_older(ansible: Ansible) -> None:
     if tuple(map(int, ansible.core.split("."))) < (2, 19):
-        pytest.skip("this ansible-core is left alone")
+        pytest.skip("pmitogen builds no payloads of this ansible-core early")
     if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("no processor to spare")
+        pytest.skip("needs a second processor")
 
 
 def _play(
@@ -65,7 +65,7 @@ def _built(run: Run) -> set[str]:
     return {str(name).split("-")[0].rpartition(".")[2] for name in run.task("look")["msg"] if not str(name).endswith(".lock")}
 
 
-def test_built_while_the_first_task_runs(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+def test_payloads_are_built_while_the_first_task_runs(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
     _skip_older(ansible)
     tasks = [
         SLOW,
@@ -79,14 +79,16 @@ def test_built_while_the_first_task_runs(ansible: Ansible, sshd: Sshd, account: 
 
 
 @pytest.mark.one_core
-def test_off(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+def test_pmitogen_preload_0_turns_prebuilding_off(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
     tasks = [SLOW, {"name": "stat", "ansible.builtin.stat": {"path": "/etc/passwd"}}]
     run = _play(ansible, ansible.target(sshd, account), tasks, tmp_path / "local", PMITOGEN_PRELOAD="0").check()
     assert _built(run) == {"command"}
 
 
-def test_a_module_of_the_playbooks_own(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    """It has core's name, and is what the task runs, while core's is to be had under its full name."""
+def test_a_module_of_the_playbook_replaces_that_of_ansible_core(
+    ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path
+) -> None:
+    """The task runs the playbook's module; ansible-core's is available under its full name."""
     _skip_older(ansible)
     tasks = [
         SLOW,
@@ -99,15 +101,19 @@ def test_a_module_of_the_playbooks_own(ansible: Ansible, sshd: Sshd, account: Ac
 
 
 @pytest.mark.one_core
-def test_module_utils_of_the_playbooks_own(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+def test_nothing_is_prebuilt_with_module_utils_of_the_playbook(
+    ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path
+) -> None:
     _skip_older(ansible)
     tasks = [SLOW, {"name": "stat", "ansible.builtin.stat": {"path": "/etc/passwd"}}]
     run = _play(ansible, ansible.target(sshd, account), tasks, tmp_path / "local", {"module_utils/x.py": ""}).check()
     assert _built(run) == {"command"}
 
 
-def test_a_run_that_ends_meanwhile(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    """Nothing is left, and nothing said, whatever was being built."""
+def test_a_run_that_ends_during_prebuilding_leaves_nothing(
+    ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path
+) -> None:
+    """No file and no message is left, whichever payload was being built."""
     _skip_older(ansible)
     names = ("apt", "cron", "get_url", "group", "iptables", "known_hosts", "lineinfile", "pip", "replace", "slurp", "uri", "user")
     for index, first in enumerate(("false", "sleep 0.2; false", "sleep 0.5; false")):
@@ -119,6 +125,6 @@ def test_a_run_that_ends_meanwhile(ansible: Ansible, sshd: Sshd, account: Accoun
 
 
 @pytest.mark.one_core
-def test_the_helper_tells_nobody_anything(ansible: Ansible) -> None:
-    """And what it opens is not where a worker's messages would go."""
+def test_the_prebuilding_process_has_no_output(ansible: Ansible) -> None:
+    """Files that it opens do not get the descriptors of a worker's message pipes."""
     assert ansible.answer(DETACH) == [0, ""]

@@ -16,8 +16,8 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.optimised]
 
 PYTHON = "/usr/bin/python3"
-# Says that a module is coming, as Ansible does before it builds one; waits until sshd's log has a word, or *limit* seconds (it
-# fails then, if it *must* have it); may then change an option; and runs the module.
+# Announces a module, as Ansible does before it builds one; waits until sshd's log contains a text, or *limit* seconds (then it
+# fails if *must* is set); may then change an option; and runs the module.
 ACTION = """
 import time
 from ansible.errors import AnsibleError
@@ -47,13 +47,13 @@ def _play(ansible: Ansible, hosts: dict[str, dict[str, Any]], tasks: list[dict[s
     return ansible.tasks(tasks, hosts, files=files, env=env)
 
 
-def _foreseen(server: Sshd, word: str = "Accepted publickey", **more: Any) -> dict[str, Any]:
+def _announced(server: Sshd, word: str = "Accepted publickey", **more: Any) -> dict[str, Any]:
     return {"name": "who", "foreseen": {"log": str(server.log_path), "since": server.mark(), "word": word, **more}}
 
 
 def _skip_older(ansible: Ansible) -> None:
     if ansible.core == "2.16":
-        pytest.skip("this ansible-core does not hand connections the variables")
+        pytest.skip("this ansible-core does not give connections the variables")
 
 
 @pytest.mark.parametrize("place", ["variable", "environment"])
@@ -62,9 +62,9 @@ def test_connected_before_the_payload_is_there(place: str, ansible: Ansible, ssh
     since = sshd.mark()
     named = {"ansible_python_interpreter": PYTHON} if place == "variable" else {}
     env = {"ANSIBLE_PYTHON_INTERPRETER": PYTHON} if place == "environment" else {}
-    tasks = [_foreseen(sshd), {"name": "next", "ansible.builtin.command": "id -un"}]
+    tasks = [_announced(sshd), {"name": "next", "ansible.builtin.command": "id -un"}]
     run = _play(ansible, {"h": ansible.target(sshd, account, **named)}, tasks, **env).check()
-    assert run.task("who")["seen"], "nobody connected"
+    assert run.task("who")["seen"], "no connection was made early"
     assert run.task("who")["stdout"] == run.task("next")["stdout"] == account.name
     assert (sshd.connections(since), sshd.sessions(since)) == (1, 1)
 
@@ -73,20 +73,20 @@ def test_connected_before_the_payload_is_there(place: str, ansible: Ansible, ssh
 @pytest.mark.parametrize("named", ["auto", "{{ later }}", "env python3"])
 def test_not_connected_before_the_interpreter_is_known(named: str, ansible: Ansible, sshd: Sshd, account: Account) -> None:
     host = ansible.target(sshd, account, ansible_python_interpreter=named, later=PYTHON)
-    run = _play(ansible, {"h": host}, [_foreseen(sshd, limit=1.5)])
+    run = _play(ansible, {"h": host}, [_announced(sshd, limit=1.5)])
     assert not run.task("who")["seen"]
     assert named == "env python3" or run.task("who")["stdout"] == account.name
 
 
 @pytest.mark.one_core
-def test_not_for_a_host_that_has_answered(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_a_host_that_has_answered_is_not_connected_early(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     """The host is connected; if the connection has ended since, the first request makes another."""
     tasks = [
         {"name": "first", "ansible.builtin.command": "id -un"},
         {"name": "end", "ansible.builtin.shell": f"pkill -f 'ssh[d]: {account.name}@'; sleep 5", "ignore_unreachable": True},
-        _foreseen(sshd, "Accepted publickey", limit=1.5, times=2),
+        _announced(sshd, "Accepted publickey", limit=1.5, times=2),
         {"name": "reset", "ansible.builtin.meta": "reset_connection"},
-        {**_foreseen(sshd, "Accepted publickey", times=3), "name": "again"},
+        {**_announced(sshd, "Accepted publickey", times=3), "name": "again"},
     ]
     run = _play(ansible, {"h": ansible.target(sshd, account, ansible_python_interpreter=PYTHON)}, tasks)
     assert run.task("end").kind == "unreachable"
@@ -94,12 +94,12 @@ def test_not_for_a_host_that_has_answered(ansible: Ansible, sshd: Sshd, account:
     assert run.task("again")["seen"]
 
 
-def test_a_first_step_without_a_module_starts_the_interpreter_that_modules_want(
+def test_a_first_task_without_a_module_starts_the_interpreter_for_modules(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
 ) -> None:
-    """And not another, beside which that would be started later: a further interpreter ends its command line with a size of 0."""
+    """No second interpreter starts later; the log line of a further interpreter ends with a size of 0."""
     if ansible.core == "2.16":
-        pytest.skip("ansible-core does not say so early which is named")
+        pytest.skip("this ansible-core does not report the interpreter so early")
     account = make_account()
     tasks = [
         {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "~/x"}},
@@ -111,15 +111,15 @@ def test_a_first_step_without_a_module_starts_the_interpreter_that_modules_want(
 
 
 @pytest.mark.one_core
-def test_off(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_pmitogen_preload_0_turns_early_connecting_off(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     host = ansible.target(sshd, account, ansible_python_interpreter=PYTHON)
-    run = _play(ansible, {"h": host}, [_foreseen(sshd, limit=1.5)], PMITOGEN_PRELOAD="0").check()
+    run = _play(ansible, {"h": host}, [_announced(sshd, limit=1.5)], PMITOGEN_PRELOAD="0").check()
     assert not run.task("who")["seen"] and run.task("who")["stdout"] == account.name
 
 
 @pytest.mark.one_core
-def test_a_variable_that_is_not_there_yet_harms_nobody(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """What runs without Python does so where the interpreter's name is a template of what comes later."""
+def test_an_interpreter_by_a_template_of_a_later_result_works(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """Tasks without Python run before the variable in the interpreter's name is defined."""
     tasks: list[dict[str, Any]] = [
         {"name": "raw", "ansible.builtin.raw": f"echo {PYTHON}", "register": "said"},
         {"name": "who", "ansible.builtin.command": "id -un"},
@@ -130,10 +130,10 @@ def test_a_variable_that_is_not_there_yet_harms_nobody(ansible: Ansible, sshd: S
 
 @pytest.mark.one_core
 @pytest.mark.parametrize("meanwhile", ["Failed password", "Connection closed by authenticating user"])
-def test_a_login_that_fails_is_tried_once(
+def test_a_failed_early_login_is_not_repeated_for_its_task(
     meanwhile: str, ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account
 ) -> None:
-    """The failure goes to the task that it was made for, whether it comes before its request or after; the next tries anew."""
+    """The first task gets the failure, whether it comes before its request or after; the next task tries again."""
     server = make_sshd()
     wrong = {
         "ansible_host": server.host,
@@ -144,7 +144,7 @@ def test_a_login_that_fails_is_tried_once(
         "ansible_python_interpreter": PYTHON,
     }
     tasks = [
-        {**_foreseen(server, meanwhile, must=True), "ignore_unreachable": True},
+        {**_announced(server, meanwhile, must=True), "ignore_unreachable": True},
         {"name": "next", "ansible.builtin.command": "id -un", "ignore_unreachable": True},
     ]
     run = _play(ansible, {"h": wrong}, tasks)
@@ -152,25 +152,25 @@ def test_a_login_that_fails_is_tried_once(
     assert first.kind == second.kind == "unreachable"
     assert "wrong" not in run.output and "password" in first.message and "\n" not in first.message
     assert first.message == second.message
-    assert server.connections() == 2, "an attempt for each task"
+    assert server.connections() == 2, "one attempt for each task"
 
 
 @pytest.mark.one_core
-def test_options_that_change_meanwhile(
+def test_options_that_change_after_the_early_connection_are_honoured(
     ansible: Ansible, sshd: Sshd, account: Account, make_account: Callable[..., Account]
 ) -> None:
     other = make_account()
     host = ansible.target(sshd, account, ansible_python_interpreter=PYTHON)
-    run = _play(ansible, {"h": host}, [_foreseen(sshd, options={"remote_user": other.name})]).check()
+    run = _play(ansible, {"h": host}, [_announced(sshd, options={"remote_user": other.name})]).check()
     assert run.task("who")["seen"] and run.task("who")["stdout"] == other.name
 
 
 @pytest.mark.one_core
-def test_an_interpreter_that_is_not_there(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """Whichever came up instead, the task fails as it does over ssh, and the connection serves the next one."""
+def test_a_missing_interpreter_fails_the_task_and_the_connection_stays(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """The task fails as over ssh, whichever interpreter started instead, and the connection serves the next one."""
     since = sshd.mark()
     tasks = [
-        {**_foreseen(sshd), "ignore_errors": True},
+        {**_announced(sshd), "ignore_errors": True},
         {"name": "next", "ansible.builtin.command": "id -un", "vars": {"ansible_python_interpreter": PYTHON}},
     ]
     host = ansible.target(sshd, account, ansible_python_interpreter="/nonexistent/python3")
@@ -180,15 +180,15 @@ def test_an_interpreter_that_is_not_there(ansible: Ansible, sshd: Sshd, account:
 
 
 @pytest.mark.one_core
-def test_a_host_without_python(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_raw_works_after_an_early_connection_to_a_host_without_python(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     host = ansible.target(sshd, account, ansible_python_interpreter=PYTHON, ansible_pmitogen_boot_python=["/nonexistent/python3"])
-    tasks = [{**_foreseen(sshd, must=True), "ignore_errors": True}, {"name": "raw", "ansible.builtin.raw": "id -un"}]
+    tasks = [{**_announced(sshd, must=True), "ignore_errors": True}, {"name": "raw", "ansible.builtin.raw": "id -un"}]
     run = _play(ansible, {"h": host}, tasks)
     assert "no usable Python" in run.task("who").message
     assert run.task("raw")["stdout"].strip() == account.name
 
 
-def test_a_hub_that_cannot_start_says_why(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_the_reason_why_a_hub_cannot_start_is_reported(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     host = ansible.target(sshd, account, ansible_python_interpreter=PYTHON)
     tasks = [{"name": "who", "ansible.builtin.command": "id -un"}]
     run = _play(ansible, {"h": host}, tasks, PMITOGEN_LOG="loud")
@@ -197,8 +197,8 @@ def test_a_hub_that_cannot_start_says_why(ansible: Ansible, sshd: Sshd, account:
 
 
 @pytest.mark.one_core
-def test_a_hub_without_paramiko_says_so(ansible: Ansible, tmp_path: Path) -> None:
-    """No such installation can be had here without harm to the others, so one of its modules is made to fail."""
+def test_a_missing_paramiko_is_reported(ansible: Ansible, tmp_path: Path) -> None:
+    """Removing Paramiko would disturb other tests, so its import is made to fail in the run's processes."""
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['paramiko'] = None\n")
     run = _play(ansible, {"h": {}}, [{"name": "who", "ansible.builtin.command": "id -un"}], PYTHONPATH=f"{tmp_path}:{repository}")
     assert run.task("who").kind == "unreachable"

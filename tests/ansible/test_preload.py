@@ -52,18 +52,18 @@ def _look(ansible: Ansible, where: str, connection: str = "pmitogen", **env: str
 
 
 @pytest.mark.needs_ansible
-def test_once_and_before_the_workers(ansible: Ansible) -> None:
+def test_preparations_are_made_once_in_the_main_process(ansible: Ansible) -> None:
     profiles = 2 if tuple(map(int, ansible.core.split("."))) >= (2, 19) else 0
     nothing = {"lexers": False, "actions": False, "profiles": 0, "modules": False}
     everything = {"lexers": True, "actions": True, "profiles": profiles, "modules": True}
     assert _look(ansible, "main") == everything
-    assert _look(ansible, "worker") == nothing, "a worker has no workers"
+    assert _look(ansible, "worker") == nothing, "a worker process prepares nothing"
     assert _look(ansible, "main", PMITOGEN_PRELOAD="0") == nothing
-    assert _look(ansible, "main", "ssh") == nothing, "a run over another connection is left as it is"
+    assert _look(ansible, "main", "ssh") == nothing, "a run over another connection is not changed"
 
 
 @pytest.mark.needs_ansible
-def test_a_directory_that_a_play_brings_is_seen_where_ansible_does_not_look_again(ansible: Ansible) -> None:
+def test_plugins_are_not_looked_up_early_if_ansible_never_repeats_the_lookup(ansible: Ansible) -> None:
     assert not _look(ansible, "main", ANSIBLE_OLD_PLUGIN_CACHE_CLEAR="1")["modules"]
 
 
@@ -80,10 +80,10 @@ def test_a_directory_that_a_play_brings_is_seen_where_ansible_does_not_look_agai
         ({"hosts.ini": "web ansible_connection=pmitogen"}, [], {"PMITOGEN_PRELOAD": "0"}, False),
     ],
 )
-def test_the_hub_of_a_run_that_will_want_one(
+def test_the_hub_starts_early_if_the_run_uses_pmitogen(
     inventory: dict[str, str], args: list[str], env: dict[str, str], starts: bool, ansible: Ansible
 ) -> None:
-    """It is there before any task has asked for it, and gone with the run."""
+    """The hub runs before any task has requested it, and ends with the run."""
     for name, text in inventory.items():
         (ansible.directory / name).parent.mkdir(parents=True, exist_ok=True)
         (ansible.directory / name).write_text(text + "\n")

@@ -1,4 +1,4 @@
-"""A large copy says how far it is, in Ansible's output and in ``pmitogen hubs``, while the network stands still."""
+"""Progress of a large copy is shown in Ansible's output and by ``pmitogen hubs``, also while the network is stalled."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _hubs(*args: str) -> str:
 
 
 @pytest.mark.parametrize("module", ["copy", "fetch"])
-def test_a_large_file(module: str, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+def test_progress_of_a_large_copy_is_shown(module: str, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
     here, there = tmp_path / "large", account.home / "large"
     source = here if module == "copy" else there
     source.write_bytes(os.urandom(SIZE))
@@ -40,8 +40,8 @@ def test_a_large_file(module: str, ansible: Ansible, sshd: Sshd, account: Accoun
     }[module]
     seen: list[tuple[Any, str]] = []
 
-    def stop_and_look() -> None:
-        """Stop the account's sshd in the middle of the transfer, ask for the hubs' state, and let it go on after 6 seconds."""
+    def stall_and_look() -> None:
+        """Stop the account's sshd in the middle of the transfer, read the hubs' state, and resume sshd after 6 seconds."""
         until = time.monotonic() + 60
         while time.monotonic() < until and not seen:
             found = [hub["transfers"] for hub in json.loads(_hubs("--json") or "[]") if hub["transfers"]]
@@ -54,11 +54,11 @@ def test_a_large_file(module: str, ansible: Ansible, sshd: Sshd, account: Accoun
                 for pid in servers:
                     os.kill(pid, signal.SIGCONT)
 
-    thread = threading.Thread(target=stop_and_look)
+    thread = threading.Thread(target=stall_and_look)
     thread.start()
     run = ansible.tasks([{"name": "large", **task}], {"h": ansible.target(sshd, account)}, args=["-v"]).check()
     thread.join()
-    assert seen, "the transfer was too quick to be seen"
+    assert seen, "the transfer was not seen in progress"
     transfer, text = seen[0]
     assert transfer["action"] == ("put" if module == "copy" else "get") and 0 <= transfer["transferred"] <= SIZE, transfer
     assert re.search(r"^  \S+: (put|get) /\S+: [\d.]+ [kM]?B", text, re.M), text

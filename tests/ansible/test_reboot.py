@@ -1,7 +1,7 @@
-"""A target that goes down and comes up again, as it does over ssh: the reboot module, and the older way of doing without it.
+"""A target that reboots: the module reboot, and an asynchronous reboot followed by wait_for_connection, as over ssh.
 
-The "reboot" is a script on the target that leaves a mark. The waiting thread ends the test's own sshd with all of its sessions
-and what runs in them, says that the boot time is another, and starts the server again.
+The "reboot" is a script on the target that creates a file. A thread of the test then stops the test's own sshd with all of its
+sessions and their processes, changes the boot time, and starts the server again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DOWN = 0.7  # seconds
 
 
 class Machine:
-    """The target. ``reboots`` counts; ``script`` is what asks for one, ``boot`` the file that tells since when it is up."""
+    """The target. ``reboots``: their number; ``script``: requests a reboot; ``boot``: the file with the time of the last boot."""
 
     def __init__(self, server: Sshd, directory: Path) -> None:
         self.server, self.reboots = server, 0
@@ -38,7 +38,7 @@ class Machine:
         while not done.wait(0.02):
             if self._mark.exists():
                 self.reboots += 1
-                self.server.stop()  # first, or somebody still connected reads that it is up again
+                self.server.stop()  # first; otherwise a client that is still connected would read the new boot time
                 self.boot.write_text(f"boot {self.reboots}\n")
                 self._mark.unlink()
                 time.sleep(DOWN)
@@ -57,7 +57,9 @@ def machine(make_sshd: Callable[..., Sshd], short_path: Path) -> Iterator[Machin
 
 @pytest.mark.needs_program("ssh")
 @pytest.mark.parametrize("connection", [pytest.param("ssh", marks=pytest.mark.slow), "pmitogen"])
-def test_reboot(ansible: Ansible, machine: Machine, make_account: Callable[..., Account], connection: str) -> None:
+def test_a_reboot_is_awaited_as_over_ssh(
+    ansible: Ansible, machine: Machine, make_account: Callable[..., Account], connection: str
+) -> None:
     account = make_account(sudo="nopasswd")
     down = f"{machine.script} 30"
     times = {"boot_time_command": f"cat {machine.boot}", "post_reboot_delay": 0, "reboot_timeout": 30, "connect_timeout": 5}
@@ -71,7 +73,7 @@ def test_reboot(ansible: Ansible, machine: Machine, make_account: Callable[..., 
         {"name": "wait", "ansible.builtin.wait_for_connection": {"delay": 1, "timeout": 30, "connect_timeout": 5}},
         {"name": "up", "ansible.builtin.command": f"cat {machine.boot}"},
     ]
-    alone = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=no"} if connection == "ssh" else {}  # or its master stands in the way
+    alone = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=no"} if connection == "ssh" else {}  # its master would stay connected
     run = ansible.tasks(tasks, {"h": ansible.target(machine.server, account)}, connection=connection, env=alone)
     assert run.rc == 0 and machine.reboots == 2, run.output
     assert run.task("reboot")["rebooted"] and run.task("reboot").changed and run.task("reboot")["elapsed"] >= 0

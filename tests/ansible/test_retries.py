@@ -1,4 +1,4 @@
-"""Connecting again: after a connection that failed (reconnection_retries), and after one that ended for its silence."""
+"""Reconnecting: after a failed connection (reconnection_retries), and after ChannelTimeout has ended one."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PING = [{"name": "ping", "ansible.builtin.ping": {}}]
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
 
 
-class Moody:
-    """A port that answers nonsense *failures* times, and then is the way to *sshd*. Counts who came."""
+class FlakyPort:
+    """A port that sends nonsense to the first *failures* clients, and forwards later ones to *sshd*. Counts its connections."""
 
     def __init__(self, sshd: Sshd, failures: int) -> None:
-        self.came = 0
+        self.connections = 0
         self._sshd, self._failures = sshd, failures
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -35,9 +35,9 @@ class Moody:
         with contextlib.suppress(OSError):
             while True:
                 sock, _ = self._listener.accept()
-                self.came += 1
+                self.connections += 1
                 self._sockets.append(sock)
-                if self.came <= self._failures:
+                if self.connections <= self._failures:
                     sock.sendall(b"HTTP/1.0 400 Busy\r\n\r\n")
                     sock.shutdown(socket.SHUT_WR)
                     continue
@@ -64,8 +64,8 @@ class Moody:
 
 
 @contextlib.contextmanager
-def moody(sshd: Sshd, failures: int) -> Iterator[Moody]:
-    port = Moody(sshd, failures)
+def flaky_port(sshd: Sshd, failures: int) -> Iterator[FlakyPort]:
+    port = FlakyPort(sshd, failures)
     try:
         yield port
     finally:
@@ -77,25 +77,25 @@ def hosts(ansible: Ansible, sshd: Sshd, account: Account, port: int, **more: Any
     return {"web": {**ansible.target(sshd, account), "ansible_port": port, "ansible_ssh_common_args": text, **more}}
 
 
-@pytest.mark.parametrize(("failures", "retries", "came", "fine"), [(1, 0, 1, False), (2, 2, 3, True), (9, 1, 2, False)])
+@pytest.mark.parametrize(("failures", "retries", "connections", "fine"), [(1, 0, 1, False), (2, 2, 3, True), (9, 1, 2, False)])
 def test_a_failed_connection_is_tried_again(
-    failures: int, retries: int, came: int, fine: bool, ansible: Ansible, sshd: Sshd, account: Account
+    failures: int, retries: int, connections: int, fine: bool, ansible: Ansible, sshd: Sshd, account: Account
 ) -> None:
-    with moody(sshd, failures) as port:
+    with flaky_port(sshd, failures) as port:
         run = ansible.tasks(PING, hosts(ansible, sshd, account, port.port, ansible_ssh_retries=retries))
-        assert (port.came, run.tasks[0].kind) == (came, "ok" if fine else "unreachable"), run.stdout
+        assert (port.connections, run.tasks[0].kind) == (connections, "ok" if fine else "unreachable"), run.stdout
 
 
 def test_a_refused_login_is_not_tried_again(ansible: Ansible, sshd: Sshd, account: Account, make_key: Any) -> None:
-    with moody(sshd, 0) as port:
+    with flaky_port(sshd, 0) as port:
         stranger = str(make_key("ed25519").path)
         variables = hosts(ansible, sshd, account, port.port, ansible_ssh_private_key_file=stranger)
         run = ansible.tasks(PING, variables, env={"ANSIBLE_SSH_RETRIES": "5"})
-        assert (port.came, run.tasks[0].kind) == (1, "unreachable") and "authentication failed" in run.tasks[0].message
+        assert (port.connections, run.tasks[0].kind) == (1, "unreachable") and "authentication failed" in run.tasks[0].message
 
 
 @pytest.mark.slow
-def test_after_channel_timeout_the_next_task_connects_again(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_after_channel_timeout_the_next_task_reconnects(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     target = ansible.target(sshd, account)
     target["ansible_ssh_extra_args"] = "-o ChannelTimeout=session=4"
     mark = sshd.mark()

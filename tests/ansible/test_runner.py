@@ -1,6 +1,6 @@
-"""ansible-runner, with which AWX runs its jobs, where OpenSSH's client is not installed.
+"""ansible-runner, which starts the jobs of AWX, on a controller without OpenSSH's client.
 
-ansible-runner starts ``ssh-agent`` and ``ssh-add`` for ``env/ssh_key``; here these are made by ``pmitogen setup --shims``.
+ansible-runner starts ``ssh-agent`` and ``ssh-add`` for ``env/ssh_key``; here ``pmitogen setup --shims`` creates these programs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.ansible.test_entry_points import Others
+from tests.ansible.test_entry_points import OtherPrograms
 from tests.support import no_openssh
 from tests.support.accounts import Account
 from tests.support.ansible import PLUGINS
@@ -25,10 +25,10 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.needs_no_openssh]
 COLLECTION = repository / "ansible_collections/pmitogen/core"
-# As AWX has them. ansible-runner looks for a prompt in the last 100 characters of the output: a job's path is to be short.
+# As in AWX. ansible-runner looks for a prompt in the last 100 characters of the output, so the path of a job must be short.
 ASK, ASK_AGAIN = r"Enter passphrase for .*:\s*?$", r"Bad passphrase, try again for .*:\s*?$"
 PROMPTS = {ASK: "a passphrase", ASK_AGAIN: ""}
-# A uid without a passwd entry may read this checkout and its Python, wherever those are, and write only its own files.
+# A uid without a passwd entry may read this checkout and its Python, wherever they are, and write only to its own files.
 ODD_UID = 1000720000
 ODD = f"setpriv --reuid {ODD_UID} --regid 0 --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search --".split()
 PLAY = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "who", "ansible.builtin.command": "id -un"}]}]
@@ -37,12 +37,12 @@ PLAY = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "who", "ansib
 @pytest.fixture
 def others() -> Path:
     """The environment with ansible-runner and ansible-builder."""
-    return Others("ansible_runner").bin.parent
+    return OtherPrograms("ansible_runner").bin.parent
 
 
 @pytest.fixture
 def environment(others: Path, short_path: Path) -> dict[str, str]:
-    """An environment in which our programs have OpenSSH's names."""
+    """An environment in which pmitogen's programs have OpenSSH's names."""
     programs = short_path / "programs"
     done = no_openssh.run(others / "bin/python", "-m", "pmitogen", "setup", "--shims", programs)
     assert done.returncode == 0, done.stderr
@@ -74,12 +74,14 @@ def job(directory: Path, sshd: Sshd, account: Account, key: str, hosts: int = 1,
 
 
 def ran(directory: Path) -> list[str]:
-    """The hosts on which the task has run, by the events that ansible-runner has recorded."""
+    """The hosts on which the task has run, according to the events recorded by ansible-runner."""
     events = [json.loads(path.read_text()) for path in directory.glob("artifacts/**/job_events/*.json")]
     return sorted(event["event_data"]["host"] for event in events if event["event"] == "runner_on_ok")
 
 
-def test_an_encrypted_key(sshd: Sshd, account: Account, environment: dict[str, str], others: Path, short_path: Path) -> None:
+def test_a_job_with_an_encrypted_key_runs(
+    sshd: Sshd, account: Account, environment: dict[str, str], others: Path, short_path: Path
+) -> None:
     key = make_key(short_path / "key", passphrase="a passphrase")
     sshd.authorize(key.public)
     directory = job(short_path / "job", sshd, account, key.path.read_text(), 2, PROMPTS)
@@ -91,7 +93,9 @@ def test_an_encrypted_key(sshd: Sshd, account: Account, environment: dict[str, s
     assert "a passphrase" not in done.stdout
 
 
-def test_a_wrong_passphrase(sshd: Sshd, account: Account, environment: dict[str, str], others: Path, short_path: Path) -> None:
+def test_a_wrong_passphrase_fails_the_job(
+    sshd: Sshd, account: Account, environment: dict[str, str], others: Path, short_path: Path
+) -> None:
     key = make_key(short_path / "key", passphrase="a passphrase")
     directory = job(short_path / "job", sshd, account, key.path.read_text(), 1, {**PROMPTS, ASK: "wrong"})
     done = no_openssh.run(
@@ -100,10 +104,10 @@ def test_a_wrong_passphrase(sshd: Sshd, account: Account, environment: dict[str,
     assert done.returncode != 0 and ran(directory) == []
 
 
-def test_an_odd_uid_and_a_read_only_home(
+def test_a_job_runs_with_a_uid_without_a_passwd_entry_and_a_read_only_home(
     sshd: Sshd, account: Account, environment: dict[str, str], others: Path, short_path: Path
 ) -> None:
-    """As in a container of OpenShift: a uid without a passwd entry, and nothing writable but the job's directory."""
+    """As in an OpenShift container: only the directory of the job is writable."""
     key = make_key(short_path / "key")
     sshd.authorize(key.public)
     directory = job(short_path / "job", sshd, account, key.path.read_text())
@@ -122,8 +126,10 @@ def test_an_odd_uid_and_a_read_only_home(
     assert ran(directory) == ["h0"]
 
 
-def test_job_slices_over_workers(sshd: Sshd, account: Account, environment: dict[str, str], others: Path, tmp_path: Path) -> None:
-    """Four slices of an inventory in two worker processes at a time: transmit | worker | process, receptor's contract."""
+def test_job_slices_run_in_worker_processes(
+    sshd: Sshd, account: Account, environment: dict[str, str], others: Path, tmp_path: Path
+) -> None:
+    """Four slices of an inventory in two worker processes at a time: transmit | worker | process, as with receptor."""
     runner, key = others / "bin/ansible-runner", sshd.key.path.read_text()
     slices = [job(tmp_path / f"slice{index}", sshd, account, key, 2) for index in range(4)]
     for first in (0, 2):
@@ -146,8 +152,8 @@ def test_job_slices_over_workers(sshd: Sshd, account: Account, environment: dict
         assert ran(result) == ["h0", "h1"], directory
 
 
-def test_an_execution_environment_without_openssh(others: Path, tmp_path: Path) -> None:
-    """The definition of docs/scaling.md, as ansible-builder reads it; the image itself is built nowhere here."""
+def test_the_documented_execution_environment_is_valid(others: Path, tmp_path: Path) -> None:
+    """ansible-builder reads the definition of docs/scaling.md; no image is built."""
     page = (repository / "docs/scaling.md").read_text()
     definition = tmp_path / "execution-environment.yml"
     definition.write_text(page.partition("```yaml\n# execution-environment.yml\n")[2].partition("```")[0])
@@ -160,8 +166,8 @@ def test_an_execution_environment_without_openssh(others: Path, tmp_path: Path) 
     assert "pmitogen" in (tmp_path / "context/_build/requirements.txt").read_text()
 
 
-def test_the_collections_requirements_are_found(others: Path, tmp_path: Path) -> None:
-    """ansible-builder reads what a collection in an image needs."""
+def test_ansible_builder_finds_the_requirements_of_the_collection(others: Path, tmp_path: Path) -> None:
+    """ansible-builder reads the requirements of a collection in an image."""
     target = tmp_path / "ansible_collections/pmitogen/core"
     shutil.copytree(COLLECTION, target)
     command = [others / "bin/ansible-builder", "introspect", tmp_path]

@@ -1,4 +1,4 @@
-"""No secret of a play gets into its log, however much is logged; nor into an argument list or an environment."""
+"""No secret of a play appears in its log at any level, in an argument list or in an environment."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_no_secret_is_logged(
             assert written not in logged and written not in run.stderr and written not in message, secret
 
 
-def test_no_secret_stands_in_an_argument_list_or_environment(ansible: Ansible, sshd: Sshd, make_account: Any) -> None:
+def test_no_secret_is_in_an_argument_list_or_environment(ansible: Ansible, sshd: Sshd, make_account: Any) -> None:
     account: Account = make_account(password="visible-to-nobody", sudo="password")
     target = {**ansible.target(sshd, account), "ansible_become_password": account.password, "ansible_password": account.password}
     play = {"hosts": "all", "gather_facts": False, "become": True, "tasks": [{"ansible.builtin.command": "sleep 1"}]}
@@ -93,10 +93,10 @@ module.exit_json(masked_there=binascii.hexlify(masked.encode()).decode())
 """
 
 
-def test_what_ansible_masks_is_masked_on_the_target_too(
+def test_secrets_that_ansible_masks_are_masked_on_the_target_too(
     ansible: Ansible, sshd: Sshd, make_account: Any, make_key: Any, tmp_path: Path
 ) -> None:
-    """Secrets of the connection, and a module's own, are registered where the module runs, and logged nowhere on the way."""
+    """Secrets of the connection and of a module are registered in the module's process, and logged nowhere on the way."""
     account = make_account(password="login's $ecret", sudo="password")
     key = make_key("ed25519", passphrase=PASSPHRASE)
     sshd.authorize(key.public)

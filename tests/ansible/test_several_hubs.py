@@ -1,4 +1,4 @@
-"""A run whose hosts are shared out among several hubs."""
+"""A run whose hosts are distributed among several hubs."""
 
 from __future__ import annotations
 
@@ -26,33 +26,35 @@ ID = {"ansible.builtin.command": "id -un"}
 
 @pytest.fixture
 def servers(make_sshd: Callable[..., Sshd]) -> Sshd:
-    """One that listens on all the addresses."""
+    """A server that listens on all the addresses."""
     return make_sshd(addresses=ADDRESSES)
 
 
 def _hosts(ansible: Ansible, sshd: Sshd, account: Account, **more: Any) -> dict[str, dict[str, Any]]:
-    """One by address, and the first of them under a second name."""
+    """One host for each address, and a second name for the first address."""
     names = {**{address: address for address in ADDRESSES}, "again": ADDRESSES[0]}
     return {name: {**ansible.target(sshd, account, **more), "ansible_host": address} for name, address in names.items()}
 
 
 def _shares(count: int) -> list[int]:
-    """How many of the addresses each of so many hubs has."""
+    """Return how many of the addresses each of *count* hubs has."""
     numbers = [socket_paths.hub_index_for(address, count) for address in ADDRESSES]
     return [numbers.count(index) for index in range(count)]
 
 
 def _named(timeline: Path) -> set[str]:
-    """The hosts in a timeline, which is the last that a hub writes: here after ControlPersist's two seconds."""
+    """Return the hosts in a timeline; the hub writes it at its end, here two seconds (ControlPersist) after the run."""
     processes.wait_until(timeline.exists, 15)
     events = json.loads(timeline.read_text())["traceEvents"]
     return {event["args"]["name"] for event in events if event["name"] == "process_name"}
 
 
 @pytest.mark.one_core
-def test_each_host_has_its_hub(ansible: Ansible, servers: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
-    """One login to each, whatever is asked of it and under which name; two hubs while it runs, none after it."""
-    assert min(_shares(2)) > 0  # or there would be nothing to see
+def test_each_host_is_served_by_one_hub(
+    ansible: Ansible, servers: Sshd, make_account: Callable[..., Account], tmp_path: Path
+) -> None:
+    """One login to each host, under each of its names; two hubs during the run, none after it."""
+    assert min(_shares(2)) > 0  # otherwise the test would show nothing
     account = make_account(sudo="nopasswd")
     (tmp_path / "large").write_bytes(b"0123456789abcdef" * 100_000)
     tasks = [
@@ -78,7 +80,7 @@ def test_each_host_has_its_hub(ansible: Ansible, servers: Sshd, make_account: Ca
 
 
 @pytest.mark.one_core
-def test_a_host_is_reset_where_it_is(ansible: Ansible, servers: Sshd, account: Account) -> None:
+def test_reset_connection_reaches_the_hub_of_the_host(ansible: Ansible, servers: Sshd, account: Account) -> None:
     tasks = [{"name": "who", **ID}, {"ansible.builtin.meta": "reset_connection"}, {"name": "back", **ID}]
     hosts = _hosts(ansible, servers, account)
     del hosts["again"]
@@ -88,9 +90,9 @@ def test_a_host_is_reset_where_it_is(ansible: Ansible, servers: Sshd, account: A
 
 
 @pytest.mark.one_core
-def test_each_takes_the_place_of_its_own_kind(ansible: Ansible, servers: Sshd, account: Account) -> None:
-    """Connections that outlive their run (ControlPersist) are found by the hub of the same number in the next."""
-    assert min(_shares(4)) > 0  # four, since two would be found in the right order by chance every other time
+def test_each_hub_is_adopted_with_its_own_index(ansible: Ansible, servers: Sshd, account: Account) -> None:
+    """In the next run, the hub with the same index finds the connections that ControlPersist has held open."""
+    assert min(_shares(4)) > 0  # four, because two would be in the right order by chance every second time
     hosts = _hosts(ansible, servers, account, ansible_ssh_args="-o ControlMaster=auto -o ControlPersist=20s")
     mark = servers.mark()
     for _ in range(2):
@@ -101,7 +103,7 @@ def test_each_takes_the_place_of_its_own_kind(ansible: Ansible, servers: Sshd, a
     processes.wait_until(lambda: not account.processes(), 5)
 
 
-def test_there_is_one_at_least(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_zero_hubs_are_refused(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     hosts = {"h": ansible.target(sshd, account)}
     run = ansible.tasks([{"name": "who", **ID}], hosts, files={"ansible.cfg": "[pmitogen]\nhubs = 0\n"})
     assert run.rc == 2 and "section pmitogen: 0: expected 1 or more hubs" in run.task("who").message
@@ -110,7 +112,7 @@ def test_there_is_one_at_least(ansible: Ansible, sshd: Sshd, account: Account) -
 
 @pytest.mark.one_core
 def test_a_hub_of_another_installation_is_not_adopted(ansible: Ansible, sshd: Sshd, account: Account, short_path: Path) -> None:
-    """A kept hub serves later runs of the same pmitogen only: another one may send other messages."""
+    """An idle hub serves later runs of the same installation only, because another one may send other messages."""
     shutil.copytree(session.repository / "pmitogen", short_path / "pmitogen", ignore=shutil.ignore_patterns("__pycache__"))
     copy = {
         "PYTHONPATH": str(short_path),

@@ -1,4 +1,4 @@
-"""A login or a start-up file that takes longer than ansible_ssh_timeout: waited for, as over ssh."""
+"""A login or a start-up file that takes longer than ansible_ssh_timeout is waited for, as over ssh."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ SLOW = 2.5  # seconds
 
 
 @pytest.mark.newest_core
-def test_slow_login_and_start_up(ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> None:
+def test_a_slow_login_and_a_slow_start_up_file_are_waited_for(
+    ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
+) -> None:
     # sshd looks for keys in its files last where this command is set.
     slow_login = make_sshd(config=[f"AuthorizedKeysCommand /bin/sleep {SLOW}", "AuthorizedKeysCommandUser root"])
     slow_shell = make_account()
@@ -32,7 +34,9 @@ def test_slow_login_and_start_up(ansible: Ansible, make_sshd: Callable[..., Sshd
 
 
 @pytest.mark.newest_core
-def test_the_banner_is_shown(ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, short_path: Path) -> None:
+def test_the_banner_of_a_server_is_shown(
+    ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, short_path: Path
+) -> None:
     banner = short_path / "banner"
     banner.write_text("Authorized use only.\nCall 555-0100.\n")
     server = make_sshd(config=[f"Banner {banner}"])

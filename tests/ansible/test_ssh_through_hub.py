@@ -1,4 +1,4 @@
-"""``pmitogen ssh`` on the connection of a hub: one login for a play, and for rsync, git and the user's own commands after it."""
+"""``pmitogen ssh`` on the connection of a hub: one login for a play, and for later commands of rsync, git and the user."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 TASKS = [{"name": "once", "ansible.builtin.command": "id -un"}]
 
 
-class Place:
-    """A host whose options are all in HOME's ssh_config, for plays and for commands."""
+class SharedHost:
+    """A host with all its options in HOME's ssh_config, for plays and for commands."""
 
     def __init__(self, ansible: Ansible, sshd: Sshd, account: Account, home: Path, seconds: int = 8) -> None:
         self.ansible, self.sshd, self.account = ansible, sshd, account
@@ -45,7 +45,7 @@ class Place:
 
     @property
     def command(self) -> list[str]:
-        """A command that asks to share a connection."""
+        """A command that requests a shared connection."""
         return [*PMITOGEN, "ssh", "-F", str(self.config), "-o", "ControlMaster=auto"]
 
     def ssh(self, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -58,73 +58,73 @@ class Place:
 
 
 @pytest.fixture
-def place(ansible: Ansible, sshd: Sshd, account: Account, home: Path) -> Place:
-    return Place(ansible, sshd, account, home)
+def shared(ansible: Ansible, sshd: Sshd, account: Account, home: Path) -> SharedHost:
+    return SharedHost(ansible, sshd, account, home)
 
 
 def hubs() -> list[dict[str, int]]:
-    done = subprocess.run([*PMITOGEN, "hubs", "--json"], capture_output=True, text=True, timeout=60)  # 1: one is about to end
+    done = subprocess.run([*PMITOGEN, "hubs", "--json"], capture_output=True, text=True, timeout=60)  # 1: a hub is ending
     found: list[dict[str, int]] = json.loads(done.stdout)
     return found
 
 
-def test_commands_use_the_connection_of_a_play(
+def test_commands_share_the_connection_of_a_play(
     ansible: Ansible, sshd: Sshd, account: Account, home: Path, tmp_path: Path
 ) -> None:
-    place = Place(ansible, sshd, account, home, 600)
-    place.ansible.tasks(TASKS, {"h": place.host}).check()
-    assert place.logins == 1
-    done = place.ssh("target", "cat; echo error >&2; exit 7", stdin=BINARY)
+    shared = SharedHost(ansible, sshd, account, home, 600)
+    shared.ansible.tasks(TASKS, {"h": shared.host}).check()
+    assert shared.logins == 1
+    done = shared.ssh("target", "cat; echo error >&2; exit 7", stdin=BINARY)
     assert (done.returncode, done.stdout, done.stderr) == (7, BINARY, b"error\n")
-    assert place.ssh("-s", "target", "nosuch").returncode == 255
-    assert place.ssh("-W", f"{place.sshd.host}:{place.sshd.port}", "target").stdout.startswith(b"SSH-2.0-")
-    done = place.ssh("-tt", "target", "test -t 0 && stty size")
+    assert shared.ssh("-s", "target", "nosuch").returncode == 255
+    assert shared.ssh("-W", f"{shared.sshd.host}:{shared.sshd.port}", "target").stdout.startswith(b"SSH-2.0-")
+    done = shared.ssh("-tt", "target", "test -t 0 && stty size")
     assert done.stdout.strip() == b"24 80"
-    assert place.logins == 2, "a connection to itself, for -W"
-    shell = " ".join(place.command)
+    assert shared.logins == 2, "the second is that of -W to the server itself"
+    shell = " ".join(shared.command)
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/file").write_bytes(BINARY)
     for source, target in ((f"{tmp_path}/tree/", "target:tree"), ("target:tree/", f"{tmp_path}/back")):
         subprocess.run(["rsync", "-a", "-e", shell, source, target], check=True, timeout=60)
-    assert (tmp_path / "back/file").read_bytes() == BINARY and place.logins == 2
+    assert (tmp_path / "back/file").read_bytes() == BINARY and shared.logins == 2
     for program, source, target in (
         ("cp", "target:tree/file", "copy"),
         ("cp", "copy", "target:again"),
         ("sftp", "target:again", "got"),
     ):
-        command = [*PMITOGEN, program, *place.command[len(PMITOGEN) + 1 :], source, target]
+        command = [*PMITOGEN, program, *shared.command[len(PMITOGEN) + 1 :], source, target]
         subprocess.run(command, check=True, timeout=60, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    assert (tmp_path / "got").read_bytes() == BINARY and place.logins == 2
+    assert (tmp_path / "got").read_bytes() == BINARY and shared.logins == 2
     subprocess.run([*PMITOGEN, "hubs", "--stop"], check=True, timeout=60, stdout=subprocess.DEVNULL)
     processes.wait_until(lambda: not hubs(), 40)
-    assert place.ssh("target", "true").returncode == 0 and place.logins == 3
+    assert shared.ssh("target", "true").returncode == 0 and shared.logins == 3
 
 
 @pytest.mark.slow
-def test_other_options_and_refusals_log_in(place: Place) -> None:
-    place.ansible.tasks(TASKS, {"h": place.host}).check()
+def test_commands_with_other_options_make_a_connection_of_their_own(shared: SharedHost) -> None:
+    shared.ansible.tasks(TASKS, {"h": shared.host}).check()
     other = ("-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no")
     for index, args in enumerate((("-S", "none"), other, ("-o", "SetEnv=LANG=C"), ("-A",)), 2):
-        assert place.ssh(*args, "target", "true").returncode == 0
-        assert place.logins == index, args
-    unasked = place.command[:-2]
-    assert subprocess.run([*unasked, "target", "true"], timeout=60).returncode == 0 and place.logins == 6
-    elsewhere = ["unshare", "--net", "--", *place.command, "target", "true"]
-    assert subprocess.run(elsewhere, stderr=subprocess.DEVNULL, timeout=60).returncode == 255, "the server is not in that network"
-    asking = [*unasked, "-o", f"ControlPath={place.config}.sock"]
-    assert subprocess.run([*asking, "target", "true"], timeout=60).returncode == 0 and place.logins == 6
-    assert place.ssh("-l", "nobody-of-that-name", "-o", "BatchMode=yes", "target", "true").returncode == 255
+        assert shared.ssh(*args, "target", "true").returncode == 0
+        assert shared.logins == index, args
+    unasked = shared.command[:-2]
+    assert subprocess.run([*unasked, "target", "true"], timeout=60).returncode == 0 and shared.logins == 6
+    elsewhere = ["unshare", "--net", "--", *shared.command, "target", "true"]
+    assert subprocess.run(elsewhere, stderr=subprocess.DEVNULL, timeout=60).returncode == 255, "no server in its namespace"
+    asking = [*unasked, "-o", f"ControlPath={shared.config}.sock"]
+    assert subprocess.run([*asking, "target", "true"], timeout=60).returncode == 0 and shared.logins == 6
+    assert shared.ssh("-l", "nobody-of-that-name", "-o", "BatchMode=yes", "target", "true").returncode == 255
     processes.wait_until(lambda: not hubs(), 40)
 
 
 @pytest.mark.slow
-def test_a_command_keeps_the_connection(place: Place) -> None:
-    """Beyond the end of the run and the time of ControlPersist; the hub ends after both."""
-    place.ansible.tasks(TASKS, {"h": place.host}).check()
-    command = [*place.command, "target", "sleep 12; echo done"]
+def test_a_command_holds_the_connection_open(shared: SharedHost) -> None:
+    """Even after the end of the run and of ControlPersist; the hub ends after both."""
+    shared.ansible.tasks(TASKS, {"h": shared.host}).check()
+    command = [*shared.command, "target", "sleep 12; echo done"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
         assert client.stdout is not None and client.stdout.read() == b"done\n"
-    assert client.returncode == 0 and place.logins == 1
+    assert client.returncode == 0 and shared.logins == 1
     processes.wait_until(lambda: not hubs(), 40)
 
 
@@ -132,78 +132,78 @@ RESET = [TASKS[0], {"ansible.builtin.meta": "reset_connection"}, {**TASKS[0], "n
 
 
 @pytest.mark.slow
-def test_a_command_survives_a_reset(place: Place) -> None:
-    """As with ssh, the task after it uses a new connection, and the old one ends with the command."""
-    place.ansible.tasks(TASKS, {"h": place.host}).check()
-    with subprocess.Popen([*place.command, "target", "echo; read line; echo $line"], **PIPES) as client:
+def test_a_command_survives_reset_connection(shared: SharedHost) -> None:
+    """As with ssh, the next task uses a new connection, and the old one ends with the command."""
+    shared.ansible.tasks(TASKS, {"h": shared.host}).check()
+    with subprocess.Popen([*shared.command, "target", "echo; read line; echo $line"], **PIPES) as client:
         assert client.stdin is not None and client.stdout is not None and client.stdout.readline() == b"\n"
-        place.ansible.tasks(RESET, {"h": place.host}).check()
-        assert place.logins == 2
+        shared.ansible.tasks(RESET, {"h": shared.host}).check()
+        assert shared.logins == 2
         out, _ = client.communicate(b"survived\n", timeout=20)
     assert (client.returncode, out) == (0, b"survived\n")
     processes.wait_until(lambda: not hubs(), 40)
-    assert not place.account.processes()
+    assert not shared.account.processes()
 
 
 @pytest.mark.slow
-def test_a_command_survives_an_interrupted_run(place: Place) -> None:
-    place.ansible.tasks(TASKS, {"h": place.host}).check()
-    with subprocess.Popen([*place.command, "target", "echo; read line; echo $line"], **PIPES) as client:
+def test_a_command_survives_an_interrupted_run(shared: SharedHost) -> None:
+    shared.ansible.tasks(TASKS, {"h": shared.host}).check()
+    with subprocess.Popen([*shared.command, "target", "echo; read line; echo $line"], **PIPES) as client:
         assert client.stdin is not None and client.stdout is not None and client.stdout.readline() == b"\n"
         sleep = [{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.command": "sleep 50"}]}]
-        running = place.ansible.start(sleep, {"h": place.host})
-        processes.wait_until(lambda: any("sleep 50" in each.command for each in place.account.processes()), 30)
+        running = shared.ansible.start(sleep, {"h": shared.host})
+        processes.wait_until(lambda: any("sleep 50" in each.command for each in shared.account.processes()), 30)
         running.signal(signal.SIGINT)
         running.finish()
-        processes.wait_until(lambda: not any("sleep 50" in each.command for each in place.account.processes()), 20)
+        processes.wait_until(lambda: not any("sleep 50" in each.command for each in shared.account.processes()), 20)
         out, _ = client.communicate(b"survived\n", timeout=20)
     assert (client.returncode, out) == (0, b"survived\n")
     processes.wait_until(lambda: not hubs(), 40)
 
 
 @pytest.mark.slow
-def test_a_client_that_is_killed_ends_its_command(place: Place) -> None:
-    place.ansible.tasks(TASKS, {"h": place.host}).check()
-    command = [*place.command, "target", "cat /dev/stdin"]
+def test_a_client_that_is_killed_ends_its_command(shared: SharedHost) -> None:
+    shared.ansible.tasks(TASKS, {"h": shared.host}).check()
+    command = [*shared.command, "target", "cat /dev/stdin"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as client:
-        processes.wait_until(lambda: any("cat /dev" in process.command for process in place.account.processes()), 20)
+        processes.wait_until(lambda: any("cat /dev" in process.command for process in shared.account.processes()), 20)
         client.send_signal(signal.SIGKILL)
         client.wait(20)
-        processes.wait_until(lambda: not any("cat /dev" in process.command for process in place.account.processes()), 20)
-    assert place.logins == 1
+        processes.wait_until(lambda: not any("cat /dev" in process.command for process in shared.account.processes()), 20)
+    assert shared.logins == 1
     processes.wait_until(lambda: not hubs(), 40)
 
 
 @pytest.mark.slow
-def test_a_connection_made_with_a_password_is_not_shared(place: Place) -> None:
-    place.ansible.tasks(TASKS, {"h": {**place.host, "ansible_password": place.account.password}}).check()
-    assert place.ssh("target", "true").returncode == 0 and place.logins == 2
+def test_a_connection_made_with_a_password_is_not_shared(shared: SharedHost) -> None:
+    shared.ansible.tasks(TASKS, {"h": {**shared.host, "ansible_password": shared.account.password}}).check()
+    assert shared.ssh("target", "true").returncode == 0 and shared.logins == 2
     processes.wait_until(lambda: not hubs(), 40)
 
 
 @pytest.mark.slow
-def test_the_socket_of_a_killed_hub(place: Place) -> None:
-    place.ansible.tasks(TASKS, {"h": place.host}).check()
+def test_a_command_ignores_the_socket_of_a_killed_hub(shared: SharedHost) -> None:
+    shared.ansible.tasks(TASKS, {"h": shared.host}).check()
     processes.wait_until(lambda: len(hubs()) == 1, 5)
     os.kill(hubs()[0]["pid"], signal.SIGKILL)
     processes.wait_until(lambda: not hubs(), 5)
-    assert place.ssh("target", "true").returncode == 0 and place.logins == 2
+    assert shared.ssh("target", "true").returncode == 0 and shared.logins == 2
     (directory,) = socket_paths.existing_dirs()
     assert not [name for name in os.listdir(directory) if socket_paths.is_ssh_socket(name)]
     shutil.rmtree(directory)
 
 
 @pytest.mark.slow
-def test_a_server_that_allows_no_further_session(
+def test_a_command_logs_in_if_the_server_allows_no_further_session(
     ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, home: Path
 ) -> None:
-    """A command logs in at once, and does not wait for the end of another one."""
-    place = Place(ansible, make_sshd(config=["MaxSessions 1"]), account, home)
-    place.ansible.tasks(TASKS, {"h": place.host}).check()
-    with subprocess.Popen([*place.command, "target", "echo; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+    """It does so at once, without waiting for the end of another command."""
+    shared = SharedHost(ansible, make_sshd(config=["MaxSessions 1"]), account, home)
+    shared.ansible.tasks(TASKS, {"h": shared.host}).check()
+    with subprocess.Popen([*shared.command, "target", "echo; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdin is not None and client.stdout is not None and client.stdout.readline() == b"\n"
-        before = place.logins
+        before = shared.logins
         begun = time.monotonic()
-        assert place.ssh("target", "true").returncode == 0
-        assert place.logins == before + 1 and time.monotonic() - begun < 30
+        assert shared.ssh("target", "true").returncode == 0
+        assert shared.logins == before + 1 and time.monotonic() - begun < 30
     processes.wait_until(lambda: not hubs(), 40)

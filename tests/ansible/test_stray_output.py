@@ -1,4 +1,4 @@
-"""What login shells and servers say unasked, and how accounts are set up, is harmless."""
+"""Unrequested output of login shells and servers, and unusual accounts, do not disturb tasks."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _noisy(make_account: Callable[..., Account]) -> dict[str, Account]:
 
 @pytest.mark.one_core
 @pytest.mark.usefixtures("still_accounts")
-def test_shells_and_accounts_of_all_kinds(
+def test_output_of_start_up_files_does_not_disturb_tasks(
     ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account], short_path: Path
 ) -> None:
     banner = short_path / "banner"
@@ -73,7 +73,7 @@ def test_shells_and_accounts_of_all_kinds(
     server = make_sshd(config=[f"Banner {banner}", "PrintMotd yes", "PrintLastLog yes", "PermitUserEnvironment yes"])
     accounts = _noisy(make_account)
     hosts = {name: ansible.target(server, account) for name, account in accounts.items()}
-    hosts["shim"]["ansible_python_interpreter"] = "/usr/bin/python3"  # where Ansible looks, too, it finds the broken one
+    hosts["shim"]["ansible_python_interpreter"] = "/usr/bin/python3"  # Ansible's own search also finds the broken interpreter
     hosts["homeless"]["ansible_remote_tmp"] = "/tmp/.ansible-${USER}"
     run = ansible.tasks(TASKS, hosts, args=["-f", "4"])
     failed = {(task.host, task.task): task.message for task in run.tasks if task.kind != "ok"}
@@ -82,7 +82,7 @@ def test_shells_and_accounts_of_all_kinds(
         assert run.task("command", name)["stdout"] == account.name
         assert run.task("facts", name)["ansible_facts"]["ansible_user_id"] == account.name
         assert (run.task("shell", name)["stdout"], run.task("shell", name)["stderr"]) == ("out", "err")
-        # bash reads ~/.bashrc for whatever sshd starts; raw, which is for the login shell, shows that as it does over ssh.
+        # bash reads ~/.bashrc for every command of sshd; raw runs in the login shell and shows its output, as over ssh.
         assert run.task("raw", name)["stdout"].strip().endswith("one two")
         assert run.task("root", name)["stdout"] == "root"
     assert server.connections() == server.sessions() == len(accounts)
@@ -90,8 +90,10 @@ def test_shells_and_accounts_of_all_kinds(
 
 
 @pytest.mark.one_core
-def test_noise_behind_an_escalation(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """A login shell of the other account, with all that its profile says."""
+def test_output_of_the_become_users_profile_does_not_disturb_tasks(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
+    """become starts a login shell, whose profile prints text."""
     account, other = make_account(sudo="nopasswd"), make_account()
     for name in (".bashrc", ".bash_profile"):
         other.write(name, SH_NOISE)
@@ -114,8 +116,8 @@ def test_noise_behind_an_escalation(ansible: Ansible, sshd: Sshd, make_account: 
 
 
 @pytest.mark.one_core
-def test_a_target_without_locale(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """sshd gives no locale, so the target's Python and shell have none: bytes go through all the same."""
+def test_bytes_pass_unchanged_on_a_target_without_a_locale(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """sshd sets no locale, so neither the target's Python nor its shell has one."""
     tasks = [
         {"name": "locale", "ansible.builtin.shell": "echo ${LC_ALL:-}${LC_CTYPE:-}${LANG:-}"},
         {"name": "umlaut", "ansible.builtin.command": "echo gr\u00fcn \u2713"},

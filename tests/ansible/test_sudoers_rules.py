@@ -1,4 +1,4 @@
-"""Rules in sudoers that let an account run, without a password, only what Ansible starts."""
+"""Rules in sudoers that let an account run, without a password, only the commands that Ansible starts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
-from tests.support.becoming import WHO, becoming
+from tests.support.becoming import ID_TASK, becoming
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.newest_core]
 
 
-def test_a_rule_for_ansible(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_a_sudoers_rule_written_for_ansible_suffices(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     other = make_account()
     login = make_account(sudo=[f"ALL=(root, {other.name}) NOPASSWD: /bin/sh -c echo BECOME-SUCCESS-*"])
     narrow = make_account(sudo=["ALL=(root) NOPASSWD: /usr/bin/true"])
@@ -25,7 +25,7 @@ def test_a_rule_for_ansible(ansible: Ansible, sshd: Sshd, make_account: Callable
         "narrow": ansible.target(sshd, narrow, **becoming("sudo", "root")),
     }
     tasks: list[dict[str, Any]] = [
-        {"name": "module", **WHO},
+        {"name": "module", **ID_TASK},
         {"name": "raw", "ansible.builtin.raw": "id -un"},
         {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "~/for-ansible"}},
         {"name": "script", "ansible.builtin.script": "who.sh"},

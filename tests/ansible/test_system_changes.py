@@ -1,4 +1,4 @@
-"""Changes that no play of the differential suite can make: of the whole machine, or seen by ssh after a while only."""
+"""Changes outside the differential suite: those of the whole machine, and those that ssh sees only after some time."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FILES = {"library/fresh_look.py": LOOK}
 
 
 def look(name: str, *at: str, **options: Any) -> dict[str, Any]:
-    """A task that tells what a fresh process would see."""
+    """A task that returns the state of a fresh process."""
     return {"name": name, "fresh_look": {"at": list(at)}, **options}
 
 
 def both(ansible: Ansible, tasks: list[dict[str, Any]], target: dict[str, Any], **options: Any) -> list[Run]:
-    """The same tasks over ssh and over pmitogen."""
+    """Run the same tasks over ssh and over pmitogen."""
     runs = []
     for connection in ("ssh", "pmitogen"):
         runs.append(ansible.tasks(tasks, {"h": target}, connection=connection, files=FILES, **options))
@@ -35,8 +35,8 @@ def both(ansible: Ansible, tasks: list[dict[str, Any]], target: dict[str, Any], 
 
 
 @pytest.mark.usefixtures("still_accounts")
-def test_groups_of_the_login(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """ssh keeps a connection, and with it the account's groups, for ControlPersist after its last use."""
+def test_new_groups_need_a_login(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """ssh holds a connection, and with it the account's groups, for ControlPersist after its last use."""
     account = make_account(sudo="nopasswd")
     arguments = "-o ControlMaster=auto -o ControlPersist=2s"
     target = ansible.target(sshd, account, ansible_python_interpreter=SYSTEM_PYTHON, ansible_ssh_args=arguments)
@@ -50,8 +50,10 @@ def test_groups_of_the_login(ansible: Ansible, sshd: Sshd, make_account: Callabl
         assert seen["later"] == sorted(["games", account.name])
 
 
-def test_the_host_name(ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> None:
-    """Some modules of the standard library keep it when they are imported."""
+def test_a_changed_host_name_is_seen_by_the_next_task(
+    ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
+) -> None:
+    """Some modules of the standard library store it when they are imported."""
     account, sshd = make_account(sudo="nopasswd"), make_sshd(wrapper=["unshare", "--uts"])
     target = ansible.target(sshd, account, ansible_python_interpreter=SYSTEM_PYTHON)
 
@@ -65,7 +67,9 @@ def test_the_host_name(ansible: Ansible, make_sshd: Callable[..., Sshd], make_ac
 
 
 @pytest.mark.usefixtures("still_accounts")
-def test_background_jobs_go_on(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_background_jobs_survive_a_restart_of_the_interpreter(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
     account, other = make_account(sudo="nopasswd"), make_account()
     target = ansible.target(sshd, account, ansible_python_interpreter=SYSTEM_PYTHON)
     as_other = {"become": True, "become_user": other.name}
@@ -96,8 +100,8 @@ def test_background_jobs_go_on(ansible: Ansible, sshd: Sshd, make_account: Calla
 
 
 @pytest.mark.usefixtures("still_accounts")
-def test_a_task_costs_no_more(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """Nothing that a play does by itself is taken for a change: one session, however many tasks."""
+def test_ordinary_tasks_cause_no_restart_of_the_interpreter(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """No action of a play counts as a change of the system: there is one session for any number of tasks."""
     target = ansible.target(sshd, account, ansible_python_interpreter=SYSTEM_PYTHON)
     tasks = [
         {"ansible.builtin.command": "true"},

@@ -1,4 +1,4 @@
-"""Every Python that a core supports on targets, as the connection's and as the modules' own; and none at all."""
+"""Every Python that a core supports on targets, for the connection and for modules; and a target without Python."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(".")))
 
 
-def test_every_python(ansible: Ansible, make_sshd: Callable[..., Sshd], pythons: dict[str, str], short_path: Path) -> None:
-    """As root, since an interpreter may lie in its home."""
+def test_modules_run_under_every_target_python(
+    ansible: Ansible, make_sshd: Callable[..., Sshd], pythons: dict[str, str], short_path: Path
+) -> None:
+    """As root, because an interpreter may be in root's home."""
     server = make_sshd()
     short_path.chmod(0o777)
     hosts: dict[str, dict[str, Any]] = {}
@@ -64,8 +66,10 @@ def test_every_python(ansible: Ansible, make_sshd: Callable[..., Sshd], pythons:
         assert host.startswith("module") or run.task("later", host)["stdout"] == "gr\u00fcn"
 
 
-def test_no_python(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """Raw, scripts and files work over the one connection; a module says what to do; once there is a Python, it runs."""
+def test_a_target_without_python_runs_raw_and_transfers_files(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
+    """All use one connection; a module fails with the remedy; once Python is installed, modules run."""
     account = make_account()
     python = f"{account.home}/python3"
     host = ansible.target(sshd, account, ansible_python_interpreter=python, ansible_pmitogen_boot_python=[python])

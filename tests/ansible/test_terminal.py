@@ -1,4 +1,4 @@
-"""The terminal of raw and script: the same over ssh, over pmitogen, and over pmitogen on a host without Python."""
+"""The terminal of raw and script is the same over ssh, over pmitogen, and over pmitogen on a host without Python."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ exit 3
 @pytest.mark.newest_core
 @pytest.mark.needs_program("unshare", "ssh")
 @pytest.mark.parametrize("term", ["xterm-kitty", None])
-def test_the_same_terminal(
+def test_raw_and_script_have_the_terminal_that_they_have_over_ssh(
     ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, tmp_path: Path, term: str | None
 ) -> None:
     server = make_sshd()

@@ -1,4 +1,4 @@
-"""PMITOGEN_TRACE: the timeline names hosts and tasks, and has every request, whatever serves it."""
+"""PMITOGEN_TRACE: the timeline contains every request with the names of its host and task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
 
 
-def test_hosts_and_tasks_by_name(ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, tmp_path: Path) -> None:
+def test_the_timeline_names_hosts_and_tasks(
+    ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, tmp_path: Path
+) -> None:
     sshd = make_sshd(addresses=["127.0.0.1", "127.0.0.2"])
     hosts = {}
     for name, address in (("web1", "127.0.0.1"), ("db1", "127.0.0.2")):

@@ -1,4 +1,4 @@
-"""Optimisations can be switched off, group by group, and nothing else changes."""
+"""Each group of optimisations can be switched off without any other effect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.optimi
 SWITCHES = ("PMITOGEN_PRELOAD", "PMITOGEN_PIPELINE", "PMITOGEN_TARGET_PRELOAD")
 SEEN = """\
 import sys
-ready = 'colorsys' in sys.modules  # imported by nothing but this module, the last time
+ready = 'colorsys' in sys.modules  # imported by no other module
 import colorsys
 from ansible.module_utils.basic import AnsibleModule
 module = AnsibleModule({})
@@ -43,22 +43,22 @@ def _play(ansible: Ansible, sshd: Sshd, account: Account, **env: str) -> Run:
     return ansible.tasks(TASKS, {"h": host}, files=files, env=env).check()
 
 
-def _told(run: Run) -> list[tuple[str, str, object, object, str]]:
-    """Return the result of each task, without the fields that say whether a module was preloaded."""
+def _results(run: Run) -> list[tuple[str, str, object, object, str]]:
+    """Return the result of each task, without the fields that tell whether a module was preloaded."""
     names = "stdout", "user"
     return [(task.task, task.kind, task.changed, [task.result.get(name) for name in names], task.message) for task in run.tasks]
 
 
-def test_nothing_changes(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_results_are_equal_without_optimisations(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account(sudo="nopasswd")
     on = _play(ansible, sshd, account)
     assert on.task("read")["stdout"] == "one\ntwo\nh" and on.task("root")["user"] == "root"
     assert not on.task("seen")["ready"] and on.task("again")["ready"]
     for off in SWITCHES:
-        assert _told(_play(ansible, sshd, account, **{off: "0"})) == _told(on), off
-    assert _told(_play(ansible, sshd, account, **dict.fromkeys(SWITCHES, "0"))) == _told(on)
+        assert _results(_play(ansible, sshd, account, **{off: "0"})) == _results(on), off
+    assert _results(_play(ansible, sshd, account, **dict.fromkeys(SWITCHES, "0"))) == _results(on)
 
 
-def test_a_module_finds_nothing_ready_where_targets_are_not_warmed(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_no_module_is_preloaded_with_pmitogen_target_preload_0(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     run = _play(ansible, sshd, account, PMITOGEN_TARGET_PRELOAD="0")
     assert not run.task("again")["ready"]

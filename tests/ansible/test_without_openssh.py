@@ -1,6 +1,6 @@
-"""Modules that start OpenSSH's programs, on a control node that has pmitogen's instead (``pmitogen setup --shims``).
+"""Modules that start OpenSSH's programs, on a controller that has pmitogen's instead (``pmitogen setup --shims``).
 
-All of them run in the root of tests/support/no_openssh.py, in which OpenSSH's client is not installed; synchronize also with it.
+All run in the root of tests/support/no_openssh.py, in which OpenSSH's client is not installed; synchronize also runs with it.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ pytestmark = [
 
 @pytest.fixture
 def programs(short_path: Path) -> Path:
-    """A directory with our programs under OpenSSH's names."""
+    """A directory with pmitogen's programs under OpenSSH's names."""
     directory = short_path / "programs"
     subprocess.run([sys.executable, "-m", "pmitogen", "setup", "--shims", directory], check=True, stdout=subprocess.DEVNULL)
     return directory
 
 
 def collections() -> str:
-    """Where ``tools/prepare.py others`` puts the collection ansible.posix."""
+    """The directory into which ``tools/prepare.py others`` installs the collection ansible.posix."""
     prefixes = [repository / ".venv-others", *map(Path, filter(None, os.environ.get("PMITOGEN_VENVS", "").split(":")))]
     for prefix in prefixes:
         if (prefix / "collections/ansible_collections/ansible/posix").is_dir():
             return str(prefix / "collections")
-    pytest.skip("the collection ansible.posix is not there: tools/prepare.py others")
+    pytest.skip("the collection ansible.posix is not installed: tools/prepare.py others")
 
 
 def files_of(directory: Path) -> dict[str, str]:
@@ -50,8 +50,10 @@ def files_of(directory: Path) -> dict[str, str]:
 
 @pytest.mark.needs_program("rsync")
 @pytest.mark.parametrize("has_openssh", [False, True])
-def test_synchronize(ansible: Ansible, sshd: Sshd, account: Account, programs: Path, tmp_path: Path, has_openssh: bool) -> None:
-    """Push, pull, on the target itself, and into another account there."""
+def test_synchronize_copies_with_pmitogens_ssh(
+    ansible: Ansible, sshd: Sshd, account: Account, programs: Path, tmp_path: Path, has_openssh: bool
+) -> None:
+    """Push, pull, on the target itself, and into another account on the target."""
     ansible = Ansible(ansible.core, ansible.python, ansible.directory, has_openssh)
     path = os.environ["PATH"] if has_openssh else f"{programs}:{os.environ['PATH']}"
     host = ansible.target(sshd, account)
@@ -82,7 +84,9 @@ def test_synchronize(ansible: Ansible, sshd: Sshd, account: Account, programs: P
 
 
 @pytest.mark.needs_program("git")
-def test_git_galaxy_and_known_hosts(ansible: Ansible, sshd: Sshd, account: Account, programs: Path, tmp_path: Path) -> None:
+def test_modules_git_galaxy_and_known_hosts_work_with_pmitogens_programs(
+    ansible: Ansible, sshd: Sshd, account: Account, programs: Path, tmp_path: Path
+) -> None:
     work, bare = tmp_path / "work", account.home / "repo.git"
     work.mkdir()
     (work / "galaxy.yml").write_text("namespace: test\nname: fromgit\nversion: 1.0.0\nreadme: README.md\nauthors: [a]\n")

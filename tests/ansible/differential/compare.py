@@ -1,6 +1,6 @@
-"""What must be equal when a play runs over ssh and over pmitogen, and what cannot be.
+"""Compare the results and files of a play over ssh with those over pmitogen, and list the intended differences.
 
-A result is compared in every field. Left out are only fields that differ from run to run over ssh itself: times, process
+Every field of a result is compared, except fields that differ from run to run over ssh itself: times, process
 numbers, temporary names, inode numbers. Intended differences are in ``BY_DESIGN``, each with its topic in the table
 of ``docs/differences.md``, which gives the reason.
 """
@@ -27,7 +27,7 @@ _VARYING = frozenset(
 
 _SETS = frozenset(("ansible_interfaces", "ansible_virtualization_tech_guest", "ansible_virtualization_tech_host"))
 
-# Names that are made anew in each run.
+# Names that are created anew in each run.
 _NAMES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"ansible-tmp-[\d.]+-\d+-\d+"), "ansible-tmp-N"),
     (re.compile(r"(/var/tmp|/(root|home/[A-Z]+)/\.ansible/tmp)/ansible-tmp-N"), "/TMP/ansible-tmp-N"),
@@ -56,13 +56,13 @@ _NAMES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bsafe_path=(True|False)"), "safe_path=ANY"),  # on purpose: docs/differences.md
 )
 
-# Of a traceback: the frames of whatever started the module, and the source lines, which Ansible's module loses if it ends late.
+# In tracebacks: frames of the program that started the module, and source lines, which a module over ssh loses if it ends late.
 _FRAMES = re.compile(r'^  File "(?:<stdin>|bundle/[^"]*)".*\n|^    .*\n', re.M)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One field of one result that is not the same."""
+    """One field of one result with different values."""
 
     where: str
     field: str
@@ -75,7 +75,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Design:
-    """Results that differ on purpose. *topic* is its row in docs/differences.md, which explains it."""
+    """Results that differ on purpose. *topic* is the row in docs/differences.md that explains the difference."""
 
     topic: str
     covers: Callable[[dict[str, Any], dict[str, Any]], bool]  # (result over ssh, result over pmitogen)
@@ -97,7 +97,7 @@ def _not_entered(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
 
 
 def _not_reached(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
-    """ssh has two ways to say so, as its program ended before or after the module was written to it."""
+    """Return whether both report an unreachable host; ssh words it differently if it ended before the module was written."""
     output = str(ssh.get("msg"))
     return ("Connection refused" in output or "Data could not be sent" in output) and "Connection refused" in str(ours.get("msg"))
 
@@ -110,7 +110,7 @@ def _one_shell_fewer(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
     return str(ssh.get("stdout")) == f"bash: line 1: {ours.get('stdout')}"
 
 
-# The rest of docs/differences.md is in _unify.
+# The other rows of docs/differences.md are in _unify.
 BY_DESIGN = (
     Design("interpreters with arguments", _with_arguments),
     Design("accounts that cannot be entered", _not_entered),
@@ -129,8 +129,8 @@ UNIFIED = (
 
 
 def _unify(ssh: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Take out of two results what differs by design in a part of them."""
-    if _CLOSED.search(str(ssh.get("module_stderr", ""))) and _untied(ssh) == _untied(ours):
+    """Remove from both results the parts that differ by design."""
+    if _CLOSED.search(str(ssh.get("module_stderr", ""))) and _merged_lines(ssh) == _merged_lines(ours):
         for result in (ssh, ours):
             result.pop("module_stdout", None)
             result.pop("module_stderr", None)
@@ -152,14 +152,14 @@ def _unify(ssh: dict[str, Any], ours: dict[str, Any]) -> None:
                 del result["warnings"]
 
 
-def _untied(result: dict[str, Any]) -> list[str]:
-    """The lines that a module said on either stream: on a terminal, as it has one over ssh, they are one."""
+def _merged_lines(result: dict[str, Any]) -> list[str]:
+    """Return the lines of both streams in one order: over ssh a module has a terminal, where both streams are one."""
     text = str(result.get("module_stdout", "")) + "\n" + _CLOSED.sub("", str(result.get("module_stderr", "")))
     return sorted(line for line in text.replace("\r\n", "\n").split("\n") if line)
 
 
-def _excuse(ssh: Any, ours: Any) -> bool:
-    """Whether two results differ by design as a whole. Those of a loop's items that do are left out of the loop's result."""
+def _differs_by_design(ssh: Any, ours: Any) -> bool:
+    """Return whether two results differ by design as a whole; remove items of a loop that do from the loop's results."""
     if not (isinstance(ssh, dict) and isinstance(ours, dict)):
         return False
     if any(design.covers(ssh, ours) for design in BY_DESIGN):
@@ -168,7 +168,7 @@ def _excuse(ssh: Any, ours: Any) -> bool:
     pairs = list(zip(ssh.get("results") or (), ours.get("results") or (), strict=False))
     if not all(isinstance(item, dict) for pair in pairs for item in pair):
         return False
-    excused = [_excuse(*pair) for pair in pairs]
+    excused = [_differs_by_design(*pair) for pair in pairs]
     if any(excused):
         for result in (ssh, ours):
             result["results"] = [item for item, out in zip(result["results"], excused, strict=True) if not out]
@@ -183,7 +183,7 @@ def _short(value: Any) -> str:
 
 
 def simplify(value: Any, places: Sequence[tuple[str, str]]) -> Any:
-    """*value* without what varies from run to run; *places* are further (text, replacement) pairs."""
+    """Return *value* without parts that vary from run to run; *places* are further (text, replacement) pairs."""
     if isinstance(value, dict):
         varying = _VARYING | {"version"} if "inode" in value else _VARYING
         named = {str(key): simplify(item, places) for key, item in value.items() if key not in varying}
@@ -218,12 +218,12 @@ def _differences(where: str, field: str, ssh: Any, ours: Any) -> Iterator[Differ
     ):
         for index, (left, right) in enumerate(zip(ssh, ours, strict=True)):
             yield from _differences(where, f"{field}.{index}", left, right)
-    elif ssh != ours and not (ssh != ssh and ours != ours):  # what is not a number is not even itself
+    elif ssh != ours and not (ssh != ssh and ours != ours):  # NaN is not equal to itself
         yield Difference(where, field, ssh, ours)
 
 
 def _keyed(tasks: Sequence[TaskResult]) -> dict[tuple[str, str, int], TaskResult]:
-    """Results by (host, task's name, which time): the order among hosts is chance."""
+    """Results by (host, name of the task, repetition), because the order among hosts is random."""
     seen: Counter[tuple[str, str]] = Counter()
     keyed = {}
     for task in tasks:
@@ -236,7 +236,7 @@ def _keyed(tasks: Sequence[TaskResult]) -> dict[tuple[str, str, int], TaskResult
 def compare(
     ssh: Run, ours: Run, ssh_places: Sequence[tuple[str, str]], our_places: Sequence[tuple[str, str]]
 ) -> list[Difference]:
-    """All that differs between two runs of one playbook."""
+    """All differences between two runs of one playbook."""
     found: list[Difference] = []
     excused: set[tuple[str, str]] = set()
     left, right = _keyed([*ssh.tasks, *ssh.items]), _keyed([*ours.tasks, *ours.items])
@@ -245,14 +245,14 @@ def compare(
         one, other = left.get(key), right.get(key)
         if one is None or other is None:
             if key[:2] in excused:
-                continue  # before 2.19, a failure of the connection ends a loop
+                continue  # before 2.19, a connection failure ends a loop
             found.append(
                 Difference(where, "(result)", "absent" if one is None else one.kind, "absent" if other is None else other.kind)
             )
             continue
         pair = simplify(one.result, ssh_places), simplify(other.result, our_places)
         items = len(pair[0].get("results") or ())
-        if _excuse(*pair):
+        if _differs_by_design(*pair):
             excused.add(key[:2])
             continue
         if items == len(pair[0].get("results") or ()):
@@ -274,13 +274,13 @@ def _warnings(run: Run, places: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def compare_trees(ssh: dict[str, Any], ours: dict[str, Any], names: Callable[[str], str]) -> list[Difference]:
-    """All that differs between two snapshots."""
+    """All differences between two snapshots."""
     left, right = ({names(path): entry for path, entry in tree.items()} for tree in (ssh, ours))
     return list(_differences("files", "", left, right))
 
 
 def plain_name(path: str) -> str:
-    """A file's name without what varies from run to run."""
+    """The name of a file without parts that vary from run to run."""
     return str(simplify(path, ()))
 
 

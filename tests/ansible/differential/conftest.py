@@ -37,7 +37,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def _server(client_key: KeyFile) -> Iterator[Sshd]:
-    """An sshd whose sessions do not look like a login to bash, which would read root's own ~/.bashrc for every task over ssh."""
+    """An sshd whose sessions do not look like a login to bash, which would read root's ~/.bashrc for every task over ssh."""
     if find_sshd() is None:
         pytest.skip("needs sshd")
     directory = session.directory / "ds"
@@ -51,7 +51,7 @@ def _server(client_key: KeyFile) -> Iterator[Sshd]:
 
 
 class Outcomes:
-    """Runs, for each ansible-core that is asked for, all plays of which the selected tests look at the outcome."""
+    """Run, for each requested ansible-core, all plays whose outcome the selected tests check."""
 
     def __init__(self, made: driver.World, wanted: list[tuple[str, str]], keep: int) -> None:
         self._made, self._wanted, self._keep = made, wanted, keep
@@ -97,7 +97,7 @@ def _payload_directories() -> set[Path]:
     """Return the directories of payloads that runs over ssh leave behind.
 
     They are archives of modules that were killed or called os._exit, directories of root in which a job of another account ran,
-    and those of a module that ended early, because the Python was too old.
+    and directories of a module that ended early because the Python was too old.
     """
     ours = {path.parent for path in Path("~root").expanduser().glob(".ansible/tmp/ansible-tmp-*/AnsiballZ_reports.py")}
     return {*Path("/tmp").glob("ansible_*_payload_*"), *Path("/var/tmp").glob("ansible-tmp-*"), *ours}

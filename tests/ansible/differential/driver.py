@@ -1,22 +1,22 @@
-"""Runs each play twice, over ssh and over pmitogen, on the same target, and keeps what it said and what it left.
+"""Run each play twice on the same target, over ssh and over pmitogen, and record the output and the files of each run.
 
-The two runs of a play are made one after the other, since they use the same paths; different plays run at the same time, one per
-processor. Before each run the target's and the controller's directory are empty. Tasks with the tag ``more``, which show with
-further values what others of their play show, run with --all only.
+The two runs of a play follow each other, because they use the same paths; different plays run at the same time, one per
+processor. Before each run the directories of the target and the controller are empty. Tasks with the tag ``more``, which
+repeat other tasks of their play with further values, run with --all only.
 
-A play finds these variables:
+Variables of a play:
 
 ``work``, ``here``             the target's directory and the controller's
 ``me``, ``other``, ``third``   accounts
 ``server``                     a web server
-``old_python``, ``venv``       further interpreters; empty if there is none.
-``pythons``                    version -> interpreter, of those that the ansible-core supports on targets
-``embeds``                     whether modules of the ansible-core can bring further files (EmbedManager)
+``old_python``, ``venv``       further interpreters; empty if there are none
+``pythons``                    version -> interpreter, for the Pythons that the ansible-core supports on targets
+``embeds``                     whether modules of the ansible-core can include further files (EmbedManager)
 ``compiled``                   whether the module of that name could be built
-``node``                       that program's path; empty where there is none
+``node``                       path of the program node; empty if it is missing
 
-and these hosts: ``t`` and ``t2`` (root), ``u`` (the account *me*, sudo without a password), ``p`` (*other*, sudo with one), ``s``
-(always over ssh), ``gone`` (nobody listens).
+and its hosts: ``t`` and ``t2`` (root), ``u`` (the account *me*, sudo without a password), ``p`` (*other*, sudo with one), ``s``
+(always over ssh), ``gone`` (a closed port).
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ WORKERS = 2
 LIMIT = 900  # seconds for one run
 _ENV = {
     "ANSIBLE_PIPELINING": "1",
-    "ANSIBLE_SSH_ARGS": "-C -o ControlMaster=auto -o ControlPersist=60s",  # the default; for us, other words would mean more
+    "ANSIBLE_SSH_ARGS": "-C -o ControlMaster=auto -o ControlPersist=60s",  # the default; pmitogen honours further options
     "ANSIBLE_DISPLAY_FAILED_STDERR": "1",
     "ANSIBLE_VAULT_PASSWORD_FILE": "vault.password",
     "ANSIBLE_COLLECTIONS_PATH": "collections",
     "ANSIBLE_INJECT_FACT_VARS": "0",
     "ANSIBLE_GATHERING": "explicit",
-    "LC_MESSAGES": "C.UTF-8",  # sent to the target, if /etc/ssh/ssh_config says so
+    "LC_MESSAGES": "C.UTF-8",  # sent to the target if /etc/ssh/ssh_config says so
 }
 
 
 @dataclass
 class Side:
-    """One run over one connection, and what it left."""
+    """One run over one connection: its result and the files after it."""
 
     run: Run
     directory: Path
@@ -72,7 +72,7 @@ class Side:
 
 @dataclass
 class Outcome:
-    """Both runs of a play, or why there are none."""
+    """Both runs of a play, or the reason why there are none."""
 
     sides: dict[str, Side] = field(default_factory=dict)
     trouble: BaseException | None = None
@@ -80,7 +80,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class People:
-    """The accounts of one play: they are its own as long as it runs."""
+    """The accounts of one play, which no other play uses while it runs."""
 
     me: Account
     other: Account
@@ -89,8 +89,8 @@ class People:
     def all(self) -> tuple[Account, ...]:
         return (self.me, self.other, self.third)
 
-    def settle(self) -> None:
-        """Make their homes as new, and end their processes."""
+    def reset(self) -> None:
+        """Empty the homes of the accounts and end their processes."""
         for account in self.all():
             for process in account.processes():
                 with contextlib.suppress(ProcessLookupError):
@@ -103,7 +103,7 @@ class People:
 
 @dataclass
 class World:
-    """What all plays share."""
+    """The resources that all plays share."""
 
     sshd: Sshd
     accounts: queue.SimpleQueue[People]
@@ -130,7 +130,7 @@ class World:
 
 @contextlib.contextmanager
 def world(sshd: Sshd, accounts: Accounts) -> Iterator[World]:
-    """Accounts, a web server, interpreters and a compiled module, for as long as the plays run."""
+    """Create accounts, a web server, interpreters and a compiled module while the plays run."""
     directory = session.directory / "d"
     directory.mkdir()
     directory.chmod(0o711)
@@ -170,7 +170,7 @@ def _compile(directory: Path) -> Path | None:
 
 
 def _venv(directory: Path) -> str:
-    """A virtual environment's interpreter, with spaces in its path."""
+    """Create a virtual environment with spaces in its path; return its interpreter."""
     place = directory / "a venv"
     done = subprocess.run(
         ["/usr/bin/python3", "-m", "venv", "--without-pip", str(place)], stdin=subprocess.DEVNULL, capture_output=True
@@ -192,7 +192,7 @@ def _run_play(made: World, play: str, core: str, python: Path, outcome: Outcome)
     people = made.accounts.get()
     try:
         for connection in CONNECTIONS:
-            people.settle()
+            people.reset()
             outcome.sides[connection] = _run_side(made, people, play, core, python, connection)
     except Exception as exc:
         outcome.trouble = exc
@@ -252,14 +252,14 @@ def _run_side(made: World, people: People, play: str, core: str, python: Path, c
 
 
 def _keep(made: World, play: str, core: str, connection: str, run: Run) -> None:
-    """Write the whole output to the directory PMITOGEN_TEST_KEEP, to find the cause of a difference."""
+    """Write the whole output to the directory PMITOGEN_TEST_KEEP, to help to find the cause of a difference."""
     place = os.environ.get("PMITOGEN_TEST_KEEP")
     if place:
         Path(place, f"{play}-{core}-{connection}.log").write_text(run.output)
 
 
 def _end_masters(home: Path) -> None:
-    """End the connections that ssh keeps for later."""
+    """End the connections that ssh holds open for later commands."""
     for control in (home / ".ansible/cp").glob("*"):
         subprocess.run(["ssh", "-O", "exit", "-S", str(control), "x"], stdin=subprocess.DEVNULL, capture_output=True)
 
@@ -277,7 +277,7 @@ def _leftovers(people: People) -> list[str]:
 
 
 def report(outcomes: dict[tuple[str, str], Outcome]) -> str:
-    """A line for each play: results compared (of tasks, and of items in loops) and seconds taken."""
+    """One line for each play: compared results (of tasks, and of items in loops) and the time in seconds."""
     lines = []
     for (play, core), outcome in sorted(outcomes.items()):
         times = ", ".join(f"{name} {side.seconds:.1f} s" for name, side in outcome.sides.items())

@@ -1,4 +1,4 @@
-"""Files that a play leaves in a directory: name, type, owner, mode, content, and time where the play chose it."""
+"""Snapshots of the files that a play leaves in a directory: name, type, owner, mode, content, and time if the play set it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 _KINDS = {stat.S_IFDIR: "folder", stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
-SHOWN = 2000  # bytes of a file that are kept as they are, so that a difference can be read
+SHOWN = 2000  # bytes of a file that are shown in a difference
 
 
 def take(directory: Path, began: float, places: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
-    """path -> what is there. Times before *began* were set on purpose, so they count."""
+    """path -> properties of the file. Times before *began* were set by the play, so they are compared."""
     found: dict[str, Any] = {}
     for parent, directories, files in os.walk(os.fsencode(directory)):
         for name in directories + files:

@@ -1,7 +1,7 @@
 """Every play of ``plays/`` has the same results over pmitogen as over ssh, and leaves the same files.
 
-The plays run once for all tests (see conftest.py). Intended differences are listed in compare.py and docs/differences.md, and
-nowhere else.
+The plays run once for all tests (see conftest.py). Intended differences are listed only in compare.py and
+docs/differences.md.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def test_same_results(outcome: driver.Outcome) -> None:
     found = compare.compare(ssh.run, ours.run, ssh.places, ours.places)
     assert not found, _show(found)
     broken = [task.task for task in ours.run.tasks if task.task in MUST_WORK and task.kind not in ("ok", "skipped")]
-    assert not broken, "the same over both, but for no good reason"
+    assert not broken, "tasks that must succeed failed over both connections"
 
 
 def test_same_files(outcome: driver.Outcome) -> None:
@@ -45,7 +45,7 @@ def test_same_files(outcome: driver.Outcome) -> None:
     found = compare.compare_trees(ssh.target, ours.target, compare.plain_name)
     found += compare.compare_trees(ssh.controller, ours.controller, compare.plain_name)
     assert not found, _show(found)
-    assert ours.leftovers == [], "temporary folders stayed behind"
+    assert ours.leftovers == [], "temporary directories are left"
 
 
 def test_differences_are_documented() -> None:

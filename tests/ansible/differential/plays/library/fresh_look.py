@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Tells what a process reads at its start, to find what an interpreter has kept from before. Nothing but what is asked for."""
+"""Return the requested parts of the state that a process reads at its start, to find state left over in an interpreter."""
 from __future__ import absolute_import, division, print_function
 __metaclass__ = type
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""A module that does what no module should, as ``how`` says."""
+"""A module that does what no module should do; the argument ``how`` selects the fault."""
 from __future__ import absolute_import, division, print_function
 __metaclass__ = type
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Tells what a module sees of its process, to find what an earlier module disturbed."""
+"""Return a module's view of its process, to find changes left by an earlier module."""
 from __future__ import absolute_import, division, print_function
 __metaclass__ = type
 

@@ -1,4 +1,4 @@
-"""What the import system says of a module and of the files that came with it; for any Python."""
+"""Return the import system's facts about a module and the files sent with it; for any Python."""
 from __future__ import absolute_import, division, print_function
 __metaclass__ = type
 
@@ -35,7 +35,7 @@ class Thing:
 
 
 def fail_here(number):
-    raise ValueError('here %d' % number)  # a line to be seen
+    raise ValueError('here %d' % number)  # this line appears in a traceback
 
 
 def double(number):
@@ -43,7 +43,7 @@ def double(number):
 
 
 def describe(module):
-    """All that a module says of where it is from."""
+    """Return all attributes of a module that tell its location."""
     found = {}
     for name in ('__name__', '__file__', '__path__', '__package__', '__cached__', '__doc__'):
         value = getattr(module, name, 'none')
@@ -79,7 +79,7 @@ def attempt(work, message=True):
 
 
 def resources(package, name):
-    """importlib.resources in each of its forms."""
+    """Call importlib.resources in each of its forms."""
     found = {}
     if sys.version_info < (3, 7):
         return found
@@ -149,7 +149,7 @@ def tracebacks():
 
 
 def in_processes(target):
-    """multiprocessing by each way of starting: 'fork' is the default before Python 3.14."""
+    """Use multiprocessing with each start method: 'fork' is the default before Python 3.14."""
     if not PY3:
         return None
     import multiprocessing
@@ -164,7 +164,7 @@ def in_processes(target):
 
 
 def programs(root):
-    """Programs that import from where the module is from."""
+    """Start programs that import from the module's location."""
     code = 'import sys, ansible.module_utils.basic as it; print(it.__file__); print(sys.path[0])'
     env = dict(os.environ, PYTHONPATH=root)
     return [
@@ -220,7 +220,7 @@ def finders():
 
 
 def contents(root):
-    """The archive itself, which exists over ssh."""
+    """Read the archive itself, which exists over ssh."""
     with zipfile.ZipFile(root) as archive:
         names = sorted(set(archive.namelist()))
         return [names, len(archive.read('ansible/module_utils/basic.py')), archive.read('sitecustomize.py').decode().replace(' ', '')]
@@ -252,7 +252,7 @@ def report(main, function, thing, root):
 
 
 def plain(value, root):
-    """*value* for JSON, with the archive's path as ROOT."""
+    """Return *value* for JSON, with the archive's path as ROOT."""
     if isinstance(value, dict):
         return dict((str(key), plain(item, root)) for key, item in value.items())
     if isinstance(value, (list, tuple)):

@@ -4,7 +4,7 @@ from ansible.plugins.action import ActionBase
 
 
 class ActionModule(ActionBase):
-    """Uses of its connection all that an action plugin may."""
+    """Calls every method of its connection that an action plugin may call."""
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
