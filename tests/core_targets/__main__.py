@@ -1,7 +1,7 @@
-"""``python -m tests.core_targets``: plays targets or playbooks over both connections, and prints a line for each.
+"""``python -m tests.core_targets``: run targets or playbooks over both connections, and print a line for each.
 
 With ``--shims``, Ansible's ssh connection with pmitogen's programs takes the place of the connection pmitogen.
-Exit status: 0; 1 if a target that passes over ssh fails over the other; 2 for wrong usage or a machine that cannot do it.
+Exit status: 0; 1 if a target that passes over ssh fails over the other; 2 for wrong usage or an unsuitable machine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.session import repository
 from . import compare, machine, sources, targets
 
 RESULTS = sources.FOLDER / "results"
-_SHOWN = 20  # of the differences between two runs; all of them are in the results
+_SHOWN = 20  # number of printed differences between two runs; the directory of results has all of them
 _CALLBACKS = repository / "tests/support/callbacks"
 
 
@@ -44,7 +44,7 @@ def _play(target: str, core: str, python: Path, connection: str, args: argparse.
 
 
 def _both(target: str, core: str, python: Path, args: argparse.Namespace) -> bool:
-    """Play *target* and print the outcome; ssh comes second, if it can change the verdict. Return True if all is well."""
+    """Run *target* and print the outcome; run it over ssh only if that can change the verdict. Return True if it is good."""
     name = "shims" if args.shims else "pmitogen"
     ours = _play(target, core, python, name, args)
     if ours.passed and not (args.results or args.playbooks):

@@ -1,4 +1,4 @@
-"""The outcome of a run over each connection, and how the two differ."""
+"""The outcomes of the runs over each connection, and their differences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.ansible import Run, read_records
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run. *rc*: None if it was ended because it took too long."""
+    """One run. *rc*: exit status, or None if the time limit ended the run."""
 
     rc: int | None
     seconds: float
@@ -29,7 +29,7 @@ class Outcome:
 
 
 def read_outcome(results: Path) -> Outcome:
-    """The outcome of the run that wrote the directory *results*."""
+    """Return the outcome of the run that wrote the directory *results*."""
     records, stats = read_records(results / "records")
     tasks = [record for record in records if not record.kind.startswith("item-")]
     items = [record for record in records if record.kind.startswith("item-")]
@@ -39,13 +39,13 @@ def read_outcome(results: Path) -> Outcome:
     return Outcome(how["rc"], how["seconds"], Run(how["rc"] or 0, printed, "", tasks, items, stats))
 
 
-# What further differs between two runs over the same connection: names of temporary files, numbers of new accounts, times.
+# Further differences between two runs over the same connection: names of temporary files, numbers of new accounts, times.
 _RANDOM = re.compile(
     r"\b(?:tmp|ansible_test)[.\w]\w{6,}|\b(?:1\d|40)\d{2,3}\b|\b\d{9,}\b|\b\d+:\d\d(:\d\d)?\b|load average: [\d., ]+"
 )
 
 
 def differences(ssh: Outcome, pmitogen: Outcome) -> list[compare.Difference]:
-    """Each field of each result that is not the same, and neither is random nor differs by design."""
+    """Return each field of a result with different values that are neither random nor intended."""
     found = compare.compare(ssh.run, pmitogen.run, (), ())
     return [one for one in found if _RANDOM.sub("*", json.dumps(one.ssh)) != _RANDOM.sub("*", json.dumps(one.pmitogen))]

@@ -1,8 +1,8 @@
 """A copy-on-write image of this machine: an overlay over / in memory, in namespaces of its own.
 
-The image has its own mounts, devices, processes, network (loopback alone), host name and System V IPC. Kernel settings are
+The image has its own mounts, devices, processes, network (loopback only), host name and System V IPC. Kernel settings are
 read-only. When its first process ends, the kernel ends all others and discards the files, except those in the directory of
-results. Only Linux has this, and only for root.
+results. This requires Linux and root.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .sources import FOLDER
 
-_IMAGE = FOLDER / "image"  # an empty directory; whatever is mounted here is seen in the namespace alone
+_IMAGE = FOLDER / "image"  # an empty directory; mounts on it are visible in the namespace only
 _PROGRAMS = ("unshare", "mount", "chroot", "ip", "ssh", "ssh-keygen")
 _ENTER = """
 set -e
@@ -44,14 +44,14 @@ exec chroot "$IMAGE/root" "$@"
 
 
 def missing() -> str | None:
-    """What this machine lacks for an image, or None."""
+    """Return what this machine lacks for an image, or None."""
     if os.geteuid() != 0:
         return "root"
     return next((name for name in _PROGRAMS if shutil.which(name) is None), None)
 
 
 def run(args: Sequence[str], results: Path, timeout: float) -> None:
-    """Runs the program *args* in a new image, for *timeout* seconds at most. What it writes below *results* stays."""
+    """Run the program *args* in a new image, for at most *timeout* seconds. Files that it writes below *results* remain."""
     _IMAGE.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
     namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child")
@@ -67,7 +67,7 @@ def run(args: Sequence[str], results: Path, timeout: float) -> None:
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its first process ends with it, and with that one all others
+            os.killpg(process.pid, signal.SIGKILL)  # this also ends its first process, and with it all others
             process.wait()
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)

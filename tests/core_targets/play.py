@@ -1,9 +1,9 @@
-"""Plays one target or playbook over one connection: ``python play.py JSON``, inside an image of this machine.
+"""Run one target or playbook over one connection: ``python play.py JSON``, in an image of this machine.
 
-Does what ansible-test does for a target: a role is played on the host ``testhost``, a script ``runme.sh`` is run. A playbook is
-played twice on the same host. The host is the image itself, as root, over sshd on port 22. With the connection ``shims``,
-Ansible's ssh plugin starts pmitogen's programs, and the image has none of OpenSSH's client. Standard library only: the
-interpreter is that of the ansible-core under test.
+A target runs as in ansible-test: a role is applied to the host ``testhost``, a script ``runme.sh`` is started. A playbook runs
+twice on the same host. The host is the image itself, as root, over sshd on port 22. With the connection ``shims``, Ansible's
+ssh plugin starts pmitogen's programs, and OpenSSH's client is removed from the image. Standard library only: the interpreter
+is that of the ansible-core under test.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 _OUTPUT = Path("/tmp/target-output")
-_SHIMS = Path("/usr/local/bin")  # where commands on the host find them, too
+_SHIMS = Path("/usr/local/bin")  # on the PATH of commands on the host, too
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CONNECTION = re.compile(r"(connection[\"']?\s*[=:]\s*[\"']?)(?:paramiko_)?ssh\b(?!_)")
 _ROLE = """- hosts: testhost
@@ -33,13 +33,13 @@ _ROLE = """- hosts: testhost
 
 
 def _prepare_accounts(python: str, packages: str) -> None:
-    """Give root a key, known hosts and no start-up files, and every account an interpreter that it may start."""
+    """Give root a key, known hosts and no start-up files, and give every account an interpreter that it may run."""
     Path("/etc/environment").write_text("")
     for name in (".bashrc", ".bash_profile", ".bash_login", ".profile"):
         Path("/root", name).unlink(missing_ok=True)
     shutil.rmtree("/root/.ssh", ignore_errors=True)
     os.mkdir("/root/.ssh", 0o700)
-    # New accounts get numbers that the machine does not use: tests outside of the image end the processes of their own accounts.
+    # New accounts get unused numbers: tests outside of the image end the processes of their own accounts.
     defs = Path("/etc/login.defs")
     defs.write_text(re.sub(r"(?m)^([UG]ID_MIN\s+)1000$", r"\g<1>40000", defs.read_text()))
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519"], check=True)
@@ -67,7 +67,7 @@ def _start_sshd() -> None:
 
 
 def _replace_client(options: dict[str, Any]) -> None:
-    """Remove OpenSSH's client from the image, and create pmitogen's programs with its names."""
+    """Remove OpenSSH's client from the image, and create pmitogen's programs under its names."""
     for directory in _SYSTEM_PATH.split(":"):
         for name in options["openssh"]:
             Path(directory, name).unlink(missing_ok=True)
@@ -76,7 +76,7 @@ def _replace_client(options: dict[str, Any]) -> None:
 
 
 def _replace_connection(targets: Path) -> None:
-    """Has every inventory and play name pmitogen where it names ssh."""
+    """Replace the connection ssh by pmitogen in every inventory and play."""
     for path in targets.rglob("*"):
         if path.is_file() and not path.is_symlink():
             try:
@@ -89,7 +89,7 @@ def _replace_connection(targets: Path) -> None:
 
 
 def _environment(options: dict[str, Any], integration: Path) -> dict[str, str]:
-    """What ansible-test sets, with the plugin and the callback that writes results."""
+    """Return the variables that ansible-test sets, plus the plugin and the callback that writes results."""
     (integration / "empty.cfg").write_text("")
     return {
         "HOME": "/root",
@@ -152,7 +152,7 @@ class _Play:
         self._integration, self._results, self._env, self._output = integration, results, env, output
 
     def play(self, options: dict[str, Any]) -> tuple[int, float]:
-        """Play the target or the playbook of *options*. Returns the exit status and the seconds it took."""
+        """Run the target or the playbook of *options*. Return the exit status and the duration in seconds."""
         if "playbook" in options:
             return self._timed(lambda: self._play_book(Path(options["playbook"])) or self._play_book(Path(options["playbook"])))
         directory = self._integration / "targets" / options["target"]
@@ -165,7 +165,7 @@ class _Play:
         return self._timed(lambda: self._play_role(options["target"], aliases))
 
     def _timed(self, command: Callable[[], int]) -> tuple[int, float]:
-        (self._results / "records").write_bytes(b"")  # without those of the roles that prepare the target
+        (self._results / "records").write_bytes(b"")  # discards results of the roles that prepare the target
         began = time.monotonic()
         return command(), time.monotonic() - began
 

@@ -1,4 +1,4 @@
-"""Source releases of ansible-core, which hold the integration targets, and the packages that some targets need."""
+"""Source releases of ansible-core, which contain the integration targets, and packages that some targets need."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 from tests.support.session import repository
 
 FOLDER = repository / "build/core-targets"
-_NEEDED = ("passlib", "pexpect")  # accounts with passwords, the module expect
+_NEEDED = ("passlib", "pexpect")  # for accounts with passwords, and for the module expect
 
 
 class NoSources(Exception):
-    """A package that could not be downloaded, with pip's reason."""
+    """A package could not be downloaded; the text has pip's reason."""
 
 
 def full_version(python: Path) -> str:
-    """The ansible-core that the interpreter *python* has, such as 2.22.0rc1."""
+    """Return the version of ansible-core in the interpreter *python*, such as 2.22.0rc1."""
     code = "import ansible.release as release; print(release.__version__)"
     return _run(str(python), "-c", code).strip()
 
 
 def integration_directory(python: Path) -> Path:
-    """``test/integration`` of the source release of the ansible-core of *python*; downloads it the first time."""
+    """Return ``test/integration`` of the source release of the ansible-core in *python*; download it the first time."""
     version = full_version(python)
     tree = FOLDER / f"ansible_core-{version}"
     if not tree.exists():
@@ -36,7 +36,7 @@ def integration_directory(python: Path) -> Path:
 
 
 def packages_directory(python: Path, core: str) -> Path:
-    """A directory with the further packages, for the ansible-core *core* of *python*; installs them the first time."""
+    """Return a directory with the additional packages for the ansible-core *core* of *python*; install them the first time."""
     directory = FOLDER / f"packages-{core}"
     if not directory.exists():
         _run(str(python), "-m", "pip", "install", "-q", "--target", str(directory), *_NEEDED)

@@ -1,11 +1,11 @@
-"""Which of ansible-core's integration targets are played."""
+"""The selected integration targets of ansible-core."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-# Connections, modules that run on POSIX targets, and what the executor does with their results. Targets that need a network,
-# systemd, Windows or a container are not among them, nor those that concern the controller alone.
+# Connections, modules for POSIX targets, and the executor's use of their results. Excluded are targets that need a network,
+# systemd, Windows or a container, and those that concern only the controller.
 DEFAULT = """
  ansiballz_python args assemble async async_fail become become_su become_sudo become_unprivileged binary_modules_posix
 blockinfile blocks check_mode command_shell connection_delegation connection_ssh copy cron delegate_to embedded_module
@@ -20,7 +20,7 @@ unsafe_writes user var_precedence wait_for wait_for_connection want_json_modules
 
 
 class Expectation(NamedTuple):
-    """A text in a target's file that holds over ssh only, and the text that replaces it in runs over pmitogen.
+    """A text in a target's file that is valid only over ssh, and its replacement in runs over pmitogen.
 
     *since*: the first ansible-core whose target has it; empty: each.
     """
@@ -31,7 +31,7 @@ class Expectation(NamedTuple):
     since: str = ""
 
 
-# connection -> target -> its expectations that differ by design, so that all else of the target is played.
+# connection -> target -> expectations that differ by design, so that the rest of the target can run.
 EXPECTATIONS: dict[str, dict[str, tuple[Expectation, ...]]] = {
     "pmitogen": {
         "become_unprivileged": (  # docs/differences.md: files of become tasks

@@ -1,1 +1,1 @@
-"""Peers that break every rule: programs with lists of misbehaviours, and an honest host whose tasks must go on."""
+"""Hostile peers: servers, agents and clients that violate the protocols, next to an honest host whose tasks must go on."""

@@ -1,4 +1,4 @@
-"""A bastion that asks for everything, notes what it hears, and, if what it heard will do, carries on to the target."""
+"""A bastion that requests every credential, records all that it receives, and connects to the target if they are accepted."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ PROMPTS = (
 class Bastion:
     """Listens on 127.0.0.1 from :meth:`start` on.
 
-    *methods*: what it offers; *prompts*: what it asks, one round each; *wants*: what it has to hear to let somebody in, None:
-    nobody is let in; *keys*: whether any key will do. :attr:`heard` is every secret that was sent, :attr:`offered` every key.
+    *methods*: the methods that it offers; *prompts*: its prompts, one a round; *accepted*: the secrets that let a client in,
+    or None; *keys*: whether it accepts any key. :attr:`received` has every secret, :attr:`offered` every key.
     """
 
     def __init__(
         self,
         methods: str = "password,keyboard-interactive",
         prompts: Sequence[str] = PROMPTS,
-        wants: Sequence[str] | None = None,
+        accepted: Sequence[str] | None = None,
         *,
         keys: bool = False,
     ) -> None:
-        self.methods, self.prompts, self.wants, self.keys = methods, list(prompts), wants, keys
-        self.heard: list[str] = []
+        self.methods, self.prompts, self.accepted, self.keys = methods, list(prompts), accepted, keys
+        self.received: list[str] = []
         self.offered: list[str] = []
         self.logins = 0
         self._key = paramiko.ECDSAKey.generate()
@@ -64,12 +64,12 @@ class Bastion:
             thread.join(5)
 
     def known_hosts(self, path: Path) -> Path:
-        """*path*, with our key in it."""
+        """Write the bastion's host key to *path*, and return it."""
         path.write_text(f"[127.0.0.1]:{self.port} {self._key.get_name()} {self._key.get_base64()}\n")
         return path
 
     def settings(self, path: Path, **changes: Any) -> Settings:
-        """What reaches us, as a jump host; *path* is for the known_hosts file."""
+        """Return the settings of a connection to it as a jump host; *path* is for the known_hosts file."""
         plain: dict[str, Any] = {
             "originalhost": "127.0.0.1",
             "hostname": "127.0.0.1",
@@ -97,22 +97,22 @@ class Bastion:
             with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
                 transport.start_server(server=_Session(self, transport), event=threading.Event())
 
-    def judge(self) -> int:
-        """Whether what was heard will do."""
-        if self.wants is None or self.heard != list(self.wants):
+    def check_received(self) -> int:
+        """Return whether the received secrets are accepted."""
+        if self.accepted is None or self.received != list(self.accepted):
             return paramiko.AUTH_FAILED
         self.logins += 1
         return paramiko.AUTH_SUCCESSFUL
 
     def relay(self, transport: paramiko.Transport, destination: tuple[str, int]) -> None:
-        """Carry bytes between the next channel and *destination*."""
+        """Copy bytes between the next channel and *destination*."""
         channel = transport.accept(5)
         if channel is None:
             return
         with socket.create_connection(destination) as sock:
             self._open += [channel, sock]
             ends = {channel: sock, sock: channel}
-            with contextlib.suppress(OSError, EOFError, ValueError):  # the last: closed by stop()
+            with contextlib.suppress(OSError, EOFError, ValueError):  # ValueError: closed by stop()
                 while True:
                     for end in select.select(list(ends), [], [])[0]:
                         data = end.recv(65536)
@@ -138,19 +138,19 @@ class _Session(paramiko.ServerInterface):
         return paramiko.AUTH_SUCCESSFUL if self.bastion.keys else paramiko.AUTH_FAILED
 
     def check_auth_password(self, username: str, password: str) -> int:
-        self.bastion.heard.append(password)
-        return self.bastion.judge()
+        self.bastion.received.append(password)
+        return self.bastion.check_received()
 
     def check_auth_interactive(self, username: str, submethods: str) -> Any:
         self._rounds = list(self.bastion.prompts)
         return self._next()
 
     def check_auth_interactive_response(self, responses: list[str]) -> Any:
-        self.bastion.heard += responses
+        self.bastion.received += responses
         return self._next()
 
     def _next(self) -> Any:
-        return paramiko.InteractiveQuery("", "", (self._rounds.pop(0), False)) if self._rounds else self.bastion.judge()
+        return paramiko.InteractiveQuery("", "", (self._rounds.pop(0), False)) if self._rounds else self.bastion.check_received()
 
     def check_channel_direct_tcpip_request(self, chanid: int, origin: Any, destination: Any) -> int:
         self.bastion.spawn(self.bastion.relay, self._transport, destination)

@@ -1,8 +1,8 @@
-"""One hub with an honest host and hostile servers, as a process of its own: what each of them costs.
+"""One hub with an honest host and hostile servers, as a process of its own: measures the cost of each server.
 
 Standard input: a JSON object with the honest host's ssh_args and user, the server's ports, and the names to try. Prints a line of
-JSON for each: how the hostile host ended, the seconds until then, by how much the process grew at most (KiB), and the honest
-host's slowest command meanwhile.
+JSON for each: the end of the hostile host, its duration in seconds, the largest growth of the process (KiB), and the duration
+of the honest host's slowest command.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LIMIT = 4.0  # seconds for one hostile host
 
 
 def memory(name: str) -> int:
-    """A value of /proc/self/status, in KiB."""
+    """Return a value of /proc/self/status, in KiB."""
     with open("/proc/self/status") as status:
         return int(next(line for line in status if line.startswith(name)).split()[1])
 

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""A hostile agent or runner: boots as an honest interpreter does, then misbehaves.
+"""A hostile agent or runner: starts as an honest interpreter does, then misbehaves.
 
-It takes the place of the target's Python. Its misbehaviour is named in the file ``misbehaviour`` beside it, out of ``AGENT`` or
-``RUNNER``. It makes the file ``started`` before, and writes what it receives afterwards to ``received``. Standard library only.
+It replaces the target's Python. The file ``misbehaviour`` beside it has the name of its misbehaviour, from ``AGENT`` or
+``RUNNER``. It creates the file ``started`` before, and writes all data that it receives afterwards to ``received``. Standard
+library only.
 """
 
 import json
@@ -37,7 +38,7 @@ def write(data):
         data = data[os.write(1, data) :]
 
 
-COMPRESSION = (6, zlib.DEFLATED, 13, 6)  # as protocol/framing.py, which cannot be imported here
+COMPRESSION = (6, zlib.DEFLATED, 13, 6)  # as in protocol/framing.py, which cannot be imported here
 
 
 def whole_stream(data):
@@ -47,7 +48,7 @@ def whole_stream(data):
 
 
 class Agent:
-    """Speaks with the hub, as the context with number *me*."""
+    """Exchanges messages with the hub, as the Mitogen context number *me*."""
 
     def __init__(self, me):
         self.me = me
@@ -78,7 +79,7 @@ class Agent:
         self.say(dict(hello, python_version=[3, 9, 9], **fields))
 
     def receive(self):
-        """The next frame of the hub's."""
+        """Return the next frame from the hub."""
         while True:
             if len(self._buffer) >= 8:
                 head, body = struct.unpack(">II", self._buffer[:8])
@@ -91,7 +92,7 @@ class Agent:
             self._buffer += self._unpack.decompress(data) if fields[4] == 2001 else data
 
     def request(self, op, action=None):
-        """The number of the hub's request of this kind."""
+        """Wait for the hub's request of this operation; return its number."""
         while True:
             header = self.receive()
             if header["op"] == op and header.get("action") == action:
@@ -121,7 +122,7 @@ MARKER = os.path.join(HERE, "marker")
 TOUCH = {"op": "exec", "id": 1, "argv": ["touch", MARKER]}
 FORGED = {"op": "exit", "id": 1, "rc": 0, "stdout_size": 6}
 
-# name -> what it does. Each breaks the protocol, and has to end this host.
+# name -> misbehaviour. Each violates the protocol and must end this host.
 BREACHES = {
     # Mitogen's own services
     "call-function": lambda agent: agent.message(pickled_call(MARKER), handle=101, reply=1),
@@ -176,7 +177,7 @@ BREACHES = {
     "hello-twice": lambda agent: [agent.hello(), agent.hello()],
     "id-is-a-list": say({"op": "ok", "id": [1]}),
     "account-is-an-object": say({"op": "interpreter-ended", "account": {}}),
-    # Answers, some of which the hub puts off for a moment
+    # Answers; the hub delays some of them for a moment
     "become-without-msg": answer("exec", {"op": "error", "rc": 137, "kind": "become"}),
     "mkdtemp-without-path": answer("fs", {"op": "ok", "rc": 137}, "mkdtemp"),
     "mkdtemp-without-path-2": answer("fs", {"op": "ok"}, "mkdtemp"),
@@ -202,15 +203,15 @@ def out_without_end(agent, size):
         agent.say({"op": "out", "id": request_id, "stream": 1}, bytes(size))
 
 
-# name -> what it does to the hub as a whole without breaking a rule at once.
+# name -> an attack on the hub as a whole, which violates no rule at first.
 def flood_of_messages(agent):
-    """Tiny messages, which end the host at the first one that is looked at."""
+    """Tiny messages; the first one that is read ends the host."""
     agent.hello()
     write(HEADER.pack(0x4D49, 0, agent.me, agent.me, TO_HUB_UNPACKED, 0, 0) * 100000)
 
 
 def flood_of_output(agent):
-    """Everything the window allows, in the smallest pieces, again and again."""
+    """As much output as the window allows, in the smallest pieces, repeated."""
     agent.hello()
     request_id = agent.request("exec")
     while True:
@@ -220,7 +221,7 @@ def flood_of_output(agent):
 
 
 def read_nothing(agent):
-    """Grant credit for what was sent and read no more."""
+    """Grant credit for all data that was sent, but stop reading."""
     agent.hello()
     request_id = agent.request("put")
     sent = 0
@@ -235,6 +236,9 @@ def read_nothing(agent):
         time.sleep(0.001)
 
 
+"""The same, but grant no more credit than the estimated amount of sent data."""
+
+
 def read_nothing_slowly(agent):
     """The same, but never more credit than what was sent, as far as can be guessed."""
     agent.hello()
@@ -247,7 +251,7 @@ def read_nothing_slowly(agent):
 
 
 def large_output(agent):
-    """Everything the window allows, in large pieces, for every request."""
+    """As much output as the window allows, in large pieces, for every request."""
     agent.hello()
     while True:
         request_id = agent.request("exec")
@@ -277,7 +281,7 @@ NUISANCES = {
 
 
 class RunnerEnd:
-    """Speaks with an honest agent, as the interpreter of another account."""
+    """Exchanges frames with an honest agent, as the interpreter of another account."""
 
     def say(self, header, body=b""):
         write(frame(header, body))
@@ -301,7 +305,7 @@ def flood(runner, data, times=1 << 30):
         write(data)
 
 
-# What an interpreter of another account may do: it has to end this interpreter alone.
+# Attacks by the interpreter of another account: each must end this interpreter only.
 RUNNER = {
     "empty-frames": lambda runner: flood(runner, frame({}) * 1000),
     "no-frames": lambda runner: write(b"GET / HTTP/1.0\r\n\r\n" * 100),

@@ -1,4 +1,4 @@
-"""Two accounts of the controller: one that runs pmitogen, and one that was there before it."""
+"""Accounts of the controller: one that runs pmitogen, and the environment in which it does."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from tests.support.accounts import Account
 from tests.support.ansible import PLUGINS
 from tests.support.session import repository
 
-# The Python of a developer may lie in a home that only its owner may enter; to read everything is not to write anything.
+# A developer's Python may be in a home that only its owner may enter; this capability allows reading, but no writing.
 READ_ALL = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
 
 
 def as_user(account: Account, *argv: str, capabilities: Sequence[str] = READ_ALL) -> list[str]:
-    """The command line that runs *argv* as an account, without a login."""
+    """Return the command line that runs *argv* as an account, without a login."""
     ids = (f"--reuid={account.uid}", f"--regid={account.gid}", "--init-groups")
     return ["setpriv", *ids, *capabilities, "--", *argv]
 
 
 @dataclass
 class User:
-    """An account that runs pmitogen, and the environment that it does so in."""
+    """An account that runs pmitogen, and its environment."""
 
     account: Account
     env: dict[str, str]
     cwd: Path
 
     def run(self, *argv: str, env: Mapping[str, str] | None = None, timeout: float = 100) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end."""
+        """Run a program and wait for its end."""
         return subprocess.run(
             as_user(self.account, *argv),
             env={**self.env, **(env or {})},
@@ -52,14 +52,14 @@ class User:
     def play(
         self, tasks: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a playbook of these tasks on one host."""
+        """Run a playbook with these tasks on one host."""
         (self.cwd / "play.json").write_text(json.dumps([{"hosts": "h", "gather_facts": False, "tasks": list(tasks)}]))
         (self.cwd / "hosts.json").write_text(json.dumps({"all": {"hosts": {"h": dict(variables)}}}))
         return self.run(sys.executable, "-m", "ansible", "playbook", "-i", "hosts.json", "play.json", env=env)
 
 
 def make_user(account: Account, cwd: Path) -> User:
-    """An account as cron has it: its home, no runtime directory, and the plugin of this checkout."""
+    """Return an account in the environment of a cron job: its home, no runtime directory, and the plugin of this checkout."""
     os.chmod(cwd, 0o755)
     env = {
         "PATH": os.environ["PATH"],

@@ -1,8 +1,8 @@
-"""Functions that tests call on targets: they import nothing of the tests."""
+"""Functions that tests call on targets; they import nothing from the tests."""
 
 
 def current_directory_on_path() -> list[str]:
-    """Return the entries of the interpreter's path that are the current directory."""
+    """Return the entries of the interpreter's path that name the current directory."""
     import os
     import sys
 

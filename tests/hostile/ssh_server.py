@@ -1,8 +1,8 @@
-"""A hostile SSH server: a program with a list of misbehaviours, each on a port of its own.
+"""A hostile SSH server: a program with a list of misbehaviours, each on its own port.
 
 ``python -m tests.hostile.ssh_server`` prints a JSON object, name -> port, and serves until its standard input ends. The names are
-the functions below that are marked with :func:`misbehaviour`. Version, key exchange and encryption are Paramiko's; what comes
-after is sent packet by packet, as the misbehaviour wants, from a server that otherwise does what an honest one does.
+those of the functions below with the decorator :func:`misbehaviour` or :func:`raw`. Version, key exchange and encryption are
+Paramiko's; later packets are sent one by one, as the misbehaviour requires, by a server that is honest in every other respect.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ SCRIPTED: dict[str, type[Session]] = {}
 
 
 def raw(function: Raw) -> Raw:
-    """A misbehaviour that gets the bare socket, before any version."""
+    """Decorator for a misbehaviour that gets the socket itself, before any version line."""
     RAW[function.__name__] = function
     return function
 
 
 def misbehaviour(kind: type[Session]) -> type[Session]:
-    """A misbehaviour after the key exchange."""
+    """Decorator for a misbehaviour after the key exchange."""
     SCRIPTED[re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()] = kind
     return kind
 
@@ -63,7 +63,7 @@ def string(value: bytes | str) -> bytes:
 
 
 def unencrypted(payload: bytes) -> bytes:
-    """A packet before any key exchange."""
+    """Return a packet before any key exchange."""
     padding = 8 - (len(payload) + 5) % 8 + 8
     return u32(len(payload) + padding + 1) + bytes([padding]) + payload + bytes(padding)
 
@@ -76,7 +76,7 @@ def kexinit(names: list[bytes]) -> bytes:
 VERSION = b"SSH-2.0-OpenSSH_9.2\r\n"
 
 
-# Before the version, and before the keys
+# Before the version line, and before the keys
 
 
 @raw
@@ -179,7 +179,7 @@ def giant_group(sock: socket.socket) -> None:
 
 
 class ScriptedPackets(Packetizer):
-    """Gives everything but the key exchange's own messages to the session."""
+    """Passes all messages except those of the key exchange to the session."""
 
     session: Session | None = None
 
@@ -196,7 +196,7 @@ class ScriptedPackets(Packetizer):
 
 
 class Session:
-    """What an honest server does: lets everyone in, opens sessions, starts nothing. Subclasses misbehave."""
+    """An honest server: lets every client in, opens sessions, starts nothing. Subclasses misbehave."""
 
     key_exchange: tuple[str, ...] | None = None  # methods to offer
 
@@ -230,14 +230,14 @@ class Session:
         threading.Thread(target=run, daemon=True).start()
 
     def forever(self, name: str, *fields: bytes) -> None:
-        """Send this until the connection ends."""
+        """Send this packet until the connection ends."""
         self.spawn(lambda: self._forever(name, fields))
 
     def _forever(self, name: str, fields: tuple[bytes, ...]) -> None:
         while True:
             self.send(name, *fields)
 
-    # What an honest server does
+    # The honest server
 
     def handle(self, number: int, message: Message) -> None:
         if number == NUMBERS["service_request"]:
@@ -263,7 +263,7 @@ class Session:
             self.on_data(message.get_string())
 
     def after_kex(self) -> None:
-        """The keys are there."""
+        """Called after the key exchange."""
 
     def on_auth(self, method: str) -> None:
         self.send("success")
@@ -271,7 +271,7 @@ class Session:
         self.authenticated()
 
     def authenticated(self) -> None:
-        """The client is in."""
+        """Called after the login."""
 
     def confirm(self, ours: int = 0) -> None:
         self.send("open_confirmation", u32(self.theirs), u32(ours), u32(2 * MIB), u32(32768))
@@ -281,7 +281,7 @@ class Session:
         self.opened()
 
     def opened(self) -> None:
-        """A session is open."""
+        """Called when a session is open."""
 
     def on_request(self, kind: str, want_reply: bool, message: Message) -> None:
         if want_reply:
@@ -290,10 +290,10 @@ class Session:
             self.started()
 
     def started(self) -> None:
-        """A command was asked for."""
+        """Called after the request for a command."""
 
     def on_data(self, data: bytes) -> None:
-        """Input for it."""
+        """Called with input for the command."""
 
 
 # Before the login
@@ -306,7 +306,7 @@ class BannerFlood(Session):
 
 
 @misbehaviour
-class ExtInfoOfFourBillion(Session):
+class ExtInfoWithFourBillionEntries(Session):
     def on_auth(self, method: str) -> None:
         self.send("ext_info", u32(0xFFFFFFFF))
 
@@ -331,20 +331,20 @@ class RefusalFlood(Session):
 
 @misbehaviour
 class MethodsThatAlternate(Session):
-    """Whatever is tried, another method is wanted first."""
+    """Requires another method first, whichever the client tries."""
 
     def on_auth(self, method: str) -> None:
         self.send("failure", string("password" if method == "publickey" else "publickey"), b"\0")
 
 
 @misbehaviour
-class PartialSuccessForEver(Session):
+class EndlessPartialSuccess(Session):
     def on_auth(self, method: str) -> None:
         self.send("failure", string("password,keyboard-interactive,publickey"), b"\1")
 
 
 @misbehaviour
-class RoundsForEver(Session):
+class EndlessRounds(Session):
     def on_auth(self, method: str) -> None:
         if method in ("keyboard-interactive", "info_response"):
             self.send("info_request", string(b""), string(b""), string(b""), u32(0))
@@ -353,7 +353,7 @@ class RoundsForEver(Session):
 
 
 @misbehaviour
-class FourBillionQuestions(RoundsForEver):
+class FourBillionQuestions(EndlessRounds):
     def on_auth(self, method: str) -> None:
         if method != "keyboard-interactive":
             super().on_auth(method)
@@ -362,7 +362,7 @@ class FourBillionQuestions(RoundsForEver):
 
 
 @misbehaviour
-class OneEndlessQuestion(RoundsForEver):
+class OneEndlessQuestion(EndlessRounds):
     def on_auth(self, method: str) -> None:
         if method != "keyboard-interactive":
             super().on_auth(method)
@@ -371,7 +371,7 @@ class OneEndlessQuestion(RoundsForEver):
 
 
 @misbehaviour
-class DisconnectWithMuchText(Session):
+class DisconnectWithLongText(Session):
     def on_auth(self, method: str) -> None:
         self.send("disconnect", u32(2), string(EVIL), string(b""))
 
@@ -423,14 +423,14 @@ class DebugFlood(Session):
 
 
 @misbehaviour
-class ChannelsThatNobodyWants(Session):
+class UnrequestedChannels(Session):
     def authenticated(self) -> None:
         self.forever("channel_open", string(b"auth-agent@openssh.com"), u32(1), u32(MIB), u32(32768))
 
 
 @misbehaviour
 class Bomb(Session):
-    """A packet of 150 KB that becomes 32 MB."""
+    """A packet of 150 KB that decompresses to 32 MB."""
 
     def authenticated(self) -> None:
         bombs = zlib.compressobj(1)
@@ -442,7 +442,7 @@ class Bomb(Session):
 
 @misbehaviour
 class Rekeying(Session):
-    """New keys, again and again."""
+    """Repeats the key exchange without end."""
 
     def started(self) -> None:
         def rekey() -> None:
@@ -489,7 +489,7 @@ class DataBeyondThePacketSize(Session):
 
 
 @misbehaviour
-class DataShorterThanItSays(Session):
+class DataShorterThanItsLength(Session):
     def started(self) -> None:
         self.forever("data", u32(self.theirs), u32(MIB - 1), b"x")
 
@@ -532,21 +532,21 @@ class RequestFlood(Session):
 
 
 @misbehaviour
-class TalkingToAClosedChannel(Session):
+class DataForAClosedChannel(Session):
     def started(self) -> None:
         self.send("close", u32(self.theirs))
         self.forever("data", u32(self.theirs), string(bytes(32_000)))
 
 
 @misbehaviour
-class TalkingToNoChannel(Session):
+class DataForAnUnknownChannel(Session):
     def started(self) -> None:
         self.forever("data", u32(4000), string(b"x"))
 
 
 @misbehaviour
-class CutShort(Session):
-    """Every message without its fields."""
+class MessagesWithoutFields(Session):
+    """Sends every message without its fields."""
 
     def started(self) -> None:
         for name in ("window_adjust", "data", "channel_request", "extended_data"):
@@ -557,7 +557,7 @@ class CutShort(Session):
 
 
 class NoPython(Session):
-    """Answers the bootstrap with "there is no Python here", and any other command with an exit status of 0."""
+    """Rejects the bootstrap as a host without Python does, and runs any other command with an exit status of 0."""
 
     has_sftp = False
 
@@ -585,7 +585,7 @@ class NoPython(Session):
 
 @misbehaviour
 class EndlessOutput(NoPython):
-    """Of a small command, within the window."""
+    """Endless output of a small command, within the window."""
 
     def on_command(self, command: bytes) -> None:
         self.granted = threading.Semaphore(100)
@@ -689,19 +689,19 @@ class AnswersToNothing(Sftp):
 
 
 @misbehaviour
-class MoreThanWasAskedFor(Sftp):
+class MoreDataThanRequested(Sftp):
     def on_read(self, number: bytes) -> None:
         self.answer(103, number, string(BIG))
 
 
 @misbehaviour
-class NothingForEver(Sftp):
+class NoAnswer(Sftp):
     def on_read(self, number: bytes) -> None:
         self.answer(103, number, string(b""))
 
 
 @misbehaviour
-class RefusalWithMuchText(Sftp):
+class RefusalWithLongText(Sftp):
     def on_read(self, number: bytes) -> None:
         self.answer(101, number, u32(4), string(EVIL), string(b""))
 

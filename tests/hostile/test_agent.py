@@ -1,4 +1,4 @@
-"""A hostile program on the target has an agent forwarded to it: it gets signatures, and nothing else of the agent."""
+"""A hostile program on the target uses the forwarded agent: it gets signatures, and nothing else of the agent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_sshd, pytest.mark.needs_program("ssh-agent", "ssh-add")]
 MakeKey = Callable[..., KeyFile]
 
-# Asks the forwarded agent what is named by its arguments (hex of a message, without length), and prints each answer's kind.
+# Sends its arguments (hex of a message, without length) to the forwarded agent, and prints the type of each answer.
 CLIENT = """
 import os, socket, struct, sys
 s = socket.socket(socket.AF_UNIX)
@@ -56,8 +56,8 @@ def text(value: bytes | str) -> bytes:
     return struct.pack(">I", len(raw)) + raw
 
 
-def ask_there(link: Connection, *messages: bytes) -> list[int]:
-    """What the forwarded agent answers these, on one connection to it."""
+def ask_on_target(link: Connection, *messages: bytes) -> list[int]:
+    """Return the types of the forwarded agent's answers to these messages, on one connection."""
     text = " ".join(message.hex() for message in messages)
     ended, out, err = exec_command.run(link, f"{sys.executable} -c '{CLIENT}' {text}", timeout=20)
     assert ended.code == 0, err
@@ -65,7 +65,7 @@ def ask_there(link: Connection, *messages: bytes) -> list[int]:
 
 
 class Recorder:
-    """An agent that notes every message, and says yes to it."""
+    """An agent that records every message and answers each with success."""
 
     def __init__(self, path: Path, bind: int = 6) -> None:
         self.path, self.bind = str(path), bind
@@ -124,7 +124,7 @@ def recorder(short_path: Path) -> Iterator[Callable[..., Recorder]]:
 
 @contextlib.contextmanager
 def forwarded(server: Sshd, path: str) -> Iterator[Connection]:
-    """A connection that forwards the agent at *path*, and uses it for nothing else."""
+    """A connection that forwards the agent at *path*, and does not use it for its own login."""
     with linked(server, forwardagent=True, forwardagent_socket=path) as link:
         yield link
 
@@ -165,19 +165,19 @@ HARMLESS = {
 }
 
 
-def test_only_what_a_remote_host_needs_reaches_the_agent(sshd: Sshd, recorder: Callable[..., Recorder]) -> None:
+def test_only_permitted_requests_reach_the_agent(sshd: Sshd, recorder: Callable[..., Recorder]) -> None:
     agent = recorder()
     with forwarded(sshd, agent.path) as link:
-        assert ask_there(link, *HARMFUL.values()) == [5] * len(HARMFUL)
-        assert len(agent.messages) == 1  # our own binding
-        assert ask_there(link, *HARMLESS.values()) == [6] * len(HARMLESS)
+        assert ask_on_target(link, *HARMFUL.values()) == [5] * len(HARMFUL)
+        assert len(agent.messages) == 1  # pmitogen's own binding
+        assert ask_on_target(link, *HARMLESS.values()) == [6] * len(HARMLESS)
         assert agent.messages[2:] == list(HARMLESS.values())
 
 
-def test_each_connection_is_bound_first_and_as_forwarded(sshd: Sshd, recorder: Callable[..., Recorder]) -> None:
+def test_each_agent_connection_begins_with_a_binding_for_forwarding(sshd: Sshd, recorder: Callable[..., Recorder]) -> None:
     agent = recorder()
     with forwarded(sshd, agent.path) as link:
-        ask_there(link, HARMLESS["list"])
+        ask_on_target(link, HARMLESS["list"])
         binding = link._transport.session_binding()
     bind, listed = agent.messages
     assert bind == bytes([27]) + text("session-bind@openssh.com") + b"".join(map(text, binding)) + b"\1"
@@ -198,23 +198,23 @@ def test_an_agent_that_refuses_the_binding_is_not_forwarded(
 
 
 @pytest.mark.parametrize("size", [0, (256 << 10) + 1, 1 << 31, (1 << 32) - 1])
-def test_sizes_that_no_agent_takes_end_their_channel_only(sshd: Sshd, recorder: Callable[..., Recorder], size: int) -> None:
+def test_an_invalid_message_size_ends_its_channel_only(sshd: Sshd, recorder: Callable[..., Recorder], size: int) -> None:
     agent = recorder()
     code = "import os, socket; s = socket.socket(socket.AF_UNIX); s.connect(os.environ['SSH_AUTH_SOCK']);"
     code += f"s.sendall(({size}).to_bytes(4, 'big')); print(s.recv(9))"
     with forwarded(sshd, agent.path) as link:
         assert exec_command.run(link, f'{sys.executable} -c "{code}"', timeout=10)[1] == b"b''\n"
-        assert ask_there(link, HARMLESS["list"]) == [6]
+        assert ask_on_target(link, HARMLESS["list"]) == [6]
     assert [message[0] for message in agent.messages] == [27, 27, 11]
 
 
-def test_large_questions_and_answers_pass(sshd: Sshd, recorder: Callable[..., Recorder]) -> None:
+def test_large_requests_and_answers_pass(sshd: Sshd, recorder: Callable[..., Recorder]) -> None:
     agent = recorder()
-    question = bytes([13]) + text(KEY) + text(b"x" * ((256 << 10) - 100)) + b"\0\0\0\0"
+    request = bytes([13]) + text(KEY) + text(b"x" * ((256 << 10) - 100)) + b"\0\0\0\0"
     script = CLIENT.replace("sys.argv[1:]", "sys.stdin.read().split()")
     with forwarded(sshd, agent.path) as link:
-        assert exec_command.run(link, f"{sys.executable} -c '{script}'", stdin=question.hex().encode())[1] == b"6\n"
-    assert agent.messages[-1] == question
+        assert exec_command.run(link, f"{sys.executable} -c '{script}'", stdin=request.hex().encode())[1] == b"6\n"
+    assert agent.messages[-1] == request
 
 
 MANY = """
@@ -235,7 +235,7 @@ print(alive)
 """
 
 
-def test_channels_are_bounded_and_come_free_again(sshd: Sshd, recorder: Callable[..., Recorder]) -> None:
+def test_agent_channels_are_bounded_and_become_free_again(sshd: Sshd, recorder: Callable[..., Recorder]) -> None:
     agent = recorder()
     with forwarded(sshd, agent.path) as link, linked(sshd) as honest:
         before = threading.active_count()
@@ -260,10 +260,10 @@ def test_channels_are_bounded_and_come_free_again(sshd: Sshd, recorder: Callable
         deadline = time.monotonic() + 5
         while agent.connections and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert ask_there(link, HARMLESS["list"]) == [6]
+        assert ask_on_target(link, HARMLESS["list"]) == [6]
 
 
-RESTLESS = """
+REQUEST_LOOP = """
 import os, socket, sys, time
 until = time.monotonic() + 1
 opened = asked = 0
@@ -285,30 +285,32 @@ print(opened, asked)
 """
 
 
-@pytest.mark.parametrize("questions", [1, 1000])
-def test_how_often_the_agent_is_asked_is_bounded(
-    sshd: Sshd, recorder: Callable[..., Recorder], questions: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("requests", [1, 1000])
+def test_the_rate_of_agent_requests_is_bounded(
+    sshd: Sshd, recorder: Callable[..., Recorder], requests: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("OPENS_PER_SECOND", 20), ("MAX_OPENS_AT_ONCE", 40)):
         monkeypatch.setattr(forwarding, name, value)
         monkeypatch.setattr(forwarding, name.replace("OPENS", "REQUESTS"), value)
     agent = recorder()
     began = time.monotonic()
-    with forwarded(sshd, agent.path) as link, contextlib.suppress(ConnectionLost):  # who goes on for too long is cut off
-        exec_command.run(link, f"{sys.executable} -c '{RESTLESS}' {questions}", timeout=20)
+    with forwarded(sshd, agent.path) as link, contextlib.suppress(ConnectionLost):  # a client that goes on is cut off
+        exec_command.run(link, f"{sys.executable} -c '{REQUEST_LOOP}' {requests}", timeout=20)
     most = 40 + 20 * (time.monotonic() - began)
     assert 20 < sum(message[0] == 11 for message in agent.messages) <= most
 
 
 @pytest.mark.parametrize("end", ["closed", "lost"])
-def test_the_end_of_the_connection_ends_a_question_under_way(make_sshd: Callable[..., Sshd], short_path: Path, end: str) -> None:
-    """The agent is silent; no thread waits for it any longer."""
+def test_the_end_of_the_connection_ends_a_pending_agent_request(
+    make_sshd: Callable[..., Sshd], short_path: Path, end: str
+) -> None:
+    """The agent does not answer; no thread continues to wait for it."""
     sshd = make_sshd()
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(short_path / "silent"))
     server.listen()
     with server, forwarded(sshd, str(short_path / "silent")) as link:
-        runner = threading.Thread(target=_quietly, args=(lambda: exec_command.run(link, "ssh-add -l", timeout=20),))
+        runner = threading.Thread(target=_ignoring_errors, args=(lambda: exec_command.run(link, "ssh-add -l", timeout=20),))
         runner.start()
         connection, _ = server.accept()
         with connection:
@@ -321,7 +323,7 @@ def test_the_end_of_the_connection_ends_a_question_under_way(make_sshd: Callable
                 time.sleep(0.01)
 
 
-def _quietly(work: Callable[[], Any]) -> None:
+def _ignoring_errors(work: Callable[[], Any]) -> None:
     with contextlib.suppress(Exception):
         work()
 
@@ -331,11 +333,11 @@ def _quietly(work: Callable[[], Any]) -> None:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A shared library that leaves a mark when it is loaded: where it is, and where the mark."""
+    """Return a shared library that creates a file when it is loaded, and the path of that file."""
     directory = tmp_path_factory.mktemp("library")
     source, built, mark = directory / "evil.c", directory / "evil.so", directory / "loaded"
     source.write_text(
-        "#include <fcntl.h>\nint C_GetFunctionList(void *list) { return 1; }\n"  # what ssh-pkcs11-helper looks for before
+        "#include <fcntl.h>\nint C_GetFunctionList(void *list) { return 1; }\n"  # ssh-pkcs11-helper looks for this function first
         f'__attribute__((constructor)) void f(void) {{ open("{mark}", O_CREAT | O_WRONLY, 0600); }}\n'
     )
     subprocess.run(["cc", "-shared", "-fPIC", "-o", built, source], check=True, timeout=60)
@@ -374,11 +376,11 @@ def test_no_provider_is_loaded_for_the_target(
         assert not mark.exists()
         environment = {**os.environ, "SSH_AUTH_SOCK": path, "SSH_ASKPASS": "/bin/true", "SSH_ASKPASS_REQUIRE": "force"}
         subprocess.run(load, env=environment, stdin=subprocess.DEVNULL, timeout=20, capture_output=True)
-        assert mark.exists()  # from here it may: so it was for its origin that the target's was refused
+        assert mark.exists()  # here the agent loads it: before, it refused because of the request's origin
 
 
-def test_ssh_add_on_the_target(sshd: Sshd, make_key: MakeKey, short_path: Path) -> None:
-    """Lists and signs; adds, removes and locks nothing."""
+def test_ssh_add_on_the_target_can_only_list_and_sign(sshd: Sshd, make_key: MakeKey, short_path: Path) -> None:
+    """It cannot add, remove or lock anything."""
     key, other = make_key(), make_key()
     with ssh_agent(short_path, key) as path, forwarded(sshd, path) as link:
         assert exec_command.run(link, "ssh-add -L")[1].decode().startswith(key.public)
@@ -389,10 +391,10 @@ def test_ssh_add_on_the_target(sshd: Sshd, make_key: MakeKey, short_path: Path) 
         assert exec_command.run(link, "ssh-add -L")[1].decode().strip().split()[1] == key.public.split()[1]
 
 
-# -- bindings that are no good
+# -- invalid bindings
 
 
-def test_a_binding_that_the_agent_finds_wrong_is_an_error(make_key: MakeKey, short_path: Path) -> None:
+def test_a_binding_that_the_agent_rejects_is_an_error(make_key: MakeKey, short_path: Path) -> None:
     with (
         ssh_agent(short_path, make_key()) as path,
         SSHAgentClient(path) as agent,
@@ -408,7 +410,7 @@ def test_an_agent_that_refuses_the_binding_is_not_used_to_log_in(sshd: Sshd, rec
     assert [message[0] for message in agent.messages] == [27]
 
 
-def test_an_agent_is_used_where_it_knows_no_bindings(sshd: Sshd, recorder: Callable[..., Recorder]) -> None:
+def test_an_agent_without_bindings_is_used_to_log_in(sshd: Sshd, recorder: Callable[..., Recorder]) -> None:
     agent = recorder(bind=5)
     with pytest.raises(AuthenticationError, match="cannot list the keys"):
         link_to(settings_for(sshd, identityfile=(), identityagent=agent.path))

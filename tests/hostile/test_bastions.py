@@ -41,7 +41,7 @@ def bastion() -> Iterator[MakeBastion]:
 
 
 def everything(key: KeyFile | None = None, entries: Mapping[str, Any] | None = None) -> Credentials:
-    """All that a target may be logged in to with."""
+    """Return credentials of every kind for a target."""
     return Credentials(
         password=Secret(SECRETS["password"]),
         private_keys=(Secret(key.path.read_text()),) if key else (),
@@ -52,13 +52,13 @@ def everything(key: KeyFile | None = None, entries: Mapping[str, Any] | None = N
 
 
 def through(target: Settings, *ways: tuple[str, Settings]) -> tuple[Settings, Resolver]:
-    """*target* behind jump hosts, by the names that somebody wrote."""
+    """Return *target* behind jump hosts with the given names."""
     known = dict(ways)
     return target._replace(proxyjump=tuple(JumpHop(name) for name in known)), lambda hop, _target: known[hop.host]
 
 
 @pytest.mark.parametrize("methods", ["password,keyboard-interactive", "keyboard-interactive", "password,publickey"])
-def test_a_bastion_that_asks_for_everything_hears_nothing(
+def test_a_bastion_receives_no_credential_of_the_target(
     sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path, methods: str
 ) -> None:
     first = bastion(methods)
@@ -66,17 +66,17 @@ def test_a_bastion_that_asks_for_everything_hears_nothing(
     key = make_key(passphrase=SECRETS["passphrase"])
     with pytest.raises(AuthenticationError) as caught:
         link_to(settings, everything(key), jump_hosts=jump_hosts, resolver=resolver)
-    assert first.heard == []
+    assert first.received == []
     assert "\n" not in caught.value.message and f"guest@127.0.0.1 port {first.port}: " in caught.value.message
     assert "set those of gate in ansible_pmitogen_jump_credentials" in caught.value.message
     assert not any(secret in caught.value.message for secret in SECRETS.values())
 
 
 @pytest.mark.needs_root
-def test_each_hop_is_given_its_own(
+def test_each_hop_receives_its_own_credentials(
     make_sshd: Callable[..., Sshd], account: Account, jump_hosts: JumpHostPool, bastion: MakeBastion, short_path: Path
 ) -> None:
-    """Two bastions with two factors each; the target takes a password only."""
+    """Two bastions require two factors each; the target takes a password only."""
     first = bastion("keyboard-interactive", PROMPTS[:2], ["first-pw", "111111"])
     second = bastion("password,keyboard-interactive", PROMPTS[1:2], ["222222"])
     target = make_sshd(config=["AuthenticationMethods password"])
@@ -87,7 +87,7 @@ def test_each_hop_is_given_its_own(
     link = link_to(settings, credentials, jump_hosts=jump_hosts, resolver=resolver)
     assert exec_command.run(link, "echo in")[1] == b"in\n"
     link.close()
-    assert (first.heard, second.heard) == (["first-pw", "111111"], ["222222"])
+    assert (first.received, second.received) == (["first-pw", "111111"], ["222222"])
 
 
 @pytest.mark.parametrize(
@@ -106,35 +106,35 @@ def test_each_hop_is_given_its_own(
         ("target", False),
     ],
 )
-def test_which_entry_is_whose(
+def test_an_entry_of_jump_credentials_matches_its_jump_host(
     sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, short_path: Path, name: str, found: bool
 ) -> None:
-    first = bastion("password", wants=["its own"])
+    first = bastion("password", accepted=["its own"])
     settings, resolver = through(settings_for(sshd), ("gate", first.settings(short_path / "known")))
     entries = {name.replace("PORT", str(first.port)): {"password": "its own"}}
     if found:
         link_to(settings, everything(entries=entries), jump_hosts=jump_hosts, resolver=resolver).close()
-        assert first.heard == ["its own"]
+        assert first.received == ["its own"]
     else:
         with pytest.raises(AuthenticationError):
             link_to(settings, everything(entries=entries), jump_hosts=jump_hosts, resolver=resolver)
-        assert first.heard == []
+        assert first.received == []
 
 
-def test_the_most_precise_entry_counts(sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, short_path: Path) -> None:
-    first = bastion("password", wants=["right"])
+def test_the_most_specific_entry_counts(sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, short_path: Path) -> None:
+    first = bastion("password", accepted=["right"])
     settings, resolver = through(settings_for(sshd), ("gate", first.settings(short_path / "known")))
     entries = {"gate": {"password": "a"}, f"guest@gate:{first.port}": {"password": "right"}, "guest@gate": {"password": "b"}}
     link_to(settings, everything(entries=entries), jump_hosts=jump_hosts, resolver=resolver).close()
-    assert first.heard == ["right"]
+    assert first.received == ["right"]
 
 
-def test_hops_with_other_credentials_are_other_connections(
+def test_a_jump_connection_is_shared_only_with_equal_credentials(
     sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, short_path: Path
 ) -> None:
-    """A wrong password of one target's is no failure of another's, and a right one lets nobody else in."""
+    """A wrong password for one target does not fail another, and a right one lets no other target in."""
     first = bastion("password")
-    first.wants = ["wrong", "right"]
+    first.accepted = ["wrong", "right"]
     settings, resolver = through(settings_for(sshd), ("gate", first.settings(short_path / "known")))
     for password in ("wrong", "right"):
         try:
@@ -149,7 +149,7 @@ def test_hops_with_other_credentials_are_other_connections(
 
 
 @pytest.mark.parametrize("named", ["by both", "by the bastion alone"])
-def test_the_targets_passphrase_opens_no_key_file_of_the_bastions_alone(
+def test_the_targets_passphrase_does_not_open_a_key_file_of_the_bastion_only(
     sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path, named: str
 ) -> None:
     first = bastion("publickey", keys=True)
@@ -167,10 +167,10 @@ def test_the_targets_passphrase_opens_no_key_file_of_the_bastions_alone(
             link_to(settings, credentials, jump_hosts=jump_hosts, resolver=resolver)
         entries = {"gate": {"passphrase": SECRETS["passphrase"]}}
         link_to(settings, everything(entries=entries), jump_hosts=jump_hosts, resolver=resolver).close()
-    assert first.offered == [key.public] and first.heard == []
+    assert first.offered == [key.public] and first.received == []
 
 
-def test_a_key_of_one_hop_is_offered_to_no_other(
+def test_a_key_of_one_hop_is_not_offered_to_another(
     sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path
 ) -> None:
     first, second = bastion("publickey", keys=True), bastion("publickey", keys=True)
@@ -197,7 +197,7 @@ def test_a_key_of_one_hop_is_offered_to_no_other(
         ({"gate:0x": {"password": "hunter2"}}, "gate:0x: "),
     ],
 )
-def test_wrong_entries_are_told_without_their_secrets(value: object, complaint: str) -> None:
+def test_wrong_entries_are_reported_without_their_secrets(value: object, complaint: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(value)
     assert complaint in caught.value.message and "hunter2" not in caught.value.message and "\n" not in caught.value.message
@@ -205,7 +205,7 @@ def test_wrong_entries_are_told_without_their_secrets(value: object, complaint: 
 
 @pytest.mark.parametrize("known", ["changed", "revoked"])
 @pytest.mark.parametrize("role", ["target", "jump host"])
-def test_a_host_whose_key_is_not_to_be_trusted_hears_nothing(
+def test_a_host_with_an_untrusted_key_receives_no_secret(
     sshd: Sshd,
     jump_hosts: JumpHostPool,
     bastion: MakeBastion,
@@ -214,7 +214,7 @@ def test_a_host_whose_key_is_not_to_be_trusted_hears_nothing(
     known: str,
     role: str,
 ) -> None:
-    """StrictHostKeyChecking=no connects, as ssh does: without passwords and answers, and without the agent."""
+    """With StrictHostKeyChecking=no it connects, as ssh does: without passwords, answers and agent."""
     host = bastion("publickey,password,keyboard-interactive", keys=True)
     key, path = make_key(), short_path / "known"
     settings = host.settings(path, stricthostkeychecking="no", forwardagent=True, identityagent=None)
@@ -236,11 +236,13 @@ def test_a_host_whose_key_is_not_to_be_trusted_hears_nothing(
         target, resolver = through(settings_for(sshd), ("gate", wanted._replace(exitonforwardfailure=False)))
         with pytest.raises(AuthenticationError):
             link_to(target, everything(entries=entries), jump_hosts=jump_hosts, resolver=resolver)
-    assert host.heard == []
+    assert host.received == []
 
 
 @pytest.mark.parametrize("form", ["-J", "ProxyCommand", "two hops"])
-def test_by_the_library_and_ssh_arguments(sshd: Sshd, bastion: MakeBastion, short_path: Path, form: str) -> None:
+def test_the_library_sends_the_targets_credentials_to_no_bastion(
+    sshd: Sshd, bastion: MakeBastion, short_path: Path, form: str
+) -> None:
     hosts = [bastion(), bastion()] if form == "two hops" else [bastion()]
     blocks = [
         f"Host gate{index}\n HostName 127.0.0.1\n Port {host.port}\n User guest\n"
@@ -253,4 +255,4 @@ def test_by_the_library_and_ssh_arguments(sshd: Sshd, bastion: MakeBastion, shor
     secrets = {"password": "target-pw", "otp": "424242", "passphrase": "target-phrase"}
     with pytest.raises(AuthenticationError, match="set those of gate0 in"):
         pmitogen.connect("127.0.0.1", ssh_args=["-F", f"{short_path}/config", *args, *sshd.ssh_args()[2:]], **secrets)
-    assert [host.heard for host in hosts] == [[]] * len(hosts)
+    assert [host.received for host in hosts] == [[]] * len(hosts)

@@ -1,6 +1,6 @@
-"""Programs that stand in for sudo and misbehave: each fails alone, in one line, in time, and learns the password at most once.
+"""Hostile programs in place of sudo: each fails alone, in one line, in time, and receives the password at most once.
 
-The login account of the same host goes on meanwhile.
+The login account of the same host stays usable meanwhile.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 SECRET = "become s3cret"
-TIMEOUT = 2.0  # seconds for entering
+TIMEOUT = 2.0  # seconds for an escalation
 
-# p is the prompt that it was given. told notes what it is told, run starts what it should, up says that that is up.
+# $p: the given prompt. told: records the answers. run: starts the given command. up: announces that command as started.
 HEAD = r"""#!/bin/bash
 for word; do [ "$last" = -p ] && p=$word && break; last=$word; done
 line=$*
@@ -37,29 +37,29 @@ PROGRAMS = {
     "asks for ever": "hide; for n in 1 2 3 4 5 6; do ask; IFS= read -r -t 1 w </dev/tty && echo $w >>NOTES; done; sleep 9",
     "asks at once and again": r'hide; printf "$p$p\r\n$p" >&3; told',
     "asks in two pieces": 'hide; printf "${p%%word*}" >&3; sleep 0.5; printf "xyz: " >&3; told',
-    "takes the question back": r'hide; for n in {1..40}; do ask; printf "\r\033[2K" >&3; done; told',
+    "erases the prompt": r'hide; for n in {1..40}; do ask; printf "\r\033[2K" >&3; done; told',
     "toggles echo": r'for n in {1..200}; do show; printf "\r$p" >&3; hide; show; done; told',
     "shows what is typed": "ask; told",
     "floods the terminal": 'hide; yes "$p" >&3',
     "floods without lines": r"hide; tr '\0' x </dev/zero >&3",
     "floods stdout": "yes BECOME-SUCCESS-abcdefghijklmnopqrstuvwxyzabcdef",
     "floods both": "yes '' >&3 & exec cat /dev/urandom",
-    "is entered by its own word": "echo BECOME-SUCCESS-$RANDOM >&3; hide; printf 'Password: ' >&3; told",
-    "is up by the word of its command": "up; exec cat /dev/zero",
-    "is up and silent": "up; sleep 9",
-    "is up and says what is no frame": 'up; echo "HTTP/1.1 200 OK and more"; sleep 9',
-    "asks once the command is up": 'run "$@" & sleep 1; hide; ask; told',
+    "announces the wrong marker": "echo BECOME-SUCCESS-$RANDOM >&3; hide; printf 'Password: ' >&3; told",
+    "announces the command itself": "up; exec cat /dev/zero",
+    "announces the command and is silent": "up; sleep 9",
+    "announces the command and sends no frame": 'up; echo "HTTP/1.1 200 OK and more"; sleep 9',
+    "asks after the command has started": 'run "$@" & sleep 1; hide; ask; told',
     "asks while the command starts": r'run "$@" & hide; for n in {1..30}; do ask; printf "\r" >&3; done; told',
     "closes everything": "exec 0<&- 1>&- 2>&- 3>&-; sleep 9",
     "stops": "kill -STOP $$; sleep 9",
-    "leaves a heir on the terminal": "(trap '' HUP; sleep 9) & exit 1",
+    "leaves a process on the terminal": "(trap '' HUP; sleep 9) & exit 1",
     "dies": "kill -SEGV $$",
     "escapes": r"""printf '\033[2J\033]0;owned\007\033P$q\033\\%s' "$p" >&3; exit 1""",
-    "is long-winded": "head -c 3000000 /dev/urandom | base64 -w0 >&3; exit 1",
+    "prints megabytes": "head -c 3000000 /dev/urandom | base64 -w0 >&3; exit 1",
 }
 
 
-def test_each_fails_alone(sshd: Sshd, make_account: Callable[..., Account], short_path: Path) -> None:
+def test_each_hostile_program_fails_alone(sshd: Sshd, make_account: Callable[..., Account], short_path: Path) -> None:
     short_path.chmod(0o777)
     login = make_account(sudo="nopasswd")
 
@@ -94,7 +94,7 @@ def test_each_fails_alone(sshd: Sshd, make_account: Callable[..., Account], shor
             assert "\n" not in args and "\x1b" not in args and SECRET not in args and len(args) < 900, (name, args)
             notes = path(name, ".notes")
             assert not notes.exists() or notes.read_text().count(SECRET) <= 1, name
-            # Where the question did not stand any more, or was none, or would have been shown.
+            # Not if the prompt was gone, was none, or would have shown the password.
             if name not in ("asks for ever", "asks at once and again"):
                 assert not notes.exists() or SECRET not in notes.read_text(), name
         assert host.become("root").run("id -un").stdout == b"root\n"

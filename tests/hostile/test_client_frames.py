@@ -1,4 +1,4 @@
-"""A client of the hub that sends what no client sends is told so in one line; other clients are served."""
+"""Invalid frames from a client of the hub are refused with a one-line reason; other clients are served."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ MESSAGES: list[dict[str, Any]] = [
 VALUES = (None, True, -1, 1 << 200, 0.5, 1e300, float("nan"), "\udcff", "\x1b[2J" + SECRET, [[]], [SECRET, 1], {}, {SECRET: []})
 
 
-def misfits() -> Iterator[dict[str, Any]]:
-    """Each message with each field replaced by each value, and without it, if the table takes that for wrong."""
+def invalid_messages() -> Iterator[dict[str, Any]]:
+    """Yield each message with each field replaced by each value, and without it, if the table of messages refuses that."""
     for message in MESSAGES:
         fields = [(name, None) for name in message] + [("options", name) for name in message.get("options", ())]
         fields += [("become", name) for name in message.get("become", ())]
@@ -75,7 +75,7 @@ def misfits() -> Iterator[dict[str, Any]]:
 
 
 def exchange(path: str, *frames: bytes) -> list[dict[str, Any]]:
-    """Send frames to the hub and return all that it answers, until it closes the connection or has answered ``status``."""
+    """Send frames to the hub; return its answers until it closes the connection or has answered ``status``."""
     reader, answers = framing.FrameReader(), []
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(20)
@@ -113,9 +113,9 @@ def encoded(*headers: dict[str, Any]) -> bytes:
     return b"".join(map(framing.encode_frame, headers))
 
 
-def test_each_wrong_field_is_told_in_one_line(path: str, log: Path) -> None:
+def test_each_invalid_field_is_reported_in_one_line(path: str, log: Path) -> None:
     tried = 0
-    for message in misfits():
+    for message in invalid_messages():
         begin = [] if message.get("op") == "hello" else BEGIN
         answers = exchange(path, encoded(*begin, message))
         assert answers and answers[-1]["op"] == "refused", message
@@ -159,7 +159,7 @@ def raw(header: bytes) -> bytes:
         (encoded(*BEGIN) + raw(b"[]"), "frame header is not an object"),
     ],
 )
-def test_what_is_wrong_is_said(path: str, log: Path, frames: bytes, text: str) -> None:
+def test_a_protocol_error_of_a_client_is_named(path: str, log: Path, frames: bytes, text: str) -> None:
     answers = exchange(path, frames)
     assert answers[-1]["op"] == "refused" and text in answers[-1]["msg"] and SECRET not in answers[-1]["msg"]
     assert "Traceback" not in log.read_text() and SECRET not in log.read_text()

@@ -1,4 +1,4 @@
-"""A hostile SFTP server under ``pmitogen cp``: nothing is written outside the destination (CVE-2019-6111 and its kind)."""
+"""A hostile SFTP server for ``pmitogen cp``: nothing is written outside the destination (CVE-2019-6111 and similar)."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from pmitogen.cli.transfer.remote_files import RemoteFiles
 from pmitogen.errors import ConnectionLost
 from pmitogen.transport.sessions.sftp_packets import Attributes
 from tests.hostile.ssh_server import string, u32
-from tests.hostile.test_sftp_servers import ATTRS, NAME, READDIR, STATUS, Liar, lie, lying, names
+from tests.hostile.test_sftp_servers import ATTRS, NAME, READDIR, STATUS, FalseAnswers, false_answer, names, serving_false_answers
 
 pytestmark = pytest.mark.timeout(60)
 DIRECTORY, FILE = u32(4) + u32(0o040755), u32(4) + u32(0o106777)
 
 
-def listing_once(*listed: bytes) -> Callable[[Liar, bytes], None]:
-    """Answers every second request for a listing with the names, the others with its end."""
-    asked = 0
+def listing_once(*listed: bytes) -> Callable[[FalseAnswers, bytes], None]:
+    """Answer every second request for a listing with the names, the others with its end."""
+    requests = 0
 
-    def answer(server: Liar, number: bytes) -> None:
-        nonlocal asked
-        asked += 1
-        server.answer(*((NAME, number, names(*listed)) if asked % 2 else (STATUS, number, u32(1), string(b""))))
+    def answer(server: FalseAnswers, number: bytes) -> None:
+        nonlocal requests
+        requests += 1
+        server.answer(*((NAME, number, names(*listed)) if requests % 2 else (STATUS, number, u32(1), string(b""))))
 
     return answer
 
 
-def end_of_file(server: Liar, number: bytes) -> None:
+def end_of_file(server: FalseAnswers, number: bytes) -> None:
     server.answer(STATUS, number, u32(1), string(b""))
 
 
@@ -43,53 +43,55 @@ def written(directory: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [b"../evil", b"/tmp/evil", b"d/../../evil", b"", b"a\0b"])
-def test_names_that_lead_out_of_the_destination(tmp_path: Path, name: bytes) -> None:
+def test_names_outside_the_destination_are_refused(tmp_path: Path, name: bytes) -> None:
     (tmp_path / "in").mkdir()
-    lies = {READDIR: lie(NAME, names(b"good", name)), 17: lie(ATTRS, DIRECTORY), 5: end_of_file}
-    with lying(lies) as sftp:
+    false_answers = {READDIR: false_answer(NAME, names(b"good", name)), 17: false_answer(ATTRS, DIRECTORY), 5: end_of_file}
+    with serving_false_answers(false_answers) as sftp:
         copier = Copier(RemoteFiles(sftp, "t"), LocalFiles(), CopyOptions(recursive=True), print)
         with pytest.raises(ConnectionLost, match="not a valid file name"):
             copier.copy("/d", str(tmp_path / "in" / "d"))
     assert set(written(tmp_path)) <= {"in", "in/d"}
 
 
-def test_names_that_a_pattern_does_not_match(tmp_path: Path) -> None:
-    lies = {READDIR: listing_once(b"evil", b".bashrc", b"x.txt", b"x.txt\n", b"y" * 5000 + b".txt"), 17: lie(ATTRS, FILE)}
-    with lying(lies) as sftp:
+def test_names_that_do_not_match_the_pattern_are_ignored(tmp_path: Path) -> None:
+    listing = listing_once(b"evil", b".bashrc", b"x.txt", b"x.txt\n", b"y" * 5000 + b".txt")
+    false_answers = {READDIR: listing, 17: false_answer(ATTRS, FILE)}
+    with serving_false_answers(false_answers) as sftp:
         assert patterns.expand(RemoteFiles(sftp, "t"), "/d/*.txt") == ["/d/x.txt"]
 
 
-def test_a_tree_without_end(tmp_path: Path) -> None:
+def test_an_endless_tree_is_refused(tmp_path: Path) -> None:
     reports: list[str] = []
-    lies = {READDIR: listing_once(b"d"), 17: lie(ATTRS, DIRECTORY)}
+    false_answers = {READDIR: listing_once(b"d"), 17: false_answer(ATTRS, DIRECTORY)}
 
-    def directory(server: Liar, number: bytes) -> None:
+    def directory(server: FalseAnswers, number: bytes) -> None:
         one = u32(1) + string(b"d") + string(b"") + DIRECTORY
-        directory.asked += 1  # type: ignore[attr-defined]
-        is_listing = directory.asked % 2  # type: ignore[attr-defined]
+        directory.requests += 1  # type: ignore[attr-defined]
+        is_listing = directory.requests % 2  # type: ignore[attr-defined]
         server.answer(*((NAME, number, one) if is_listing else (STATUS, number, u32(1), string(b""))))
 
-    directory.asked = 0  # type: ignore[attr-defined]
-    with lying({**lies, READDIR: directory}) as sftp:
+    directory.requests = 0  # type: ignore[attr-defined]
+    with serving_false_answers({**false_answers, READDIR: directory}) as sftp:
         copier = Copier(RemoteFiles(sftp, "t"), LocalFiles(), CopyOptions(recursive=True), reports.append)
         assert not copier.copy("/d", str(tmp_path / "d"))
     assert reports == ["Maximum directory depth exceeded: 65 levels"]
 
 
-def test_setuid_and_devices_are_not_taken_over(tmp_path: Path) -> None:
-    with lying({17: lie(ATTRS, FILE), 8: lie(ATTRS, FILE), 5: end_of_file}) as sftp:
+def test_setuid_bits_and_devices_are_not_copied(tmp_path: Path) -> None:
+    with serving_false_answers({17: false_answer(ATTRS, FILE), 8: false_answer(ATTRS, FILE), 5: end_of_file}) as sftp:
         copier = Copier(RemoteFiles(sftp, "t"), LocalFiles(), CopyOptions(preserve=True), print)
         assert copier.copy("/f", str(tmp_path / "f"))
     assert (tmp_path / "f").stat().st_mode == 0o100777
     reports: list[str] = []
-    with lying({17: lie(ATTRS, u32(4) + u32(0o060666))}) as sftp:
+    with serving_false_answers({17: false_answer(ATTRS, u32(4) + u32(0o060666))}) as sftp:
         assert not Copier(RemoteFiles(sftp, "t"), LocalFiles(), CopyOptions(), reports.append).copy("/f", str(tmp_path / "g"))
     assert reports == ["download /f: not a regular file"] and not (tmp_path / "g").exists()
 
 
-def test_a_real_path_that_lies() -> None:
-    """An answer with a NUL or two names is refused before anything is written there."""
-    with lying({19: lie(NAME, names(b"a", b"b")), 16: lie(NAME, names(b"a\0b"))}) as sftp, pytest.raises(ConnectionLost):
+def test_an_invalid_real_path_is_refused() -> None:
+    """An answer with a NUL or two names ends the connection before anything is written."""
+    false_answers = {19: false_answer(NAME, names(b"a", b"b")), 16: false_answer(NAME, names(b"a\0b"))}
+    with serving_false_answers(false_answers) as sftp, pytest.raises(ConnectionLost):
         with RemoteFiles(sftp, "t").writing("/f", _plan()):
             pass
 
@@ -101,21 +103,21 @@ def _plan():  # type: ignore[no-untyped-def]
 
 
 def test_the_home_of_an_account_is_not_a_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
-    with lying({17: lie(ATTRS, FILE), READDIR: listing_once(b"secret")}) as sftp:
+    with serving_false_answers({17: false_answer(ATTRS, FILE), READDIR: listing_once(b"secret")}) as sftp:
         monkeypatch.setattr(sftp, "expand_path", lambda account: "/etc/*")
         files = RemoteFiles(sftp, "t")
         for typed in ("~bob/x", "~bob"):
             assert patterns.expand(files, files.expand(typed, patterns.escape_pattern)) == [typed.replace("~bob", "/etc/*")]
 
 
-def test_an_invalid_pattern() -> None:
-    with lying({17: lie(ATTRS, FILE)}) as sftp, pytest.raises(FileError, match="invalid pattern"):
+def test_an_invalid_pattern_is_reported() -> None:
+    with serving_false_answers({17: false_answer(ATTRS, FILE)}) as sftp, pytest.raises(FileError, match="invalid pattern"):
         patterns.expand(RemoteFiles(sftp, "t"), "/[z-a]")
 
 
 @pytest.mark.needs_root
-def test_a_directory_behind_a_planted_link(tmp_path: Path) -> None:
-    """Neither is a directory made there, nor its mode changed."""
+def test_a_link_of_another_user_is_not_followed(tmp_path: Path) -> None:
+    """No directory is created behind it, and no mode changed."""
     home = tmp_path / "home"
     home.mkdir(0o700)
     shared = tmp_path / "shared"
@@ -132,8 +134,8 @@ def test_a_directory_behind_a_planted_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_root
-def test_a_file_that_another_user_has_put_in_place_keeps_its_mode(tmp_path: Path) -> None:
-    """In a directory of several users, what was written can be replaced before its mode and times are set."""
+def test_the_mode_of_a_file_that_another_user_substituted_is_not_changed(tmp_path: Path) -> None:
+    """In a shared directory, another user can replace the new file before its mode and times are set."""
     tmp_path.chmod(0o777)
     (secret := tmp_path / "secret").touch(0o600)
     os.link(secret, tmp_path / "copied")

@@ -1,7 +1,7 @@
-"""A target's answers set nothing on the controller: real plays with a hostile module, compared with Ansible's ssh plugin.
+"""Answers of a target set no option on the controller: plays with a hostile module, compared with Ansible's ssh plugin.
 
-Each host of the play is one misbehaviour: its first task is answered with facts, or other keys, that a later task could take
-for options. Then come an honest module, a command and a become task. A mark appears if the controller ran a program.
+Each host of the play has one misbehaviour: the answer to its first task has facts, or other keys, that a later task could use as
+options. A valid module, a command and a become task follow. If the controller runs a program of the target, a file appears.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.needs_ansible]
 
-# Prints what it finds under its name in a file on the target: whatever a hostile target wishes, for any module.
+# Prints the entry with its name from a file on the target: any answer of a hostile target, for any module.
 EVIL = """#!/usr/bin/python3
 # WANT_JSON
 import json, sys
@@ -75,7 +75,7 @@ def _answers(mark: Path) -> dict[str, dict[str, Any]]:
 
 
 def _on_the_target(mark: Path) -> dict[str, dict[str, Any]]:
-    """Facts for variables of Ansible's own shell and become plugins, which no release removes: they act on the target."""
+    """Facts for variables of Ansible's own shell and become plugins, which every release keeps: they act on the target."""
     pipe = "{{ lookup('ansible.builtin.pipe', 'touch %s') }}" % mark
     facts: dict[str, dict[str, Any]] = {
         "tmp": {"ansible_remote_tmp": "~/other/tmp", "ansible_async_dir": "~/other/async"},
@@ -92,7 +92,7 @@ def _on_the_target(mark: Path) -> dict[str, dict[str, Any]]:
 
 
 class Hostile:
-    """A host for each answer. The mark is where the login account cannot write, so that a program of the controller's made it."""
+    """A host for each answer. The login account cannot write the file ``mark``, so only a program of the controller makes it."""
 
     def __init__(self, ansible: Ansible, sshd: Sshd, account: Account, directory: Path) -> None:
         self._ansible = ansible
@@ -104,7 +104,7 @@ class Hostile:
         self.mark.with_suffix(".sh").write_text(f"#!/bin/sh\ntouch {self.mark}\nexit 255\n")
         self.mark.with_suffix(".sh").chmod(0o755)
         directory.chmod(0o700)
-        # No variable of a host says how to connect, so that none stands before a fact.
+        # The hosts have no connection variables, because those would take precedence over facts.
         names = [*self.answers, *self.on_target]
         self.hosts = {name: {"which": name, "answers": str(file), "ansible_host": sshd.host} for name in names}
         self._env = {
@@ -115,8 +115,8 @@ class Hostile:
             "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3",
         }
 
-    def keep(self, *names: str) -> None:
-        """Leave out the other answers."""
+    def select(self, *names: str) -> None:
+        """Use these answers only."""
         self.answers = {name: self.answers[name] for name in names}
         self.hosts = {name: self.hosts[name] for name in names}
 
@@ -131,7 +131,7 @@ def hostile(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> H
 
 
 def _outcome(run: Run) -> dict[tuple[str, str], Any]:
-    """What each task came to: its kind, and what it printed."""
+    """The status and the output of each task."""
     return {
         (task.host, task.task): (task.kind, task.result.get("stdout") or task.result.get("ping") or task.result.get("msg"))
         for task in run.tasks
@@ -152,10 +152,10 @@ def _check(run: Run, hostile: Hostile, account: Account) -> None:
 
 @pytest.mark.newest_core
 @pytest.mark.parametrize("connection", ["pmitogen", "pmitogen.core.ssh"])
-def test_nothing_that_a_target_answers_becomes_an_option(hostile: Hostile, account: Account, connection: str) -> None:
+def test_no_answer_of_a_target_becomes_an_option(hostile: Hostile, account: Account, connection: str) -> None:
     env = {"ANSIBLE_CONNECTION_PLUGINS": "/nonexistent"} if "." in connection else {}
     if env:
-        hostile.keep("bare", "options", "interpreter", "unread")
+        hostile.select("bare", "options", "interpreter", "unread")
     run = hostile.run(connection, **env)
     _check(run, hostile, account)
     for name in ("ssh_common_args", "ansible_private_key", "ansible_host_key_checking"):
@@ -163,30 +163,30 @@ def test_nothing_that_a_target_answers_becomes_an_option(hostile: Hostile, accou
 
 
 @pytest.mark.newest_core
-def test_nor_by_way_of_the_fact_cache(hostile: Hostile, account: Account, tmp_path: Path) -> None:
+def test_no_answer_becomes_an_option_through_the_fact_cache(hostile: Hostile, account: Account, tmp_path: Path) -> None:
     env = {"ANSIBLE_CACHE_PLUGIN": "jsonfile", "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(tmp_path / "cache")}
-    hostile.keep("bare", "options", "templates")
+    hostile.select("bare", "options", "templates")
     hostile.run("pmitogen", TASKS[:1], **env)
     _check(hostile.run("pmitogen", TASKS[1:], **env), hostile, account)
 
 
 @pytest.mark.newest_core
-def test_nor_for_another_host(hostile: Hostile, account: Account) -> None:
-    """Facts of a delegated task belong to the host that it was delegated from, or with delegate_facts to the other."""
-    hostile.keep("bare", "options", "name", "connection")
+def test_no_answer_becomes_an_option_of_another_host(hostile: Hostile, account: Account) -> None:
+    """Facts of a delegated task belong to the delegating host, or with delegate_facts to the other."""
+    hostile.select("bare", "options", "name", "connection")
     keys = {"delegate_to": "bare", "delegate_facts": "{{ which in ['options', 'name'] }}"}
     run = hostile.run("pmitogen", [{**TASKS[0], **keys}, *TASKS[1:]])
     _check(run, hostile, account)
 
 
 @pytest.mark.slow
-def test_the_ssh_plugin_comes_to_the_same(hostile: Hostile) -> None:
-    for name in ("unread", "programs"):  # those act over ssh
+def test_results_are_those_of_the_ssh_plugin(hostile: Hostile) -> None:
+    for name in ("unread", "programs"):  # these have an effect over ssh
         del hostile.answers[name], hostile.hosts[name]
     ours, theirs = (_outcome(hostile.run(name, ANSIBLE_PIPELINING="1")) for name in ("pmitogen", "ssh"))
     assert not hostile.mark.exists()
     different = {key for key in ours if ours[key] != theirs.get(key)}
-    # Over ssh what a missing sudo says reaches the module's result; over pmitogen it is the task's message.
+    # Over ssh, the error of a missing sudo is in the module's result; over pmitogen it is the task's message.
     assert {key for key in different if ours[key][0] != theirs.get(key, ("",))[0]} == set()
     assert {host for host, _ in different} <= {
         "exe",
@@ -201,8 +201,8 @@ def test_the_ssh_plugin_comes_to_the_same(hostile: Hostile) -> None:
 
 
 @pytest.mark.newest_core
-def test_a_target_cannot_take_another_name(ansible: Ansible, sshd: Sshd, account: Account) -> None:
-    """Where only the inventory's name says where a host is, a fact of that name does not send the next task elsewhere."""
+def test_a_target_cannot_change_its_name(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """If only the inventory name gives the address, a fact with another name does not redirect the next task."""
     file = account.home / "name.json"
     file.write_text(json.dumps({"x": {"ansible_facts": {"inventory_hostname": "127.0.0.9"}}}))
     target = ansible.target(sshd, account, answers=str(file), which="x", ansible_python_interpreter="/usr/bin/python3")

@@ -1,4 +1,4 @@
-"""Ansible removes each variable of the plugin's options from a target's facts, in every ansible-core found here."""
+"""Ansible removes each variable of the plugin's options from a target's facts, in every installed ansible-core."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _variables(name: str) -> set[str]:
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("core", list(installed_cores()))
 @pytest.mark.parametrize(("plugin", "directory"), [("pmitogen", str(PLUGINS)), ("pmitogen.core.ssh", "/nonexistent")])
-def test_every_name_is_removed_from_facts(core: str, plugin: str, directory: str, tmp_path: Any) -> None:
+def test_every_variable_of_an_option_is_removed_from_facts(core: str, plugin: str, directory: str, tmp_path: Any) -> None:
     names = sorted(_variables(plugin))
     assert len(names) > 20
     left = _ansible(core, tmp_path).answer(CLEANED, json.dumps(names), ANSIBLE_CONNECTION_PLUGINS=directory)
@@ -50,7 +50,7 @@ def test_every_name_is_removed_from_facts(core: str, plugin: str, directory: str
 
 
 @pytest.mark.needs_ansible
-def test_the_collections_file_names_no_other_variable() -> None:
+def test_the_collections_plugin_has_the_same_variables() -> None:
     documented = generate.load_documentation(generate.COLLECTION_PLUGIN)["options"]
     assert {entry["name"] for option in documented.values() for entry in option.get("vars", ())} == _variables(
         "pmitogen.core.ssh"
@@ -63,14 +63,14 @@ def test_each_option_of_the_plugin_can_be_set_in_the_collection() -> None:
         assert bool(option.get("vars")) == bool(collection[name].get("vars")), name
 
 
-def test_no_bare_name_is_a_variable() -> None:
+def test_every_variable_begins_with_ansible() -> None:
     assert all(name.startswith("ansible_") for name in _variables("pmitogen"))
 
 
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("core", list(installed_cores()))
 def test_shell_and_become_read_the_variables_that_core_declares(core: str, tmp_path: Any) -> None:
-    """Those are options of Ansible's own plugins: over ssh the same names act, on the target alone. None is added."""
+    """They are options of Ansible's own plugins: over ssh the same names act, on the target only. pmitogen adds none."""
     from pmitogen.ansible.become import NATIVE
     from pmitogen.ansible.options.shell_table import OPTIONS_BY_DIGEST
 
@@ -87,7 +87,7 @@ def test_shell_and_become_read_the_variables_that_core_declares(core: str, tmp_p
 
 
 def test_secrets_are_declared() -> None:
-    """ansible-core 2.22 and later masks what is; only texts can be (see pmitogen/ansible/masking.py for the mapping)."""
+    """ansible-core 2.22 and later masks declared secrets; only texts can be declared (masking.py handles the mapping)."""
     options = options_for("pmitogen")
     declared = {name for name, option in options.items() if option.get("secret")}
     assert declared == {"password", "otp", "private_key", "private_key_passphrase"}

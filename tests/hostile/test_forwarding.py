@@ -1,4 +1,4 @@
-"""Programs on the server that use a forwarded port, and names that are none."""
+"""Hostile programs on the server that use a forwarded port, and invalid host names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFUSED_5, REFUSED_4 = b"\x05\0\x05\x01\0\x01" + bytes(6), b"\0\x5b" + bytes(6)
 
 @pytest.fixture
 def thread_errors(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
-    """Collects the exceptions of threads, which Python would print on the user's terminal."""
+    """Collect the exceptions of threads, which Python would print on the user's terminal."""
     errors: list[object] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: errors.append(args.exc_value))
     yield errors
@@ -31,7 +31,7 @@ def thread_errors(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
 
 
 def ask(address: object, request: bytes) -> bytes:
-    """All that the forwarding answers to *request*."""
+    """Return the whole answer of the forwarding to *request*."""
     assert isinstance(address, TCPAddress)
     with socket.create_connection(("127.0.0.1", address.port), 10) as client:
         client.settimeout(10)
@@ -43,7 +43,7 @@ def ask(address: object, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", [LocalForwarding, RemoteForwarding])
-def test_socks_requests_for_names_that_are_none(
+def test_socks_requests_for_invalid_names_are_refused(
     sshd: Sshd, thread_errors: list[object], kind: type[LocalForwarding | RemoteForwarding]
 ) -> None:
     with linked(sshd) as link, kind(link, TCPAddress("127.0.0.1", 0), None) as forwarding:
@@ -54,13 +54,13 @@ def test_socks_requests_for_names_that_are_none(
                 assert ask(forwarding.address, b"\x04\x01\0\x09\0\0\0\x01\0" + name + b"\0") == REFUSED_4, name
 
 
-def test_a_local_name_to_listen_on(sshd: Sshd) -> None:
+def test_an_invalid_name_to_listen_on_is_refused(sshd: Sshd) -> None:
     with linked(sshd) as link, pytest.raises(ConnectError, match="cannot listen on a..b port 1: "):
         LocalForwarding(link, TCPAddress("a..b", 1), None)
 
 
 @pytest.mark.parametrize("name", ["a..b", "\udcff", "nosuch.invalid"])
-def test_a_local_address_to_connect_from(sshd: Sshd, capfd: pytest.CaptureFixture[str], name: str) -> None:
+def test_an_invalid_name_to_connect_to_is_reported(sshd: Sshd, capfd: pytest.CaptureFixture[str], name: str) -> None:
     args = [*sshd.ssh_args(), "-o", f"BindAddress={name}", "-o", "BatchMode=yes", "root@127.0.0.1", "true"]
     assert run(args) == 255
     error = capfd.readouterr().err

@@ -1,6 +1,6 @@
-"""Targets that speak the protocol wrongly: each ends alone and with one line, and an honest host's requests go on.
+"""Targets that violate the protocol: each ends alone with a one-line reason, and requests of an honest host go on.
 
-The Python of a hostile host, or of one account of it, is tests/hostile/hostile_agent.py.
+The Python of a hostile host, or of one of its accounts, is tests/hostile/hostile_agent.py.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PROGRAM = Path(hostile_agent.__file__)
 Frame = tuple[dict[str, Any], bytes]
 
 
-class Asker:
-    """Takes a request's frames, and grants *credit* for its output."""
+class RequestClient:
+    """Receives the frames of a request, and grants *credit* for its output."""
 
     def __init__(self, scene: Scene, options: dict[str, Any], header: dict[str, Any], credit: bool = False) -> None:
         self._credit = credit
@@ -63,35 +63,35 @@ class Asker:
 
 
 class Scene:
-    """A hub in this process, an honest host, and places for hostile ones."""
+    """A hub in this process, an honest host, and hostile hosts."""
 
     def __init__(self, registry: HostRegistry, honest: dict[str, Any], account: Account) -> None:
         self.registry, self.honest, self._account = registry, honest, account
 
-    def ask(self, options: dict[str, Any], **header: Any) -> Asker:
-        return Asker(self, options, {"chain": 0, **header})
+    def ask(self, options: dict[str, Any], **header: Any) -> RequestClient:
+        return RequestClient(self, options, {"chain": 0, **header})
 
-    def run(self, options: dict[str, Any], command: str, **more: Any) -> Asker:
+    def run(self, options: dict[str, Any], command: str, **more: Any) -> RequestClient:
         return self.ask(options, op="exec", argv=["/bin/sh", "-c", command], **more)
 
-    def run_by_python(self, command: str) -> Asker:
-        """A request of the honest host whose input is open, once the login account's Python is up."""
-        asker = self.run(self.honest, command, more=True)
+    def run_by_python(self, command: str) -> RequestClient:
+        """Start a request of the honest host with open input, once the Python of the login account runs."""
+        client = self.run(self.honest, command, more=True)
         processes.wait_until(lambda: self.state_of(self.honest) is State.UP, 30)
-        return asker
+        return client
 
-    def place(self, name: str) -> Path:
-        """The program, as the account's Python that misbehaves so."""
+    def install(self, name: str) -> Path:
+        """Install the hostile agent with this misbehaviour as the account's Python; return its path."""
         program = self._account.write(f"{name}/python", PROGRAM.read_text(), 0o755)
         self._account.write(f"{name}/misbehaviour", name)
         return program
 
     def hostile(self, name: str) -> dict[str, Any]:
-        """The options of a host that misbehaves so."""
-        return {**self.honest, "boot_python": [str(self.place(name))]}
+        """Return the options of a host with this misbehaviour."""
+        return {**self.honest, "boot_python": [str(self.install(name))]}
 
-    def attack(self, name: str) -> list[Asker]:
-        """Make requests of each kind to a host that misbehaves so."""
+    def attack(self, name: str) -> list[RequestClient]:
+        """Send requests of each kind to a host with this misbehaviour."""
         options = self.hostile(name)
         return [
             self.run(options, "echo never"),
@@ -105,7 +105,7 @@ class Scene:
         return found.get(timeout=10)
 
     def check_honest(self) -> float:
-        """Seconds that a request of the honest host took."""
+        """Return the duration of a request of the honest host, in seconds."""
         start = time.monotonic()
         header, body = self.run(self.honest, "echo still here").final()
         assert (header["op"], body) == ("exit", b"still here\n")
@@ -131,12 +131,12 @@ def scene(sshd: Sshd, make_account: Callable[..., Account]) -> Iterator[Scene]:
 
 
 def peak() -> int:
-    """This process's largest resident size so far, in bytes."""
+    """Return the largest resident size of this process so far, in bytes."""
     text = Path("/proc/self/status").read_text()
     return int(text.partition("VmHWM:")[2].split()[0]) << 10
 
 
-# In make test; the others are in tests/hostile/test_frames_gate.py, and here with --all.
+# Part of make test; tests/hostile/test_frames_gate.py has the others, and --all runs them here.
 SOME = (
     "call-function",
     "to-the-other-host",
@@ -160,14 +160,14 @@ SOME = (
 @pytest.mark.parametrize(
     "names", [SOME, pytest.param(tuple(hostile_agent.BREACHES), marks=pytest.mark.slow)], ids=["some", "all"]
 )
-def test_what_breaks_the_protocol_ends_that_host_alone(scene: Scene, names: tuple[str, ...], caplog: Any) -> None:
-    """All of them at once: none is served, obeyed or able to harm another, and each ends with one line."""
+def test_a_protocol_violation_ends_only_its_host(scene: Scene, names: tuple[str, ...], caplog: Any) -> None:
+    """All violations at once: none is served or harms another host, and each ends with a one-line reason."""
     mine = scene.run(scene.honest, "read word; echo mine", more=True)
     before = peak()
     asked = {name: scene.attack(name) for name in names}
-    for name, askers in asked.items():
-        for asker in askers:
-            header, _ = asker.final(60)
+    for name, clients in asked.items():
+        for client in clients:
+            header, _ = client.final(60)
             assert (header["op"], header["kind"]) == ("error", "lost"), name
             assert "protocol error: the target sent " in header["msg"], (name, header["msg"])
             assert header["msg"].isprintable() and scene.honest["host"] in header["msg"] and len(header["msg"]) < 400
@@ -175,12 +175,12 @@ def test_what_breaks_the_protocol_ends_that_host_alone(scene: Scene, names: tupl
     assert peak() - before < 32 << 20
     mine.follow({"op": "eof"})
     header, body = mine.final()
-    assert (header["op"], body) == ("exit", b"mine\n"), "the honest host's request got its own answer"
-    assert not [name for name in names if (scene.place(name).parent / "marker").exists()]
+    assert (header["op"], body) == ("exit", b"mine\n"), "the honest host's request must get its own answer"
+    assert not [name for name in names if (scene.install(name).parent / "marker").exists()]
     assert "Traceback" not in caplog.text and "crashed" not in caplog.text
 
 
-def test_a_silent_host_keeps_only_its_own_waiting(scene: Scene) -> None:
+def test_a_silent_host_delays_only_its_own_requests(scene: Scene) -> None:
     options = scene.hostile("silent")
     waiting = scene.run(options, "echo never")
     processes.wait_until(lambda: scene.state_of(options) is State.UP)
@@ -188,17 +188,17 @@ def test_a_silent_host_keeps_only_its_own_waiting(scene: Scene) -> None:
     assert waiting.is_waiting
 
 
-# In what follows, an interpreter stands for that of another account. In a new session, which a change of accounts by another test
-# run brings about, it would be the login account's, and the host would end with it.
+# In the next tests, a second interpreter plays the part of another account's. If another test changed accounts meanwhile, a new
+# session would start in which it would be the login account's, and the host would end with it.
 
 
 @pytest.mark.usefixtures("still_accounts")
-def test_another_account_ends_alone(scene: Scene) -> None:
-    """The interpreter of an account may say anything; the login account's, on the same host, is not harmed."""
+def test_a_violation_by_another_account_ends_only_that_account(scene: Scene) -> None:
+    """The login account's interpreter on the same host is not affected."""
     mine = scene.run_by_python("read word; echo mine")
-    asked = {name: scene.run(scene.honest, "echo never", python=[str(scene.place(name))]) for name in hostile_agent.RUNNER}
-    for name, asker in asked.items():
-        header, _ = asker.final(60)
+    asked = {name: scene.run(scene.honest, "echo never", python=[str(scene.install(name))]) for name in hostile_agent.RUNNER}
+    for name, client in asked.items():
+        header, _ = client.final(60)
         assert header["op"] == "error" and header["kind"] in ("interpreter-ended", "python", "become"), (name, header)
         assert header["msg"].isprintable() and "interpreter of" in header["msg"], (name, header)
     mine.follow({"op": "eof"})
@@ -210,14 +210,14 @@ def test_another_account_ends_alone(scene: Scene) -> None:
 
 @pytest.mark.usefixtures("still_accounts")
 @pytest.mark.parametrize("name", ["out-without-end", pytest.param("deferred-error-unasked", marks=pytest.mark.slow)])
-def test_what_another_account_sends_before_it_ends_is_ignored(name: str, scene: Scene) -> None:
-    """While the hub is busy, an account sends all that the channel and the agent have room for."""
+def test_frames_of_another_account_are_ignored_until_it_has_ended(name: str, scene: Scene) -> None:
+    """While the hub is busy, the account fills the buffers of the channel and the agent."""
     mine = scene.run_by_python("read word; echo mine")
-    program = scene.place(name)
-    asker = scene.run(scene.honest, "echo never", python=[str(program)])
+    program = scene.install(name)
+    client = scene.run(scene.honest, "echo never", python=[str(program)])
     processes.wait_until((program.parent / "started").exists, 20)
     scene.registry.defer(time.sleep, 2)
-    header, _ = asker.final(60)
+    header, _ = client.final(60)
     assert header["op"] == "error" and "protocol error: the interpreter of account" in header["msg"], header
     mine.follow({"op": "eof"})
     assert mine.final()[1] == b"mine\n"

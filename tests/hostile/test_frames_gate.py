@@ -1,4 +1,4 @@
-"""The gate between the hub and an agent: what passes, what does not, and that no input raises anything but ProtocolError."""
+"""The gate between the hub and an agent: valid frames pass, invalid ones raise ProtocolError, and no other exception occurs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HELLO: Header = {
     "home_writable": True,
     "python_version": [3, 12, 1],
 }
-# What the hub has sent when the agent speaks: one request of each kind, by number.
+# Requests that the hub has sent before the agent's first frame: one of each operation, by number.
 SENT: list[tuple[Header, int]] = [
     ({"op": "blobs", "codec": "xz"}, 1000),
     ({"op": "run", "id": 1, "account": 0, "manifest": "m"}, 10),
@@ -65,7 +65,7 @@ def make_gate() -> Gate:
     return gate
 
 
-# Frames in the order in which an honest agent may send them.
+# Frames in an order that an honest agent may use.
 HONEST: list[tuple[Header, int]] = [
     (HELLO, 0),
     ({"op": "codec-unsupported"}, 0),
@@ -96,14 +96,14 @@ HONEST: list[tuple[Header, int]] = [
 ]
 
 
-def test_what_an_honest_agent_says_passes() -> None:
+def test_frames_of_an_honest_agent_pass() -> None:
     gate = make_gate()
     for header, size in HONEST:
         assert gate.admit(json.loads(json.dumps(header)), size, size + 100), header
 
 
 EXIT: Header = {"op": "exit", "id": 1, "rc": 0, "stdout_size": 0}
-# The frame, the size of its body, and words of the reason.
+# The frame, the size of its body, and a part of the reason.
 BREACHES: list[tuple[Header, int, str]] = [
     ({}, 0, "unknown operation None"),
     ({"op": "exec", "id": 1, "argv": ["id"]}, 0, "unknown operation 'exec'"),
@@ -201,15 +201,15 @@ BREACHES: list[tuple[Header, int, str]] = [
 
 
 @pytest.mark.parametrize(("header", "size", "text"), BREACHES)
-def test_what_breaks_the_protocol_is_named(header: Header, size: int, text: str) -> None:
+def test_each_protocol_violation_is_named(header: Header, size: int, text: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         make_gate().admit(json.loads(json.dumps(header)), size, size + 100)
     assert text in str(caught.value) and not isinstance(caught.value, InterpreterError)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 300
 
 
-# The same frame once too often.
-TWICE: list[tuple[Header, int]] = [
+# Frames that may be sent only once.
+ONLY_ONCE: list[tuple[Header, int]] = [
     (HELLO, 0),
     ({"op": "codec-unsupported"}, 0),
     ({"op": "secret-request", "account": 3, "step": 0, "kind": "password"}, 0),
@@ -222,8 +222,8 @@ TWICE: list[tuple[Header, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("header", "size"), TWICE)
-def test_what_may_be_said_once_is_not_said_twice(header: Header, size: int) -> None:
+@pytest.mark.parametrize(("header", "size"), ONLY_ONCE)
+def test_a_frame_that_is_allowed_once_is_refused_the_second_time(header: Header, size: int) -> None:
     gate = make_gate()
     assert gate.admit(dict(header), size, size + 100)
     with pytest.raises(ProtocolError):
@@ -242,7 +242,7 @@ def test_output_stays_in_the_window() -> None:
             gate.admit(dict(out), CHUNK, CHUNK + 100)
 
 
-def test_a_client_keeps_the_windows() -> None:
+def test_credit_and_data_of_a_client_are_limited_by_the_windows() -> None:
     gate = make_gate()
     gate.admit({"op": "out", "id": 1, "stream": 1}, 100, 200)
     with pytest.raises(ProtocolError, match="credit of 101"):
@@ -263,30 +263,30 @@ BY_ANOTHER_ACCOUNT: list[Header] = [
 
 
 @pytest.mark.parametrize("header", BY_ANOTHER_ACCOUNT)
-def test_another_account_harms_itself_alone(header: Header) -> None:
+def test_a_violation_by_another_account_ends_only_that_account(header: Header) -> None:
     gate = make_gate()
     with pytest.raises(InterpreterError) as caught:
         gate.admit(dict(header), 0, 100)
     assert caught.value.account == 1
-    assert not gate.admit({**EXIT, "id": 10, "account": 1}, 0, 100), "what it has said before it learns of its end is ignored"
+    assert not gate.admit({**EXIT, "id": 10, "account": 1}, 0, 100), "frames that it sent before its end are ignored"
     assert gate.admit(dict(EXIT), 0, 100)
     assert gate.admit({"op": "interpreter-ended", "account": 1}, 0, 100)
     error = {"op": "error", "id": 10, "kind": "interpreter-ended", "msg": "ended"}
-    assert not gate.admit(dict(error), 0, 100), "the hub has answered the request itself"
+    assert not gate.admit(dict(error), 0, 100), "the hub has already answered the request"
     with pytest.raises(ProtocolError, match="not open"):
         gate.admit(error, 0, 100)
     with pytest.raises(ProtocolError, match="which does not exist"):
         gate.admit({**EXIT, "id": 10, "account": 1}, 0, 100)
 
 
-def test_what_is_ignored_is_bounded() -> None:
+def test_the_number_of_ignored_frames_is_bounded() -> None:
     gate = make_gate()
     with pytest.raises(ProtocolError, match="account 2 must not end"):
         for _ in range(CREDIT_WINDOW // 100):
             assert not gate.admit({"op": "out", "id": 1, "stream": 1, "account": 2}, 0, 1000)
 
 
-# Invalid headers, as they arrive.
+# Invalid frame headers.
 TEXTS = {
     "": "not JSON",
     "abc": "not JSON",
@@ -319,7 +319,7 @@ def frame_of(head: bytes, body: bytes = b"") -> bytes:
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("text", TEXTS)
-def test_what_is_no_header_is_named(text: str, packed: bool) -> None:
+def test_an_invalid_header_is_named(text: str, packed: bool) -> None:
     data = frame_of(text.encode())
     with pytest.raises(ProtocolError) as caught:
         make_wire().read(_packed(data) if packed else data, packed)
@@ -354,14 +354,14 @@ STREAMS = {
 
 @pytest.mark.parametrize("name", MESSAGES)
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_message_is_one_frame(name: str, packed: bool) -> None:
+def test_a_message_with_more_or_less_than_one_frame_is_refused(name: str, packed: bool) -> None:
     data = MESSAGES[name]
     with pytest.raises(ProtocolError):
         make_wire().read(_packed(data) if packed else data, packed)
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_the_compressed_stream_is_bounded(name: str) -> None:
+def test_a_compressed_message_is_bounded(name: str) -> None:
     with pytest.raises(ProtocolError):
         make_wire().read(STREAMS[name], True)
 

@@ -1,4 +1,4 @@
-"""What a hostile host can make the hub hold, and an honest host wait: little, whatever its clients do."""
+"""Memory of the hub and delays of an honest host stay small under attacks by a hostile host, whatever its clients do."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.support.accounts import Account
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
-SECONDS = 1.5  # that each attack lasts
+SECONDS = 1.5  # duration of each attack
 
 
 class Scene:
-    """A hub process with an honest host, and places for hostile ones."""
+    """A hub process with an honest host and hostile hosts."""
 
     def __init__(self, honest: dict[str, Any], account: Account) -> None:
         self.honest, self._account = honest, account
@@ -50,7 +50,7 @@ class Scene:
         return {**self.honest, "boot_python": [str(program)]}
 
     def check_honest(self) -> float:
-        """Seconds that a request of the honest host took."""
+        """Return the duration of a request of the honest host, in seconds."""
         start, client = time.monotonic(), self.client(self.honest)
         request_id = client.next_id()
         client.send({"op": "exec", "id": request_id, "argv": ["/bin/echo", "still here"]})
@@ -59,12 +59,12 @@ class Scene:
         assert (answer[0]["op"], answer[1]) == ("exit", b"still here\n")
         return time.monotonic() - start
 
-    def forget_peak(self) -> None:
-        """Let the next :meth:`peak` count from now."""
+    def reset_peak(self) -> None:
+        """Reset the value of :meth:`peak`."""
         Path(f"/proc/{self.hub}/clear_refs").write_text("5")
 
     def peak(self) -> int:
-        """The hub's largest resident size, in bytes."""
+        """Return the hub's largest resident size, in bytes."""
         text = Path(f"/proc/{self.hub}/status").read_text()
         return int(text.partition("VmHWM:")[2].split()[0]) << 10
 
@@ -92,7 +92,7 @@ def scene(sshd: Sshd, make_account: Callable[..., Account]) -> Iterator[Scene]:
 
 
 def send_all(client: hub_client.Client, request_id: int) -> None:
-    """Send a file without end as an honest client does: as much as there is credit for."""
+    """Send an endless file as an honest client does: as much as the credit allows."""
     credit, piece = CREDIT_WINDOW, bytes(CHUNK)
     with contextlib.suppress(HubError):
         while True:
@@ -106,7 +106,7 @@ def send_all(client: hub_client.Client, request_id: int) -> None:
 
 
 def read_all(client: hub_client.Client, request_id: int) -> None:
-    """Take output as an honest client does."""
+    """Receive output as an honest client does."""
     with contextlib.suppress(HubError):
         while (frame := client.receive())[0]["op"] != "error":
             if frame[0]["op"] == "out":
@@ -117,7 +117,7 @@ EXEC = {"op": "exec", "argv": ["/bin/echo", "never"]}
 PUT = {"op": "put", "path": "/x", "mode": 0o600, "more": True}
 
 
-# What the target does, what is asked of it, what each client does, and how many there are.
+# The target's misbehaviour, the request, the clients' behaviour, and the number of clients.
 ATTACKS = [
     pytest.param("read-nothing-slowly", PUT, send_all, 3),  # the target grants credit, within the window, and does not read
     pytest.param("large-output", EXEC, None, 12),  # the clients do not read
@@ -130,11 +130,11 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize(("name", "asked", "client_does", "clients"), ATTACKS)
-def test_the_hub_holds_little_and_serves_others(
+def test_memory_is_bounded_and_others_are_served(
     scene: Scene, name: str, asked: dict[str, Any], client_does: Callable[[hub_client.Client, int], None] | None, clients: int
 ) -> None:
     options = scene.hostile(name)
-    scene.forget_peak()
+    scene.reset_peak()
     before = scene.peak()
     threads = []
     for _ in range(clients):
@@ -154,4 +154,4 @@ def test_the_hub_holds_little_and_serves_others(
         thread.join(20)
         assert not thread.is_alive()
     assert grown < 32 << 20
-    assert sorted(took)[len(took) // 2] < 2, "most of the honest host's requests are answered as fast as ever"
+    assert sorted(took)[len(took) // 2] < 2, "most of the honest host's requests must be answered without delay"

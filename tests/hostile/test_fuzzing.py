@@ -1,6 +1,6 @@
-"""Whatever bytes come, what reads them refuses with its own error, soon: a short search here, minutes with ``--all``.
+"""Every parser refuses invalid bytes with its own error, quickly: a short search here, minutes with ``--all``.
 
-``PMITOGEN_FUZZ_SECONDS`` says how long all targets together are searched for.
+``PMITOGEN_FUZZ_SECONDS`` is the duration of the search over all targets together.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SECONDS = float(os.environ.get("PMITOGEN_FUZZ_SECONDS", "10"))
 
 @pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("target", targets.TARGETS, ids=lambda target: target.name)
-def test_nothing_but_its_own_error(target: Target) -> None:
+def test_each_parser_raises_only_its_own_errors(target: Target) -> None:
     assert mutation.search(target, SECONDS / len(targets.TARGETS), random.randrange(1 << 32)) > 10
 
 
-def test_a_defect_is_found() -> None:
-    """The search would see a reader that trusts a length."""
+def test_the_search_finds_a_planted_defect() -> None:
+    """The planted defect is a parser that trusts a length."""
 
     def careless(data: bytes) -> None:
         (size,) = struct.unpack_from(">I", data + bytes(4))

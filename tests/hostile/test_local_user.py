@@ -1,4 +1,4 @@
-"""Another user of the controller, who was in its shared directories first."""
+"""Another user of the controller who has created files in its shared directories before pmitogen."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def _open_directory(path: Path, user: User, attacker: Account) -> None:
     path.chmod(0o1777)
 
 
-def _link_to_theirs(path: Path, user: User, attacker: Account) -> None:
+def _link_to_attackers_directory(path: Path, user: User, attacker: Account) -> None:
     (attacker.home / "run").mkdir()
     path.symlink_to(attacker.home / "run")
 
 
-def _link_to_ours(path: Path, user: User, attacker: Account) -> None:
-    """A directory that is private indeed, but was not made for this."""
+def _link_to_users_directory(path: Path, user: User, attacker: Account) -> None:
+    """A private directory that was not made for sockets."""
     (user.account.home / ".ssh").mkdir(mode=0o700)
     os.chown(user.account.home / ".ssh", user.account.uid, user.account.gid)
     path.symlink_to(user.account.home / ".ssh")
@@ -84,12 +84,12 @@ def _pipe(path: Path, user: User, attacker: Account) -> None:
     os.mkfifo(path)
 
 
-SQUATS = [_directory, _open_directory, _link_to_theirs, _link_to_ours, _dangling_link, _file, _pipe]
+SQUATS = [_directory, _open_directory, _link_to_attackers_directory, _link_to_users_directory, _dangling_link, _file, _pipe]
 
 
 @pytest.fixture
 def squatted(request: pytest.FixtureRequest, user: User, attacker: Account) -> Iterator[Path]:
-    """The place in /tmp where the user's hubs would listen, taken by the attacker before."""
+    """The directory in /tmp for the user's sockets, created by the attacker."""
     path = Path(f"/tmp/pmitogen-{user.account.uid}")
     request.param(path, user, attacker)
     os.chown(path, attacker.uid, attacker.gid, follow_symlinks=False)
@@ -98,7 +98,7 @@ def squatted(request: pytest.FixtureRequest, user: User, attacker: Account) -> I
 
 
 @pytest.mark.parametrize("squatted", SQUATS, indirect=True, ids=lambda squat: squat.__name__.strip("_"))
-def test_a_squatted_directory_is_left_alone(squatted: Path, user: User, target: dict[str, Any]) -> None:
+def test_a_directory_created_by_another_user_is_not_used(squatted: Path, user: User, target: dict[str, Any]) -> None:
     before = os.lstat(squatted)
     listed = sorted(os.listdir(squatted)) if squatted.is_dir() else []
     run = user.play([PING, PING], target)
@@ -111,10 +111,10 @@ def test_a_squatted_directory_is_left_alone(squatted: Path, user: User, target: 
 
 
 @pytest.mark.parametrize("squatted", [_directory], indirect=True)
-def test_the_next_place_is_private_and_its_name_may_be_long(
+def test_the_second_socket_directory_is_private_and_may_have_a_long_name(
     squatted: Path, user: User, target: dict[str, Any], attacker: Account
 ) -> None:
-    """The hub is listed and stopped there too, and nobody else gets in."""
+    """The hub is listed and stopped there too, and no other user can connect."""
     long = user.account.home / ("long" * 20) / ("longer" * 10)
     user.run("mkdir", "-p", str(long))
     user.env["HOME"] = str(long)
@@ -130,9 +130,9 @@ def test_the_next_place_is_private_and_its_name_may_be_long(
     (path,) = directory.glob("*.sock")
     assert len(str(path)) > 107
     assert _connect_as(attacker, path, ()) == "PermissionError"
-    # With a right of root's an attacker reaches the socket, and is turned away by it.
+    # Even with root's right to open the socket, an attacker is refused.
     assert _connect_as(attacker, path, ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")) == "closed"
-    # Nor does another process of the account itself read its memory, which has passwords in it.
+    # Other processes of the account cannot read its memory, which contains passwords.
     (hub,) = json.loads(user.pmitogen("hubs", "--json").stdout)
     assert "Permission denied" in user.run("cat", f"/proc/{hub['pid']}/environ").stderr
     assert "Permission denied" in user.run("cat", f"/proc/{hub['pid']}/mem").stderr
@@ -168,7 +168,7 @@ def _connect_as(account: Account, path: Path, capabilities: tuple[str, ...]) -> 
     return subprocess.run(args, capture_output=True, text=True, timeout=30, cwd="/").stdout.strip()
 
 
-def test_no_place_at_all(user: User, target: dict[str, Any], attacker: Account) -> None:
+def test_a_run_fails_if_no_socket_directory_is_safe(user: User, target: dict[str, Any], attacker: Account) -> None:
     squat = Path(f"/tmp/pmitogen-{user.account.uid}")
     squat.mkdir()
     os.chown(squat, attacker.uid, attacker.gid)
@@ -184,7 +184,7 @@ def test_no_place_at_all(user: User, target: dict[str, Any], attacker: Account) 
 
 
 @pytest.mark.parametrize("squatted", [_open_directory], indirect=True)
-def test_hubs_speaks_to_no_socket_in_a_foreign_directory(squatted: Path, user: User, attacker: Account) -> None:
+def test_hubs_connects_to_no_socket_in_a_directory_of_another_user(squatted: Path, user: User, attacker: Account) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(squatted / "1-1.sock"))
         os.chown(squatted / "1-1.sock", user.account.uid, user.account.gid)
@@ -197,8 +197,8 @@ def test_hubs_speaks_to_no_socket_in_a_foreign_directory(squatted: Path, user: U
             sock.accept()
 
 
-def test_hubs_believes_no_other_users_hub(user: User, attacker: Account) -> None:
-    """As if the attacker had got a socket into the private directory: the listener's credentials are checked."""
+def test_hubs_ignores_a_socket_of_another_user(user: User, attacker: Account) -> None:
+    """The attacker listens in the private directory; the listener's credentials are checked."""
     directory = Path(f"/tmp/pmitogen-{user.account.uid}")
     directory.mkdir(mode=0o700)
     os.chown(directory, user.account.uid, user.account.gid)
@@ -221,8 +221,10 @@ def test_hubs_believes_no_other_users_hub(user: User, attacker: Account) -> None
 @pytest.mark.parametrize(
     "kind", ["link", "pipe", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hard link", "file"))]
 )
-def test_logs_and_timelines_follow_nothing_planted(user: User, target: dict[str, Any], attacker: Account, kind: str) -> None:
-    """In a directory as /tmp is, where the system itself may not see to it (fs.protected_symlinks)."""
+def test_log_timeline_and_known_hosts_are_not_written_through_planted_files(
+    user: User, target: dict[str, Any], attacker: Account, kind: str
+) -> None:
+    """In a directory like /tmp, on a system without fs.protected_symlinks."""
     shared = user.cwd / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
@@ -233,7 +235,7 @@ def test_logs_and_timelines_follow_nothing_planted(user: User, target: dict[str,
             path.symlink_to(precious)
         elif kind == "hard link":
             path.hardlink_to(precious)
-        elif kind == "pipe":  # it would never be read, nor written to
+        elif kind == "pipe":  # a pipe would be neither read nor written
             os.mkfifo(path)
             path.chmod(0o666)
         else:
@@ -245,7 +247,7 @@ def test_logs_and_timelines_follow_nothing_planted(user: User, target: dict[str,
     assert run.returncode != 0 and f"the hub cannot start: PMITOGEN_LOG_FILE: {shared}/log: " in run.stdout, run.stdout
     run = user.play([PING], target, {"PMITOGEN_TRACE": str(shared / "run.json")})
     assert run.returncode == 0, run.stdout + run.stderr
-    if kind == "pipe":  # a known_hosts may be one on purpose, as for ssh
+    if kind == "pipe":  # the user may use a pipe as known_hosts, as with ssh
         return
     learning = (
         target["ansible_ssh_common_args"] + f" -o UserKnownHostsFile={shared / 'hosts'} -o StrictHostKeyChecking=accept-new"
@@ -258,8 +260,8 @@ def test_logs_and_timelines_follow_nothing_planted(user: User, target: dict[str,
         assert all(path.read_text() == "" for path in shared.iterdir())
 
 
-def test_a_known_hosts_that_is_a_link_of_ours_grows(user: User, target: dict[str, Any]) -> None:
-    """In the user's own directory, as ssh has it: many keep such files in a repository of their own."""
+def test_a_known_hosts_file_that_the_user_has_linked_is_written(user: User, target: dict[str, Any]) -> None:
+    """In the user's own directory, as with ssh: many users have such files in a repository."""
     user.account.write("dotfiles/known_hosts", "# mine\n", 0o600)
     user.account.write(".ssh/config", "", 0o600)
     (user.account.home / ".ssh/known_hosts").symlink_to("../dotfiles/known_hosts")

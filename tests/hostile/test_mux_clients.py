@@ -1,4 +1,4 @@
-"""Hostile programs at the socket of a shared connection: clients of a master or hub, and masters that a client finds."""
+"""Hostile programs at the socket of a shared connection: clients of a master or hub, and masters for a client."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HELLO = encode_u32(messages.HELLO) + encode_u32(messages.VERSION)
 
 
 class Owner:
-    """The owner of a connection that no session reaches."""
+    """The owner of a connection in tests that must not start a session."""
 
     accepts_control = False
     asked: list[str | None]
@@ -58,7 +58,7 @@ class Owner:
 
 @pytest.fixture
 def path(short_path: Path) -> Iterator[str]:
-    """The path of a listener's socket; afterwards no descriptor and no thread is left."""
+    """The path of a listener's socket; checks afterwards that no descriptor and no thread is left."""
     before = len(os.listdir("/proc/self/fd"))
     listener = Listener(str(short_path / "mux"), Owner())
     yield str(short_path / "mux")
@@ -106,7 +106,7 @@ BAD = [
 
 
 def exchange(path: str, data: bytes, descriptors: list[int] | None = None) -> bytes:
-    """Send *data*, then the end of it, and read to the end."""
+    """Send *data* and end-of-file; return the whole answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(10)
         sock.connect(path)
@@ -127,7 +127,7 @@ def assert_alive(path: str) -> None:
         assert client.check() == os.getpid() and not client.has_other_options
 
 
-def test_messages_of_clients(path: str) -> None:
+def test_invalid_messages_of_clients_are_refused(path: str) -> None:
     for data in BAD:
         exchange(path, data)
     for order in (messages.TERMINATE, messages.STOP_LISTENING):
@@ -139,7 +139,7 @@ def test_messages_of_clients(path: str) -> None:
     assert_alive(path)
 
 
-def test_descriptors_of_clients(path: str) -> None:
+def test_descriptors_of_clients_are_closed(path: str) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     try:
         for count in (1, 2, 3, 20):
@@ -150,7 +150,7 @@ def test_descriptors_of_clients(path: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_random_messages(path: str, seed: int) -> None:
+def test_random_messages_harm_no_other_client(path: str, seed: int) -> None:
     chosen = random.Random(seed)
     for _ in range(60):
         data = bytearray(message(HELLO) + chosen.choice([SESSION, message(encode_u32(messages.ALIVE_CHECK), encode_u32(1))]))
@@ -160,8 +160,8 @@ def test_random_messages(path: str, seed: int) -> None:
     assert_alive(path)
 
 
-def test_silent_clients(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They lose their place after a time; other clients are served, up to a number."""
+def test_silent_clients_are_disconnected(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are disconnected after a time; other clients are served, up to a limit."""
     monkeypatch.setattr(listener_module, "HELLO_TIMEOUT", 1.0)
     monkeypatch.setattr(listener_module, "MAX_CLIENTS", 8)
     with contextlib.ExitStack() as stack:
@@ -182,7 +182,7 @@ CONNECT = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.settimeout(10);
 
 
 @pytest.mark.needs_root
-def test_clients_of_another_account(path: str, account: Account) -> None:
+def test_clients_of_another_account_are_refused(path: str, account: Account) -> None:
     def connect() -> str:
         done = account.run("/usr/bin/python3", "-c", CONNECT, path)
         return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
@@ -218,15 +218,15 @@ while True:
     [
         (message(HELLO), "another user"),
         (b"", "the connection ended"),
-        (b"SSH-2.0-x\r\n", "invalid length"),
-        (message(encode_u32(messages.HELLO), encode_u32(99)), "another version"),
+        (b"SSH-2.0-x\r\n", "invalid message length"),
+        (message(encode_u32(messages.HELLO), encode_u32(99)), "unsupported protocol version"),
         (message(HELLO, encode_u32(1 << 31)), "."),
     ],
 )
-def test_masters_that_are_none(data: bytes, problem: str, short_path: Path, account: Account) -> None:
-    (short_path / "place").mkdir()
-    os.chmod(short_path / "place", 0o777)
-    path = str(short_path / "place/mux")
+def test_invalid_masters_are_refused(data: bytes, problem: str, short_path: Path, account: Account) -> None:
+    (short_path / "directory").mkdir()
+    os.chmod(short_path / "directory", 0o777)
+    path = str(short_path / "directory/mux")
     uid = account.uid if problem == "another user" else os.getuid()
     server = subprocess.Popen([sys.executable, "-c", SERVE, path, str(uid), data.hex()])
     try:
@@ -240,7 +240,7 @@ def test_masters_that_are_none(data: bytes, problem: str, short_path: Path, acco
 
 
 def _run_with_master(path: Path, serve: Callable[[socket.socket], None]) -> subprocess.CompletedProcess[str]:
-    """Run ``pmitogen ssh`` with a master at *path* that serves its one client by *serve*."""
+    """Run ``pmitogen ssh`` with a master at *path*, whose only client *serve* handles."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
@@ -252,8 +252,8 @@ def _run_with_master(path: Path, serve: Callable[[socket.socket], None]) -> subp
     return done
 
 
-def test_a_master_that_dies_before_it_says_that_the_command_has_started(short_path: Path) -> None:
-    """The command may run already, so it is not run again."""
+def test_a_master_that_ends_before_it_confirms_the_command_is_an_error(short_path: Path) -> None:
+    """The command may already run, so it is not started again."""
     alive = message(encode_u32(messages.ALIVE), encode_u32(0), encode_u32(os.getpid()))
 
     def serve(client: socket.socket) -> None:
@@ -266,8 +266,8 @@ def test_a_master_that_dies_before_it_says_that_the_command_has_started(short_pa
     assert done.stderr.count("\n") == 1 and "not known whether the command has started" in done.stderr
 
 
-def test_output_that_a_master_writes_after_the_exit_status(short_path: Path) -> None:
-    """OpenSSH's master sends the status as soon as the server does: a client that leaves then loses the rest of its output."""
+def test_output_that_a_master_writes_after_the_exit_status_is_read(short_path: Path) -> None:
+    """OpenSSH's master sends the status as soon as it arrives: a client that ends then loses the rest of the output."""
     alive = message(encode_u32(messages.ALIVE), encode_u32(0), encode_u32(os.getpid()))
     opened = message(encode_u32(messages.SESSION_OPENED), encode_u32(0), encode_u32(7))
 

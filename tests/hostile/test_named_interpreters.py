@@ -1,4 +1,4 @@
-"""An interpreter that a task names is started in the account of that task, and in no other."""
+"""An interpreter named for a task is started only in the account of that task."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
-def noting_python(account: Account, notes: Path, name: str = "python") -> str:
-    """A Python in *account*'s home that everybody can run, and that notes who does."""
+def recording_python(account: Account, notes: Path, name: str = "python") -> str:
+    """Create a Python in *account*'s home that everybody can run, and that records the account of each start."""
     account.home.chmod(0o755)
     notes.touch()
     notes.chmod(0o666)
@@ -36,16 +36,16 @@ FIRST: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.newest_core
 @pytest.mark.parametrize("delegated", [False, True], ids=["direct", "delegated"])
-def test_an_entered_account(
+def test_the_interpreter_of_a_become_task_runs_only_in_its_account(
     delegated: bool, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], short_path: Path
 ) -> None:
-    """Also as the first task of a host, whose interpreter would otherwise carry the connection."""
+    """Also for the first task of a host, whose interpreter would otherwise start with the connection."""
     login, other = make_account(sudo="nopasswd"), make_account()
     hosts, names = {}, list(FIRST)
     for name in names:
-        python = noting_python(other, short_path / name, f"python-{name}")
+        python = recording_python(other, short_path / name, f"python-{name}")
         args = becoming("sudo", other.name, ansible_python_interpreter=python)
-        own = f"-o ServerAliveInterval={60 + names.index(name)}"  # a connection of its own
+        own = f"-o ServerAliveInterval={60 + names.index(name)}"  # forces a separate connection
         hosts[name] = ansible.target(sshd, login, ansible_ssh_extra_args=own, **args)
     tasks = []
     for name in names:
@@ -61,10 +61,12 @@ def test_an_entered_account(
 
 
 @pytest.mark.newest_core
-def test_the_login_account(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], short_path: Path) -> None:
-    """What the login's tasks name does not run as root afterwards, where root's tasks name none that it would need."""
+def test_the_login_accounts_interpreter_does_not_run_as_root(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], short_path: Path
+) -> None:
+    """Root's tasks name no interpreter, and do not use the one that the login's tasks name."""
     login = make_account(sudo="nopasswd")
-    python = noting_python(login, short_path / "notes")
+    python = recording_python(login, short_path / "notes")
     hosts = {"h": ansible.target(sshd, login)}
     tasks = [
         {"name": "login", "ansible.builtin.command": "id -un", "vars": {"ansible_python_interpreter": python}},
@@ -82,15 +84,17 @@ def test_the_login_account(ansible: Ansible, sshd: Sshd, make_account: Callable[
     assert set((short_path / "notes").read_text().split()) == {login.name}
 
 
-def test_one_that_is_found_in_the_path_of_the_login(sshd: Sshd, make_account: Callable[..., Account], short_path: Path) -> None:
-    """It carries the connection; root is entered with one that only root can change."""
+def test_an_interpreter_in_the_path_of_the_login_does_not_run_as_root(
+    sshd: Sshd, make_account: Callable[..., Account], short_path: Path
+) -> None:
+    """The login uses it; root's interpreter is one that only root can change."""
     login = make_account(sudo="nopasswd")
-    noting_python(login, short_path / "notes", "bin/python3.14")
+    recording_python(login, short_path / "notes", "bin/python3.14")
     login.write(".bashrc", f"PATH={login.home}/bin:$PATH\n")
     with connect(sshd, login) as host:
-        host.ping()  # Python is there
+        host.ping()  # starts Python
         assert (short_path / "notes").read_text().split() == [login.name]
         assert host.become("root").run("id -un").stdout == b"root\n"
-    with connect(sshd, login, python=str(login.home / "bin/python3.14")) as host:  # the user says so
+    with connect(sshd, login, python=str(login.home / "bin/python3.14")) as host:  # explicitly named
         assert host.become("root").run("id -un").stdout == b"root\n"
     assert (short_path / "notes").read_text().split() == [login.name, login.name, "root"]

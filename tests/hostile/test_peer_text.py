@@ -1,7 +1,7 @@
-"""What a peer wrote reaches a terminal, a log or a message of Ansible as one harmless line: every exit, tried.
+"""Text of a peer is one harmless line in every terminal, log and message of Ansible.
 
-The peers are SSH servers (talker.py), an account whose interpreter, commands and sudo write what they like, and files whose names
-were chosen by a target. The exits are the commands, the library's errors and questions, Ansible's messages, -vvvv and the logs.
+The peers are SSH servers (text_attack_server.py), an account with hostile interpreters, commands and sudo, and files with names
+chosen by a target. The outputs are the commands, the library's errors and prompts, Ansible's messages, -vvvv and the logs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pmitogen.cli.trace import stages as trace
 from pmitogen.errors import Error, RemoteError
 from pmitogen.protocol.framing import TO_HUB_UNPACKED
 from tests.hostile import raises
-from tests.hostile.talker import EVIL, RAW, SHOWN, Talker
+from tests.hostile.text_attack_server import EVIL, RAW, SHOWN, TextAttackServer
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
 from tests.support.sshd import Sshd
@@ -33,7 +33,7 @@ LOGINS = ["methods", "refusal", "hangup", "key"]
 
 
 def check(text: str, limit: int = 4000) -> str:
-    """Assert that *text* does nothing to a terminal, and that no line of it is forged or endless. Returns it."""
+    """Assert that *text* has no control characters, and no forged or endless line. Return it."""
     for line in text.split("\n"):
         bad = [char for char in line if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn")]
         assert not bad, (bad, line)
@@ -43,7 +43,7 @@ def check(text: str, limit: int = 4000) -> str:
 
 
 def command(name: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """``pmitogen NAME WORDS`` as a process of its own, without a terminal."""
+    """Run ``pmitogen NAME ARGS`` as a separate process without a terminal."""
     argv = [sys.executable, "-m", "pmitogen", name, *args]
     environ = {**os.environ, "PYTHONPATH": os.getcwd(), **env}
     return subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
@@ -52,56 +52,56 @@ def command(name: str, *args: str, **env: str) -> subprocess.CompletedProcess[st
 # Before and during the login
 
 
-@pytest.mark.parametrize("says", [*RAW, *LOGINS])
-def test_ping(says: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attack", [*RAW, *LOGINS])
+def test_text_of_a_server_is_harmless_in_ping(attack: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with Talker(says) as talker:
+    with TextAttackServer(attack) as server:
         done = command(
-            "ping", *talker.ssh_args(tmp_path / "known"), "127.0.0.1", PMITOGEN_LOG="trace", PMITOGEN_LOG_FILE=str(log)
+            "ping", *server.ssh_args(tmp_path / "known"), "127.0.0.1", PMITOGEN_LOG="trace", PMITOGEN_LOG_FILE=str(log)
         )
     assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
     check(done.stderr)
-    if says not in ("version", "key"):
-        assert r"\033[2J" in done.stderr, "it should have come this way"
+    if attack not in ("version", "key"):
+        assert r"\033[2J" in done.stderr, "the text of the server must be part of the message"
     check(log.read_text())
 
 
-def test_a_log_file_of_ssh(tmp_path: Path) -> None:
-    """-E FILE has Paramiko's lines."""
+def test_text_of_a_server_is_harmless_in_a_log_file(tmp_path: Path) -> None:
+    """The option -E FILE writes Paramiko's lines."""
     log = tmp_path / "ssh-log"
-    with Talker("methods") as talker:
-        command("ping", "-vvv", "-E", str(log), *talker.ssh_args(tmp_path / "known"), "127.0.0.1")
+    with TextAttackServer("methods") as server:
+        command("ping", "-vvv", "-E", str(log), *server.ssh_args(tmp_path / "known"), "127.0.0.1")
     assert r"\033[2J" in check(log.read_text())
 
 
-def test_trust_and_keyscan(tmp_path: Path) -> None:
-    with Talker("key") as talker:
-        trusted = command("trust", *talker.ssh_args(tmp_path / "known"), "127.0.0.1")
-        scanned = command("keyscan", f"127.0.0.1:{talker.port}")
+def test_text_of_a_server_is_harmless_in_trust_and_keyscan(tmp_path: Path) -> None:
+    with TextAttackServer("key") as server:
+        trusted = command("trust", *server.ssh_args(tmp_path / "known"), "127.0.0.1")
+        scanned = command("keyscan", f"127.0.0.1:{server.port}")
     assert trusted.returncode == 0 and scanned.returncode == 0, (trusted, scanned)
     assert r"\033[2J" in check(trusted.stdout + trusted.stderr) and r"\033[2J" in check(scanned.stdout + scanned.stderr)
 
 
-def test_text_that_the_terminal_cannot_encode(tmp_path: Path) -> None:
-    with Talker("key") as talker:
-        talker.version = "SSH-2.0-gr\u00fc\u00df_\u4f60\u597d"
-        done = command("trust", *talker.ssh_args(tmp_path / "known"), "127.0.0.1", PYTHONIOENCODING="ascii:strict")
+def test_text_that_the_terminal_cannot_encode_is_escaped(tmp_path: Path) -> None:
+    with TextAttackServer("key") as server:
+        server.version = "SSH-2.0-gr\u00fc\u00df_\u4f60\u597d"
+        done = command("trust", *server.ssh_args(tmp_path / "known"), "127.0.0.1", PYTHONIOENCODING="ascii:strict")
         assert done.returncode == 0 and r"gr\xfc\xdf_\u4f60\u597d" in done.stdout, done
 
 
-@pytest.mark.parametrize("says", list(RAW))
-def test_keyscan_of_what_is_no_server(says: str) -> None:
-    with Talker(says) as talker:
-        done = command("keyscan", "-T", "3", f"127.0.0.1:{talker.port}")
+@pytest.mark.parametrize("attack", list(RAW))
+def test_keyscan_of_a_port_that_is_no_ssh_server_is_harmless(attack: str) -> None:
+    with TextAttackServer(attack) as server:
+        done = command("keyscan", "-T", "3", f"127.0.0.1:{server.port}")
     assert done.returncode == 1 and done.stderr.count("\n") <= 2, done.stderr
     check(done.stdout + done.stderr)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_prompts_at_a_terminal(tmp_path: Path) -> None:
-    """A person sees who asks, before the server's text, on every line of it."""
-    with Talker("prompts") as talker:
-        args = [*talker.ssh_args(tmp_path / "known"), "-o", "NumberOfPasswordPrompts=1", "127.0.0.1"]
+def test_prompts_on_a_terminal_begin_with_the_host(tmp_path: Path) -> None:
+    """Each line of the prompt begins with the requesting host, before the server's text."""
+    with TextAttackServer("prompts") as server:
+        args = [*server.ssh_args(tmp_path / "known"), "-o", "NumberOfPasswordPrompts=1", "127.0.0.1"]
         pid, terminal = pty.fork()
         if pid == 0:
             os.execve(sys.executable, [sys.executable, "-m", "pmitogen", "ping", *args], {**os.environ, "NO_COLOR": "1"})
@@ -121,39 +121,39 @@ def test_prompts_at_a_terminal(tmp_path: Path) -> None:
     check("\n".join(lines))
 
 
-def test_questions_and_errors_of_the_library(tmp_path: Path) -> None:
+def test_prompts_and_errors_of_the_library_are_harmless(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def ask(prompt: str, echo: bool) -> str | None:
         asked.append(prompt)
         return None
 
-    with Talker("prompts") as talker, pytest.raises(Error) as caught:
-        pmitogen.connect("127.0.0.1", ssh_args=talker.ssh_args(tmp_path / "known"), ask=ask)
+    with TextAttackServer("prompts") as server, pytest.raises(Error) as caught:
+        pmitogen.connect("127.0.0.1", ssh_args=server.ssh_args(tmp_path / "known"), ask=ask)
     own = "guest@127.0.0.1's password: "  # for the method "password", where the server writes nothing
     for prompt in asked:
         assert prompt == own or all(line.startswith("(guest@127.0.0.1) ") for line in check(prompt).split("\n"))
     assert len(asked) > 1
     assert r"\033[2J" in check(str(caught.value)) and "\n" not in str(caught.value)
-    for says in ("greeting", "disconnect", "hangup"):
-        with Talker(says) as talker, pytest.raises(Error) as refused:
-            pmitogen.connect("127.0.0.1", ssh_args=talker.ssh_args(tmp_path / "known")).ping()
+    for attack in ("greeting", "disconnect", "hangup"):
+        with TextAttackServer(attack) as server, pytest.raises(Error) as refused:
+            pmitogen.connect("127.0.0.1", ssh_args=server.ssh_args(tmp_path / "known")).ping()
         check(str(refused.value) + repr(refused.value))
 
 
 @pytest.mark.needs_ansible
 @pytest.mark.one_core
-def test_ansibles_messages(ansible: Ansible, tmp_path: Path) -> None:
-    talkers = {says: Talker(says) for says in [*RAW, *LOGINS]}
+def test_text_of_a_server_is_harmless_in_ansibles_messages(ansible: Ansible, tmp_path: Path) -> None:
+    servers = {attack: TextAttackServer(attack) for attack in [*RAW, *LOGINS]}
     try:
         hosts = {}
-        for says, talker in talkers.items():
-            arguments = " ".join(talker.ssh_args(tmp_path / f"known-{says}"))
-            hosts[says] = {"ansible_host": "127.0.0.1", "ansible_ssh_common_args": arguments, "ansible_ssh_timeout": 5}
+        for attack, server in servers.items():
+            arguments = " ".join(server.ssh_args(tmp_path / f"known-{attack}"))
+            hosts[attack] = {"ansible_host": "127.0.0.1", "ansible_ssh_common_args": arguments, "ansible_ssh_timeout": 5}
         run = ansible.tasks([{"name": "ping", "ansible.builtin.ping": None}], hosts, args=["-f", "5", "-vvvv"])
     finally:
-        for talker in talkers.values():
-            talker.__exit__()
+        for server in servers.values():
+            server.__exit__()
     for task in run.tasks:
         assert task.kind == "unreachable" and "\n" not in check(task.message), task
     check(run.stderr, 6000)
@@ -197,10 +197,10 @@ os.close(1)
 @pytest.mark.needs_ansible
 @pytest.mark.one_core
 @pytest.mark.parametrize("mode", ["agent", "no-python"])
-def test_an_agent_that_answers_as_it_likes(
+def test_text_of_a_hostile_agent_is_harmless(
     mode: str, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path
 ) -> None:
-    """Its greeting (user, interpreter, home), its remarks, the errors of requests, and its stderr."""
+    """Its hello (user, interpreter, home), its messages, the errors of requests, and its stderr."""
     account, honest = make_account(), make_account()
     account.write("bad/evil", json.dumps({"mode": mode, "text": EVIL, "handle": TO_HUB_UNPACKED}), 0o644)
     account.write("bad/python3.14", FAKE, 0o755)
@@ -221,8 +221,8 @@ def test_an_agent_that_answers_as_it_likes(
 @pytest.mark.needs_sshd
 @pytest.mark.needs_ansible
 @pytest.mark.one_core
-def test_an_account_that_answers_as_it_likes(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """Its commands, sudo's stand-in, and the names of its files."""
+def test_text_of_a_hostile_account_is_harmless(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """The output of its commands, of a false sudo, and the names of its files."""
     account = make_account()
     sudo = account.write("sudo", '#!/bin/sh\ncat "$HOME/evil"\ncat "$HOME/evil" >&2\nexit 1\n', 0o755)
     account.write("evil", EVIL)
@@ -238,14 +238,14 @@ def test_an_account_that_answers_as_it_likes(ansible: Ansible, sshd: Sshd, make_
     assert run.task("root").kind == "failed" and r"\u202e" in check(run.task("root").message)
     assert "\n" not in run.task("root").message
     assert r"FETCH %s/\033[2Jfile\u202e" % account.home in run.stdout
-    for line in (run.stdout + run.stderr).split("\n"):  # -vvvv shows what the process ids of workers and Ansible itself write too
+    for line in (run.stdout + run.stderr).split("\n"):  # -vvvv also shows process ids of workers, and output of Ansible itself
         if " hub" in line or line.startswith("<"):
             check(line, 20000)
 
 
 @pytest.mark.needs_root
 @pytest.mark.needs_sshd
-def test_errors_of_the_library_have_the_raw_text_beside_them(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_errors_of_the_library_have_the_raw_text_in_an_attribute(sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account()
     account.write("evil", EVIL)
     with pmitogen.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args()) as host:
@@ -262,17 +262,17 @@ def test_errors_of_the_library_have_the_raw_text_beside_them(sshd: Sshd, make_ac
         check(str(missing.value))
 
 
-# What is only formatted
+# Formatting only
 
 
-def test_what_ping_prints_of_a_connection() -> None:
+def test_ping_escapes_the_facts_of_a_connection() -> None:
     found: dict[str, Any] = dict.fromkeys(("exe", "user", "home", "state", "peer"), EVIL)
     found.update(python=[3, EVIL], algorithms={"server": EVIL, "kex": EVIL}, stages={"tcp": 0.1}, sent=1, received=2)
     for line in ping.describe(found):
         check(line)
 
 
-def test_what_hubs_and_trace_print(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hubs_and_trace_escape_text_of_peers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check(hubs._line(dict.fromkeys(("pid", "run", "age", "hosts", "busy", "workers"), EVIL)))
     file = tmp_path / "trace"
     spans = [{"ph": "X", "name": EVIL, "dur": 5}, {"ph": "X", "name": "wire", "dur": EVIL}, EVIL, {"ph": "X"}]

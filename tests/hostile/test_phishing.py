@@ -1,4 +1,4 @@
-"""An account that is entered gets no secret by asking for it: neither the login's, nor those of other steps of a chain."""
+"""An account that is entered obtains no secret by false prompts: neither the login's, nor those of other steps of a chain."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PHISHER = (Path(__file__).parent / "phisher.py").read_text()
 SECRETS = ("first s3cret", "second s3cret")
 
 
-def lay(account: Account, where: str) -> None:
-    """Make the phisher a start-up file of *account*: ``usercustomize``, ``pth``, or a file of its shell's."""
+def install_phisher(account: Account, where: str) -> None:
+    """Install the phisher as a start-up file of *account*: ``usercustomize``, ``pth``, or a file of its shell."""
     site = Path(account.run(SYSTEM_PYTHON, "-m", "site", "--user-site").stdout.strip()).relative_to(account.home)
     if where == "usercustomize":
         account.write(f"{site}/usercustomize.py", PHISHER)
@@ -33,8 +33,8 @@ def lay(account: Account, where: str) -> None:
         account.write(where, f"{SYSTEM_PYTHON} ~/phisher.py\n")
 
 
-def check(account: Account) -> None:
-    """The phisher was at work, and learnt nothing."""
+def assert_learned_nothing(account: Account) -> None:
+    """Assert that the phisher of *account* has run and received no secret."""
     notes = (account.home / "told").read_text()
     assert "tried" in notes and "s3cret" not in notes, notes
 
@@ -43,17 +43,17 @@ WAYS = [
     ("sudo", "", "usercustomize"),
     ("doas", "", "pth"),
     ("su", "", "usercustomize"),
-    # Linux shows that it is not sudo or su who asks.
+    # Linux shows that the reader of the terminal is neither sudo nor su.
     ("sudo", "-i", ".profile"),
     ("su", "-", ".profile"),
 ]
 
 
-def test_a_password_that_nobody_asks_for(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_a_password_is_not_sent_if_the_program_does_not_ask_for_it(sshd: Sshd, make_account: Callable[..., Account]) -> None:
     login = make_account(sudo="nopasswd", doas="nopass")
     others = [make_account() for _ in WAYS]
     for (_, _, where), other in zip(WAYS, others, strict=True):
-        lay(other, where)
+        install_phisher(other, where)
 
     def enter(number: int) -> str:
         host = as_root if WAYS[number][0] == "su" else as_login
@@ -64,15 +64,15 @@ def test_a_password_that_nobody_asks_for(sshd: Sshd, make_account: Callable[...,
     with connect(sshd, login) as as_login, connect(sshd, "root") as as_root, ThreadPoolExecutor() as pool:
         assert list(pool.map(enter, range(len(WAYS)))) == [other.name for other in others]
     for other in others:
-        check(other)
+        assert_learned_nothing(other)
 
 
-def test_after_the_password_was_given(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_a_password_is_not_sent_a_second_time(sshd: Sshd, make_account: Callable[..., Account]) -> None:
     login, other = make_account(password=SECRETS[0], sudo="password"), make_account()
-    lay(other, "usercustomize")
+    install_phisher(other, "usercustomize")
     with connect(sshd, login) as host:
         host.become(other.name, password=SECRETS[0], timeout=20).run("true", check=True)
-    check(other)
+    assert_learned_nothing(other)
 
 
 CHAINS: dict[str, list[dict[str, Any]]] = {
@@ -83,24 +83,28 @@ CHAINS: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("chain", ["sudo, su", "sudo su", pytest.param("sudo, sudo, sudo", marks=pytest.mark.slow)])
-def test_chains(chain: str, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_passwords_of_a_chain_are_sent_to_their_own_step_only(
+    chain: str, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
     login, last = make_account(sudo="nopasswd"), make_account()
-    lay(last, "usercustomize")
+    install_phisher(last, "usercustomize")
     with connect(sshd, login) as host:
         entered: pmitogen.Host = host
         for index, step in enumerate(CHAINS[chain]):
             options = {**step, "user": step["user"].format(last=last.name), "password": SECRETS[index % 2]}
             entered = entered.become(**options, timeout=20)
         assert entered.run("id -un", check=True).stdout.decode().strip() == last.name
-    check(last)
+    assert_learned_nothing(last)
 
 
-def test_the_account_in_the_middle_gets_nothing_of_the_next(sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """Its profile is read before pmitogen's first line."""
+def test_an_account_in_the_middle_of_a_chain_receives_no_password_of_the_next(
+    sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
+    """Its profile runs before pmitogen's first line."""
     login = make_account(sudo="nopasswd")
     middle, last = make_account(password=SECRETS[1], sudo="password"), make_account()
-    lay(middle, ".profile")
+    install_phisher(middle, ".profile")
     with connect(sshd, login) as host:
         entered = host.become(middle.name, flags="-i", timeout=20).become(last.name, password=SECRETS[1], timeout=20)
         assert entered.run("id -un", check=True).stdout.decode().strip() == last.name
-    check(middle)
+    assert_learned_nothing(middle)

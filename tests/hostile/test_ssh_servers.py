@@ -1,6 +1,6 @@
 """Hostile SSH servers (ssh_server.py), before and after the key check, beside an honest host in one hub.
 
-Each must end its own connection with one line that says why; the hub grows by less than 32 MiB, and the honest host's commands go
+Each must end its own connection with a one-line reason; the hub grows by less than 32 MiB, and the honest host's commands go
 on meanwhile.
 """
 
@@ -37,7 +37,7 @@ MAX_DELAY = 5.0  # seconds for a command that takes some milliseconds, on a busy
 FLOOD = "sends too many useless messages"
 SFTP = "cannot read /file: "
 
-# What the user is told (a regular expression).
+# The reported reason (a regular expression).
 EXPECTED = {
     "long_lines": "not an SSH server: received a line of more than 8192 bytes",
     "endless_lines": r"no SSH version in the first 1024 lines, after: hello \| hello \| \.\.\. 1020 more lines",
@@ -55,26 +55,26 @@ EXPECTED = {
     "algorithms_that_are_not_text": "malformed message",
     "giant_group": "out of range: 2048 to 8192 bits",
     "banner_flood": FLOOD,
-    "ext_info_of_four_billion": "4294967295 extensions",
+    "ext_info_with_four_billion_entries": "4294967295 extensions",
     "ext_info_flood": FLOOD,
-    # With request pipelining off, the first answer too many is an answer to another request.
+    # With request pipelining off, the first surplus answer is an answer to another request.
     "service_accept_flood": f"{FLOOD}|invalid answer from the server: message 6",
     "refusal_flood": "authentication failed",
     "methods_that_alternate": "authentication failed",
-    "partial_success_for_ever": "authentication failed",
-    "rounds_for_ever": "more than 32 rounds of prompts",
+    "endless_partial_success": "authentication failed",
+    "endless_rounds": "more than 32 rounds of prompts",
     "four_billion_questions": "4294967295 prompts at once",
     "one_endless_question": "authentication failed",
-    "disconnect_with_much_text": r"the server says: \\033\[2J",
+    "disconnect_with_long_text": r"the server says: \\033\[2J",
     "global_request_flood": FLOOD,
     "success_twice": "ConnectionLost",
     "refusals_after_the_login": "unexpected authentication message from the server",
     "banners_after_the_login": FLOOD,
     "host_key_updates": FLOOD,
-    # On a busy machine, and with request pipelining off, it does not always get so far.
+    # On a busy machine, and with request pipelining off, the flood is not always noticed.
     "ignore_flood": FLOOD + "|Python did not start|the server closed the channel",
     "debug_flood": FLOOD + "|Python did not start|the server closed the channel",
-    "channels_that_nobody_wants": FLOOD + "|Python did not start",
+    "unrequested_channels": FLOOD + "|Python did not start",
     "bomb": "more than 262144 decompressed bytes",
     "rekeying": "Python did not start|ConnectionLost",
     "window_ignored": "more than 16 MiB of output before Python started|exceeded the window",
@@ -83,30 +83,30 @@ EXPECTED = {
     "data_of_one_byte": "Python did not start",
     "empty_data": FLOOD,
     "data_beyond_the_packet_size": "200000 bytes of data in one packet; at most 32768 are allowed",
-    "data_shorter_than_it_says": "1 bytes of data, but a length of 1048575",
+    "data_shorter_than_its_length": "1 bytes of data, but a length of 1048575",
     "window_overflow": "a window that is too large",
     "window_adjust_flood": FLOOD,
     "opened_twice": "unexpected answer from the server for channel",
     "opened_and_refused": "unexpected answer from the server for channel",
     "exit_signals": FLOOD,
     "request_flood": FLOOD + "|Python did not start",
-    "talking_to_a_closed_channel": "did not start Python|" + FLOOD,
-    "talking_to_no_channel": "a channel that does not exist",
-    "cut_short": "malformed message|bytes of data, but a length",
+    "data_for_a_closed_channel": "did not start Python|" + FLOOD,
+    "data_for_an_unknown_channel": "a channel that does not exist",
+    "messages_without_fields": "malformed message|bytes of data, but a length",
     "endless_output": "exceeds 4194304 bytes",
     "file_of_four_exabytes": SFTP + "no",
     "attributes_of_four_billion": SFTP + "no",
     "long_handle": SFTP + "the server gave an invalid file handle",
     "large_sftp_packet": SFTP + "the server sent an SFTP packet of an invalid length",
     "answers_to_nothing": SFTP + "the server answered an SFTP request that was not made",
-    "more_than_was_asked_for": SFTP + "the server gave an invalid answer",
-    "nothing_for_ever": SFTP + "the server gave an invalid answer",
-    "refusal_with_much_text": SFTP + r"\\033\[2J",
+    "more_data_than_requested": SFTP + "the server gave an invalid answer",
+    "no_answer": SFTP + "the server gave an invalid answer",
+    "refusal_with_long_text": SFTP + r"\\033\[2J",
 }
 
 
 def work(name: str) -> str:
-    """The operation on the host after the login; "python": start Python."""
+    """The operation on the host after the login; "python" starts Python."""
     kind = SCRIPTED.get(name, Session)
     return "get" if issubclass(kind, Sftp) else "put" if issubclass(kind, NoPython) else "python"
 
@@ -125,7 +125,7 @@ def program(*argv: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.needs_sshd
 @pytest.mark.timeout(300)
-def test_beside_an_honest_host(sshd: Sshd, tmp_path: Path) -> None:
+def test_each_hostile_server_ends_alone(sshd: Sshd, tmp_path: Path) -> None:
     assert set(EXPECTED) == {*RAW, *SCRIPTED}
     with program("-m", "tests.hostile.ssh_server") as server, program("-m", "tests.hostile.beside") as hub:
         assert server.stdout and hub.stdin and hub.stdout
@@ -139,12 +139,12 @@ def test_beside_an_honest_host(sshd: Sshd, tmp_path: Path) -> None:
         hub.stdin.close()
         results = {result["name"]: result for result in map(json.loads, hub.stdout)}
         hub.stdin = None
-    wrong = [result for name, result in results.items() if not _is_right(result)]
+    wrong = [result for name, result in results.items() if not _is_expected(result)]
     assert not wrong
     assert set(results) == set(EXPECTED)
 
 
-def _is_right(result: dict[str, Any]) -> bool:
+def _is_expected(result: dict[str, Any]) -> bool:
     ended = str(result["ended"])
     return (
         re.search(EXPECTED[result["name"]], ended) is not None
@@ -160,7 +160,7 @@ def _is_right(result: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def serving(kind: type[Session]) -> Iterator[Settings]:
-    """Settings that reach a server of this kind."""
+    """Settings for a connection to a server of this type."""
     key = paramiko.ECDSAKey.generate()
     sessions: list[Session] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -197,8 +197,8 @@ def linked(settings: Settings, seconds: float = 20, **changes: Any) -> Connectio
     return connect(settings._replace(**changes), credentials, jump_hosts=JumpHostPool(), deadline=time.monotonic() + seconds)
 
 
-def test_a_window_that_the_server_ignores() -> None:
-    """Nobody reads: a tenth more than the window, as OpenSSH has it, and the connection is over."""
+def test_a_server_that_exceeds_a_window_is_disconnected() -> None:
+    """The tolerance is a tenth of the window, as in OpenSSH."""
     with serving(SCRIPTED["window_ignored"]) as settings:
         link = linked(settings)
         lost = threading.Event()
@@ -226,7 +226,7 @@ class SlowLogin(Session):
 
 
 def test_a_slow_login_is_waited_for() -> None:
-    """ConnectTimeout ends with the version, as in ssh."""
+    """ConnectTimeout counts until the server's version line only, as in ssh."""
     with serving(SlowLogin) as settings:
         link = linked(settings, connecttimeout=1)
         assert link.stages.auth is not None and link.stages.auth > 1.9
@@ -235,7 +235,7 @@ def test_a_slow_login_is_waited_for() -> None:
 
 @pytest.mark.parametrize(("interval", "count"), [(1, 1), (0, 3)])
 def test_a_login_without_an_answer_ends(interval: int, count: int) -> None:
-    """After ServerAliveInterval times ServerAliveCountMax, as in ssh; where that is off, at the caller's limit."""
+    """After ServerAliveInterval times ServerAliveCountMax, as in ssh; without these, at the caller's time limit."""
 
     class Silent(Session):
         def on_auth(self, method: str) -> None:
@@ -250,7 +250,7 @@ def test_a_login_without_an_answer_ends(interval: int, count: int) -> None:
 
 
 class Booting(Session):
-    """What pam_nologin makes of a server that has not come up yet."""
+    """The messages of pam_nologin while a server starts up."""
 
     def on_auth(self, method: str) -> None:
         self.send("banner", string("Authorized use only.\n"), string(""))
@@ -260,7 +260,7 @@ class Booting(Session):
 
 
 class Locked(Session):
-    """A refusal, and then the reason."""
+    """Sends a refusal, then its reason."""
 
     def on_auth(self, method: str) -> None:
         self.send("failure", string("password"), b"\0")
@@ -268,7 +268,7 @@ class Locked(Session):
         self.send("failure", string("password"), b"\0")
 
 
-def test_the_banner_is_in_the_message() -> None:
+def test_the_banner_is_part_of_the_message() -> None:
     with serving(Booting) as settings, pytest.raises(ConnectError) as caught:
         linked(settings)
     denied = (
@@ -287,8 +287,8 @@ class Refusing(Session):
         self.send("failure", string("password,publickey"), b"\0")
 
 
-def test_advice_gives_way_to_what_the_server_says() -> None:
-    """A text from before the first refusal explains nothing; one that comes later does."""
+def test_the_servers_reason_replaces_the_advice() -> None:
+    """A banner before the first refusal is no reason; a later one is."""
 
     class Late(Refusing):
         def on_auth(self, method: str) -> None:
@@ -307,13 +307,13 @@ def test_advice_gives_way_to_what_the_server_says() -> None:
     assert caught.value.message.endswith("the server says: Your account has expired.")
 
 
-def test_a_refusal_that_was_not_asked_for_ends_it() -> None:
+def test_an_unrequested_refusal_ends_the_login() -> None:
     with serving(Locked) as settings, pytest.raises(ConnectError, match="The account is locked due to 3 failed logins"):
         linked(settings, numberofpasswordprompts=1)
 
 
-def test_what_a_lost_connection_said_is_told() -> None:
-    with serving(SCRIPTED["talking_to_no_channel"]) as settings:
+def test_the_last_message_of_a_lost_connection_is_reported() -> None:
+    with serving(SCRIPTED["data_for_an_unknown_channel"]) as settings:
         link = linked(settings)
         channel = link.open_session(5)
         link.start_command(channel, "true", wait=False)
@@ -322,7 +322,7 @@ def test_what_a_lost_connection_said_is_told() -> None:
                 link.open_session(5)
 
 
-# The largest of RFC 3526's groups, which a server may choose.
+# The largest group of RFC 3526, which a server may choose.
 GROUP_18 = int(
     "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DDEF9519B3CD3A431B302B0A6DF25F1437"
     "4FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7EDEE386BFB5A899FA5AE9F24117C4B1FE649286651ECE45B3DC2007CB8A163BF05"
@@ -345,7 +345,7 @@ GROUP_18 = int(
 
 
 def test_the_largest_group_takes_little_time() -> None:
-    """And is waited for by all threads of the process: Python computes it in one piece."""
+    """All threads of the process wait for it, because Python computes it in one piece."""
 
     class Transport:
         def __getattr__(self, name: str) -> Any:

@@ -1,7 +1,7 @@
-"""Fuzz for some time: ``python -m tests.hostile.fuzzing [--seconds N] [TARGET...]``, the targets in turn.
+"""Fuzz the targets one after another for a given time: ``python -m tests.hostile.fuzzing [--seconds N] [TARGET...]``.
 
-With atheris each target is searched guided by coverage, in a process of its own; otherwise by mutation. Prints a line per target
-and exits with 1 at the first finding, whose input is printed.
+With atheris, each target is fuzzed guided by coverage, in a process of its own; otherwise by mutation. Prints a line for each
+target; at the first finding, prints the input and exits with 1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _with_atheris(name: str, seconds: float) -> int:
 
 
 def _one(name: str, arguments: list[str]) -> None:
-    """The process under atheris, which counts what is executed of modules that are imported after it."""
+    """The process under atheris, which measures the coverage of modules that are imported after it."""
     import atheris
 
     with atheris.instrument_imports(include=["pmitogen"]):

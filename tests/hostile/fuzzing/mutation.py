@@ -1,4 +1,4 @@
-"""Inputs made by mutating good ones, for machines without a coverage-guided fuzzer and for the short run in every test run."""
+"""Inputs made by mutating valid ones, for machines without a coverage-guided fuzzer and for a short search in every test run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NUMBERS = [value.to_bytes(size, "big") for size in (4, 8) for value in _VALUES]
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
-    """*data* with one to eight changes: bytes set, removed, repeated, or a length replaced."""
+    """Return *data* with one to eight changes: bytes set, removed, repeated, or a length replaced."""
     changed = bytearray(data)
     for _ in range(rng.randint(1, 8)):
         at = rng.randint(0, len(changed))
@@ -38,7 +38,7 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 
 
 class Finding(AssertionError):
-    """An input for which a target raised what it must not, or took too long. Its text has the input, to run again."""
+    """An input for which a target raised a forbidden exception or took too long. Its text has the input, for a repetition."""
 
 
 def run_once(target: Target, data: bytes) -> None:
@@ -55,7 +55,7 @@ def run_once(target: Target, data: bytes) -> None:
 
 
 def search(target: Target, seconds: float, seed: int) -> int:
-    """Mutate the seeds of *target* for *seconds* and return how many inputs were tried. Raises Finding."""
+    """Mutate the seeds of *target* for *seconds*; return the number of tried inputs. Raises Finding."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="pmt-fuzz") as directory:
         corpus = [*target.seeds(Path(directory)), b"", b"\0" * 16, bytes(range(256))]

@@ -1,6 +1,6 @@
-"""The targets of the fuzzer: each is a function of bytes, the exceptions that it may raise, and inputs to begin with.
+"""The targets of the fuzzer: each has a function of bytes, the exceptions that it may raise, and initial inputs.
 
-A target fails if it raises anything else, or if one input takes more than ``SLOW`` seconds of processor time.
+A target fails if it raises any other exception, or if one input takes more than ``SLOW`` seconds of processor time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _KEY, _IV = bytes(16), bytes(12)
 
 
 class Target(NamedTuple):
-    """One thing to fuzz. *allowed*: what it raises for input that it refuses."""
+    """One parser to fuzz. *allowed*: the exceptions for input that it refuses."""
 
     name: str
     run: Callable[[bytes], None]
@@ -106,7 +106,7 @@ def _public_key(data: bytes) -> None:
 
 
 def _private_key(data: bytes) -> None:
-    with patch.object(key_decryption, "MAX_ROUNDS", 16):  # more take seconds by design, in ssh as well
+    with patch.object(key_decryption, "MAX_ROUNDS", 16):  # more rounds take seconds by design, as in ssh
         key = private_key.load(private_key.read_header(data.decode("utf-8", "surrogateescape")), "passphrase")
     repr(key)
 
@@ -175,7 +175,7 @@ def _ssh_config(data: bytes) -> None:
         file.write(data.replace(b"Include", b"#nclude").replace(b"include", b"#nclude"))
         file.flush()
         succeeds, match_criteria._command_succeeds = match_criteria._command_succeeds, lambda command, context: False
-        try:  # a mangled "Match exec" could run anything
+        try:  # a mutated "Match exec" could run anything
             resolve(["-F", file.name, "web"], caller=CallerEnvironment({"HOME": "/nonexistent"}), strict=False)
         finally:
             match_criteria._command_succeeds = succeeds
@@ -189,7 +189,7 @@ def _ssh_config_seeds(directory: Path) -> list[bytes]:
     ]
 
 
-# What a become program prints -----------------------------------------------------------------------------------------------
+# Output of a become program --------------------------------------------------------------------------------------------------
 
 
 def _become_output(data: bytes) -> None:
@@ -224,7 +224,7 @@ def _channel_seeds(directory: Path) -> list[bytes]:
 
 
 def _agent_frames(data: bytes) -> None:
-    """One message, plain and compressed, through the gate."""
+    """Pass one message through the gate, plain and compressed."""
     for packed in (False, True):
         AgentChannel(Mock(), Mock()).read(zlib.compress(data) if packed else data, packed)
 
@@ -233,7 +233,7 @@ def _agent_frames(data: bytes) -> None:
 
 
 def _packets(data: bytes) -> None:
-    """Plain packets, and the same bytes as sealed ones."""
+    """Read plain packets, and the same bytes as encrypted ones."""
     for sealed in (False, True):
         near, far = socket.socketpair()
         with near, far:
@@ -284,6 +284,6 @@ TARGETS = [
 
 
 def by_name(names: list[str]) -> Iterator[Target]:
-    """The targets of these names, all without any. Raises KeyError."""
+    """Return the targets with these names, or all if there are no names. Raises KeyError."""
     known = {target.name: target for target in TARGETS}
     yield from (known[name] for name in names) if names else TARGETS

@@ -1,4 +1,4 @@
-"""SSH servers whose texts attack the reader's terminal: before, during and after the login."""
+"""SSH servers whose texts attack the terminal of the reader: before, during and after the login."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from paramiko.common import (
 )
 from paramiko.message import Message
 
-# Clears the screen, sets a title, forges a line and a prompt, reorders and hides; at the start and at the end of much text.
+# Clears the screen, sets a title, forges a line and a prompt, reorders and hides; at the start and at the end of a long text.
 _START = "\x1b[2J\x1b]0;owned\x07\r\nok: all is well\u202e\u200b\x9b31m Enter passphrase for key '/root/.ssh/id': "
 EVIL = f"{_START}{'A' * 3000}{_START}"
-SHOWN = r"\033[2J\033]0;owned\007 ok: all is well"  # what may be seen of it
+SHOWN = r"\033[2J\033]0;owned\007 ok: all is well"  # the permitted visible form
 
 VERSION = b"SSH-2.0-OpenSSH_9.2\r\n"
 
@@ -62,11 +62,11 @@ RAW = {
 }
 
 
-class Talker:
-    """A server on 127.0.0.1. *says*: a key of RAW, or what the login does: prompts, methods, refusal, hangup, key."""
+class TextAttackServer:
+    """A server on 127.0.0.1. *attack*: a key of RAW, or a step of the login: prompts, methods, refusal, hangup, key."""
 
-    def __init__(self, says: str) -> None:
-        self.says = says
+    def __init__(self, attack: str) -> None:
+        self.attack = attack
         self.version = "SSH-2.0-" + EVIL.replace("\r\n", " ")[:150]
         self.key = paramiko.ECDSAKey.generate()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -75,7 +75,7 @@ class Talker:
         self._open: list[Any] = []
         self._spawn(self._accept)
 
-    def __enter__(self) -> Talker:
+    def __enter__(self) -> TextAttackServer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,7 +88,7 @@ class Talker:
             thread.join(5)
 
     def ssh_args(self, path: Path) -> list[str]:
-        """ssh's options to reach us; *path* is for the known_hosts file."""
+        """Return the ssh options of a connection to it; *path* is for the known_hosts file."""
         path.write_text(f"[127.0.0.1]:{self.port} {self.key.get_name()} {self.key.get_base64()}\n")
         args = ["-F", "none", "-p", str(self.port), "-l", "guest", "-o", "ConnectTimeout=5", "-o", "IdentityAgent=none"]
         return [*args, "-o", f"UserKnownHostsFile={path}", "-o", "GlobalKnownHostsFile=none"]
@@ -105,8 +105,8 @@ class Talker:
             except OSError:
                 return
             self._open.append(sock)
-            if self.says in RAW:
-                self._spawn(self._say, sock)
+            if self.attack in RAW:
+                self._spawn(self._send_raw, sock)
                 continue
             transport = _Refuser(sock)
             transport.local_version = self.version
@@ -115,17 +115,17 @@ class Talker:
             with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
                 transport.start_server(server=_Session(self, transport), event=threading.Event())
 
-    def _say(self, sock: socket.socket) -> None:
+    def _send_raw(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            sock.sendall(RAW[self.says])
+            sock.sendall(RAW[self.attack])
             sock.settimeout(5)
-            while self.says in ("disconnect", "algorithms") and sock.recv(4096):
+            while self.attack in ("disconnect", "algorithms") and sock.recv(4096):
                 pass
             sock.close()
 
 
 class _Refuser(paramiko.Transport):
-    """Puts EVIL into the one answer to a refused channel; Paramiko leaves the text of it empty."""
+    """Puts EVIL into the answer to a refused channel; Paramiko leaves its text empty."""
 
     def _send_message(self, data: Message) -> None:
         payload = data.asbytes()
@@ -140,8 +140,8 @@ class _Refuser(paramiko.Transport):
 class _Session(paramiko.ServerInterface):
     """One login."""
 
-    def __init__(self, talker: Talker, transport: paramiko.Transport) -> None:
-        self._says, self._transport = talker.says, transport
+    def __init__(self, server: TextAttackServer, transport: paramiko.Transport) -> None:
+        self._attack, self._transport = server.attack, transport
 
     def get_banner(self) -> Any:
         return EVIL, "en"
@@ -153,7 +153,7 @@ class _Session(paramiko.ServerInterface):
         message.add_string(EVIL)
         message.add_string("")
         self._transport._send_message(message)  # type: ignore[attr-defined]
-        return EVIL.replace(",", "") if self._says == "methods" else "keyboard-interactive,password"
+        return EVIL.replace(",", "") if self._attack == "methods" else "keyboard-interactive,password"
 
     def check_auth_interactive(self, username: str, submethods: str) -> Any:
         return paramiko.InteractiveQuery(EVIL, EVIL, (EVIL, False))
@@ -162,9 +162,9 @@ class _Session(paramiko.ServerInterface):
         return paramiko.AUTH_FAILED
 
     def check_auth_none(self, username: str) -> int:
-        return paramiko.AUTH_SUCCESSFUL if self._says in ("refusal", "hangup") else paramiko.AUTH_FAILED
+        return paramiko.AUTH_SUCCESSFUL if self._attack in ("refusal", "hangup") else paramiko.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        if self._says == "hangup":
+        if self._attack == "hangup":
             self._transport._send_message(Message(_disconnect()))  # type: ignore[attr-defined]
         return paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
