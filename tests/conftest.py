@@ -1,30 +1,30 @@
-"""Fixtures for all tests. The classes are in ``tests/support``, documented there.
+"""Fixtures for all tests. Their classes are documented in ``tests/support``.
 
 ===================  ===============  =========================================================================================
-fixture              lasts            what it is
+fixture              lasts            value
 ===================  ===============  =========================================================================================
 ``sshd``             the run          a running Sshd on 127.0.0.1 (host, port, key, known_hosts, log(), connections() ...)
-``make_sshd``        the test         makes another: ``make_sshd(config=["MaxSessions 1"], addresses=[...], host_keys=[...])``
+``make_sshd``        the test         creates another: ``make_sshd(config=["MaxSessions 1"], addresses=[...], host_keys=[...])``
 ``account``          the run          an Account with a password, bash, sudo and doas without a password
-``make_account``     the test         makes another: ``make_account(password=..., shell=..., sudo="password", doas=...)``
-``make_key``         the test         makes a KeyFile: ``make_key("rsa", passphrase="x")``
+``make_account``     the test         creates another: ``make_account(password=..., shell=..., sudo="password", doas=...)``
+``make_key``         the test         creates a KeyFile: ``make_key("rsa", passphrase="x")``
 ``jump_hosts``       the test         an empty JumpHostPool, closed when the test ends
 ``client_key``       the run          the KeyFile that every account of every Sshd accepts
 ``ansible``          the test         an Ansible; the test runs once for each ansible-core (``one_core``: the newest only;
                                       ``newest_core``: the newest only, but with --all each)
-``home``             the test         the empty folder that HOME names
-``short_path``       the test         an empty folder with a short path that other accounts may enter (tmp_path admits only us)
-``still_accounts``   the test         keeps other test runs from changing accounts and sudo's rules
-``pythons``          the run          version -> interpreter, of the target Pythons that are installed here
+``home``             the test         the empty directory in the variable HOME
+``short_path``       the test         an empty directory with a short path that other accounts may enter (unlike tmp_path)
+``still_accounts``   the test         prevents other test runs from changing accounts and sudo's rules
+``pythons``          the run          version -> interpreter, for the target Pythons that are installed here
 ===================  ===============  =========================================================================================
 
-Always on: a clean environment (``home`` is HOME; no ANSIBLE_*, no SSH_AUTH_SOCK, no LC_*; TMPDIR and XDG_RUNTIME_DIR are
+Always active: a clean environment (``home`` is HOME; no ANSIBLE_*, no SSH_AUTH_SOCK, no LC_*; TMPDIR and XDG_RUNTIME_DIR are
 private), and the leak check, which fails a test that leaves a process, thread, socket or file behind (5 s of grace;
-``@pytest.mark.leaks("reason")`` excuses one). Processes are found however they detached themselves.
+``@pytest.mark.leaks("reason")`` exempts one). It also finds processes that have detached themselves.
 
-Fixtures that need root or sshd skip the test where those are missing, and the markers ``needs_root``, ``needs_sshd``,
-``needs_program("strace")``, ``needs_no_openssh`` and ``needs_ansible`` do so for tests that use none of them. Tests
-that are skipped for such a reason are counted at the end.
+Fixtures that need root or sshd skip the test if those are missing, and the markers ``needs_root``, ``needs_sshd``,
+``needs_program("strace")``, ``needs_no_openssh`` and ``needs_ansible`` do so for tests without such a fixture. Tests that
+are skipped for such a reason are counted at the end.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ import pytest
 from tests.support import init, session
 from tests.support import keys as keys_support
 
-# Before all else: see init. The directory is made first, so that the parent process can remove it at the end.
+# First of all: see init. The directory is made before, so that the parent process can remove it at the end.
 session.make_directory()
 init.become_family(session.remove_directory)
 
@@ -59,9 +59,9 @@ if TYPE_CHECKING:
 
 _DEFAULT_CORES = ("2.22", "2.21")  # the others only with --all
 _numbers = itertools.count()
-_allowed: set[int] = set()  # pids of what outlives the test that first asked for it
-_accounts: list[Accounts] = []  # the run's, once there is one
-_wants: Counter[str] = Counter()  # why tests were skipped, and how many
+_allowed: set[int] = set()  # pids of processes that outlive the test in which they started
+_accounts: list[Accounts] = []  # of the test run
+_wants: Counter[str] = Counter()  # reason -> number of skipped tests
 
 
 # -- the run ----------------------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _pytest_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Makes pytest's own directory before any test changes TMPDIR."""
+    """Create pytest's own directory before any test changes TMPDIR."""
     return tmp_path_factory.getbasetemp()
 
 
@@ -162,7 +162,7 @@ def _uids() -> set[int]:
 
 @pytest.fixture
 def still_accounts() -> Iterator[None]:
-    """Nobody else changes the accounts and rules of this machine: an account that was entered would have to be entered again."""
+    """Prevent other runs from changing accounts and rules of this machine, which would force a new session for each account."""
     with etc_lock() if os.geteuid() == 0 else contextlib.nullcontext():
         yield
 
@@ -184,12 +184,12 @@ def home(_leak_check: None, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
     return directory
 
 
-# -- what tests ask for -----------------------------------------------------------------------------------------------------
+# -- fixtures ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def another_makes_directories(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory that is to be created appears a moment earlier."""
+def another_process_makes_directories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """os.makedirs finds that another process has created the directory a moment earlier."""
     make = os.makedirs
 
     def second(*args: Any, **named: Any) -> None:

@@ -1,4 +1,4 @@
-"""Logging in to a test server through the rooms under test, and the OpenSSH tools that make certificates and agents."""
+"""Helpers that log in to a test server, and OpenSSH tools that make certificates and run agents."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.support.sshd import Sshd
 
 
 class Transport(HostKeyPolicy, paramiko.Transport):
-    """Paramiko's transport; only the check of the host key is pmitogen's."""
+    """Paramiko's transport with pmitogen's host key check."""
 
 
 def settings_for(server: Sshd, **options: Any) -> Settings:
-    """Settings that reach *server* as root, trust its key and offer nothing yet."""
+    """Return settings for *server* as root that trust its key and offer no credentials."""
     base: dict[str, Any] = {
         "originalhost": server.host,
         "hostname": server.host,
@@ -42,13 +42,13 @@ def settings_for(server: Sshd, **options: Any) -> Settings:
 
 
 def key_settings(server: Sshd, *paths: object, **options: Any) -> Settings:
-    """The same with identity files, as if the user had named them."""
+    """Return the same settings with identity files that the user has named."""
     return settings_for(server, identityfile=tuple(map(str, paths)), identityfile_explicit=True, **options)
 
 
 @contextlib.contextmanager
 def handshake(settings: Settings, port: int | None = None) -> Iterator[Transport]:
-    """A transport after its key exchange."""
+    """Yield a transport after its key exchange."""
     transport = Transport(socket.create_connection((settings.hostname, port or settings.port), timeout=10))
     try:
         transport.wanted_host_keys = host_key_algorithms(settings, "127.0.0.1")
@@ -60,13 +60,13 @@ def handshake(settings: Settings, port: int | None = None) -> Iterator[Transport
 
 
 def verify(settings: Settings, **options: Any) -> HostKeyDecision:
-    """Whether the host key does."""
+    """Return the decision about the server's host key."""
     with handshake(settings) as transport:
         return check_host_key(settings, transport.get_remote_server_key(), "127.0.0.1", **options)
 
 
 def log_in(settings: Settings, credentials: Credentials | None = None, *, seconds: float = 15, **options: Any) -> AuthReport:
-    """Log in and run a command, so that it is seen to be a login."""
+    """Log in and run a command, to be sure that the login is complete."""
     with handshake(settings) as transport:
         report = authenticate(transport, settings, credentials or Credentials(), time.monotonic() + seconds, **options)
         channel = transport.open_session(timeout=10)
@@ -81,14 +81,14 @@ def keygen(*args: object) -> None:
 
 
 def certify(authority: KeyFile, key: KeyFile, *args: object, name: str = "test") -> Path:
-    """A certificate for *key*, beside it; *args* are ssh-keygen's (-n, -V, -h ...)."""
+    """Make a certificate for *key*, beside it; *args* are ssh-keygen's (-n, -V, -h ...)."""
     keygen("-s", authority.path, "-I", name, *args, key.path.with_name(key.path.name + ".pub"))
     return key.path.with_name(key.path.name + "-cert.pub")
 
 
 @contextlib.contextmanager
 def ssh_agent(directory: Path, *keys: object, options: tuple[str, ...] = ()) -> Iterator[str]:
-    """A running ssh-agent that holds *keys*; gives its socket's path."""
+    """Run an ssh-agent with *keys*; yield the path of its socket."""
     path = str(directory / "agent")
     process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
@@ -102,7 +102,7 @@ def ssh_agent(directory: Path, *keys: object, options: tuple[str, ...] = ()) -> 
 
 
 def wait_for_agent(path: str) -> None:
-    """Wait until an agent that was started accepts connections: its socket is there a moment before."""
+    """Wait until a started agent accepts connections: its socket appears a moment earlier."""
     end = time.monotonic() + 5
     while True:
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
@@ -113,6 +113,6 @@ def wait_for_agent(path: str) -> None:
 
 
 def add(agent: str, *args: object) -> None:
-    """Run ssh-add on an agent."""
+    """Run ssh-add for an agent."""
     environment = {**os.environ, "SSH_AUTH_SOCK": agent}
     subprocess.run(["ssh-add", "-q", *map(str, args)], check=True, env=environment, stdin=subprocess.DEVNULL, timeout=20)

@@ -1,4 +1,4 @@
-"""Agent keys that ``ssh-add -h`` restricts to destinations: direct, by jump hosts, forwarded, and through a forwarded agent."""
+"""Agent keys that ``ssh-add -h`` restricts to destinations: direct, with jump hosts, forwarded, and through a forwarded agent."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def name_of(server: Sshd) -> str:
 
 
 def restrict(agent: str, key: KeyFile, *servers: Sshd, **limits: str) -> None:
-    """Add *key* to *agent* for these destinations (*limits*: ssh-add's ``-h`` values instead)."""
+    """Add *key* to *agent* for these destinations (*limits*: values of ssh-add's option ``-h`` instead)."""
     for server in servers:
         server.authorize(key.public)
     known = [word for server in servers for word in ("-H", str(server.known_hosts))]
@@ -63,7 +63,9 @@ def enter(settings: Settings, **options: object) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
-def test_its_destination_and_no_other(make_sshd: MakeSshd, sshd: Sshd, agent: str, short_path: Path, kind: str) -> None:
+def test_a_restricted_key_opens_its_destination_only(
+    make_sshd: MakeSshd, sshd: Sshd, agent: str, short_path: Path, kind: str
+) -> None:
     server, key = make_sshd(host_keys=[kind]), make_key(short_path / "restricted", kind)
     restrict(agent, key, server)
     sshd.authorize(key.public)
@@ -72,8 +74,8 @@ def test_its_destination_and_no_other(make_sshd: MakeSshd, sshd: Sshd, agent: st
         enter(by_agent(sshd, agent))
 
 
-def test_a_full_agent(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path) -> None:
-    """Keys for other destinations are not even listed: four of them cost no attempt."""
+def test_keys_for_other_destinations_cost_no_attempt(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path) -> None:
+    """The agent does not list them: four of them cause no refusal."""
     server, other = make_sshd(), make_sshd()
     for index in range(4):
         restrict(agent, make_key(short_path / f"other{index}"), other)
@@ -83,7 +85,7 @@ def test_a_full_agent(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path:
     link.close()
 
 
-def test_an_account(make_sshd: MakeSshd, agent: str, key: KeyFile) -> None:
+def test_a_key_restricted_to_an_account_opens_no_other_account(make_sshd: MakeSshd, agent: str, key: KeyFile) -> None:
     server = make_sshd()
     restrict(agent, key, server, place=f"root@{name_of(server)}")
     assert enter(by_agent(server, agent)) == b"in\n"
@@ -91,15 +93,17 @@ def test_an_account(make_sshd: MakeSshd, agent: str, key: KeyFile) -> None:
         enter(by_agent(server, agent, user="nobody"))
 
 
-def test_each_hop_of_a_jump(make_sshd: MakeSshd, agent: str, key: KeyFile, jump_hosts: JumpHostPool) -> None:
-    """As with ssh -J, every connection is made from here."""
+def test_a_restricted_key_opens_each_jump_host(make_sshd: MakeSshd, agent: str, key: KeyFile, jump_hosts: JumpHostPool) -> None:
+    """As with ssh -J, every connection begins on the controller."""
     bastion, target = make_sshd(), make_sshd()
     restrict(agent, key, bastion, target)
     settings = by_agent(target, agent, proxyjump=(JumpHop("gate"),))
     assert enter(settings, jump_hosts=jump_hosts, resolver=lambda _hop, _target: by_agent(bastion, agent)) == b"in\n"
 
 
-def test_a_certified_host(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path) -> None:
+def test_a_restricted_key_opens_a_host_with_a_certificate(
+    make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path
+) -> None:
     authority = make_key(short_path / "authority")
     server = make_sshd(config=[f"HostCertificate {short_path}/host-cert.pub"], port=0)
     server.stop()
@@ -111,16 +115,18 @@ def test_a_certified_host(make_sshd: MakeSshd, agent: str, key: KeyFile, short_p
     assert enter(by_agent(server, agent)) == b"in\n"
 
 
-def ssh_there(agent_key: KeyFile, server: Sshd) -> str:
-    """The command of an OpenSSH on a target that logs in to *server* by the agent."""
+def ssh_on_target(agent_key: KeyFile, server: Sshd) -> str:
+    """Return the command that logs in to *server* from a target, by OpenSSH with the forwarded agent."""
     args = [*server.ssh_args(), "-o", "BatchMode=yes", server.host, "echo there"]
     args[args.index(str(server.key.path))] = f"{agent_key}.pub"
     return "ssh " + shlex.join(args)
 
 
 @pytest.mark.parametrize("rekeyed", [False, True])
-def test_forwarded(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path, rekeyed: bool) -> None:
-    """From the target on to one further host, and to no other."""
+def test_a_forwarded_key_opens_only_its_further_destination(
+    make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path, rekeyed: bool
+) -> None:
+    """From the target to one further host, and to no other."""
     target, further, other = make_sshd(), make_sshd(), make_sshd()
     limits = {"a": name_of(target), "b": f"{name_of(target)}>{name_of(further)}"}
     other.authorize(key.public)
@@ -128,21 +134,21 @@ def test_forwarded(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Pa
     link = link_to(by_agent(target, agent, forwardagent=True, rekeylimit=(1 << 20 if rekeyed else 0, 0)))
     if rekeyed:
         exec_command.run(link, "head -c 3000000 /dev/zero")
-    key.path.unlink()  # so that ssh there has the agent only
+    key.path.unlink()  # so that ssh on the target has only the agent
     try:
-        assert exec_command.run(link, ssh_there(key, further))[1] == b"there\n"
-        assert exec_command.run(link, ssh_there(key, other))[0].code != 0
+        assert exec_command.run(link, ssh_on_target(key, further))[1] == b"there\n"
+        assert exec_command.run(link, ssh_on_target(key, other))[0].code != 0
     finally:
         link.close()
 
 
-def test_a_key_for_the_target_alone_goes_no_further(make_sshd: MakeSshd, agent: str, key: KeyFile) -> None:
+def test_a_key_restricted_to_the_target_opens_no_further_host(make_sshd: MakeSshd, agent: str, key: KeyFile) -> None:
     target, further = make_sshd(), make_sshd()
-    restrict(agent, key, target, further)  # each from here
+    restrict(agent, key, target, further)  # each from the controller
     link = link_to(by_agent(target, agent, forwardagent=True))
     try:
-        assert exec_command.run(link, "ssh-add -l")[0].code != 0  # not even shown there
-        assert exec_command.run(link, ssh_there(key, further))[0].code != 0
+        assert exec_command.run(link, "ssh-add -l")[0].code != 0  # the agent does not even list it
+        assert exec_command.run(link, ssh_on_target(key, further))[0].code != 0
     finally:
         link.close()
 
@@ -161,10 +167,10 @@ link.close()
 
 
 @pytest.mark.parametrize("moment", ["in time", "late"])
-def test_from_a_machine_that_the_agent_is_forwarded_to(
+def test_a_login_with_an_agent_that_was_forwarded_to_the_controller(
     make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path, moment: str
 ) -> None:
-    """ssh-agent wants the host key in what it signs then, whether the server has said yet that it takes that or not."""
+    """ssh-agent then requires the host key in the signed data, even before the server has announced its support."""
     controller, target = make_sshd(), make_sshd()
     restrict(agent, key, controller, target, a=name_of(controller), b=f"{name_of(controller)}>{name_of(target)}")
     script = short_path / "log_in.py"
@@ -189,8 +195,8 @@ def test_from_a_machine_that_the_agent_is_forwarded_to(
     assert "accepted" in done.stdout, done.stderr[-2000:]
 
 
-def test_signatures_that_name_no_host_key_are_taken_where_they_are_wanted(sshd: Sshd, agent: str, key: KeyFile) -> None:
-    """PubkeyAuthentication=unbound, and a server without the extension."""
+def test_signatures_without_a_host_key_are_made_on_request(sshd: Sshd, agent: str, key: KeyFile) -> None:
+    """With PubkeyAuthentication=unbound, and for a server without the extension."""
     sshd.authorize(key.public)
     add(agent, key)
     mark = sshd.mark()

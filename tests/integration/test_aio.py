@@ -1,4 +1,4 @@
-"""The library for asyncio against a real sshd: the same operations, and what cancelling ends."""
+"""The library for asyncio against a real sshd: the same operations, and the effects of cancellation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def left(account: Account, word: str) -> list[processes.Process]:
     return [process for process in account.processes() if word in process.command]
 
 
-def test_commands_files_functions_and_accounts(use: Use, account: Account, tmp_path: Path) -> None:
+def test_operations_have_the_results_of_the_blocking_library(use: Use, account: Account, tmp_path: Path) -> None:
     async def work(host: aio.Host) -> None:
         await host.ping()
         done = await host.run("cat; echo err >&2; exit 3", stdin="größer", text=True)
@@ -64,7 +64,7 @@ def test_commands_files_functions_and_accounts(use: Use, account: Account, tmp_p
     use(work)
 
 
-def test_a_process(use: Use) -> None:
+def test_a_process_streams_its_output_and_input(use: Use) -> None:
     async def work(host: aio.Host) -> None:
         async with await host.start('while read line; do echo "got $line"; done; printf end', text=True) as process:
             for word in ("one", "two"):
@@ -115,9 +115,9 @@ def test_cancelling_a_task_ends_the_remote_process(use: Use, account: Account) -
     use(work)
 
 
-def test_many_at_once_take_no_thread_each(use: Use) -> None:
+def test_concurrent_commands_need_no_thread_each(use: Use) -> None:
     async def work(host: aio.Host) -> None:
-        await host.ping()  # the first commands of a host have a thread each, up to four
+        await host.ping()  # each first command of a host has a thread, up to four
         before = threading.active_count()
         began = time.monotonic()
         tasks = [asyncio.create_task(host.run(f"sleep 1; echo {index}")) for index in range(50)]
@@ -130,7 +130,7 @@ def test_many_at_once_take_no_thread_each(use: Use) -> None:
     use(work)
 
 
-def test_a_refused_login_and_a_closed_port(sshd: Sshd, account: Account) -> None:
+def test_failed_connections_raise_the_errors_of_the_blocking_library(sshd: Sshd, account: Account) -> None:
     async def work() -> None:
         with pytest.raises(pmitogen.ConnectError) as caught:
             async with aio.connect("127.0.0.1", ssh_args=["-F", "/dev/null", "-p", "1"]):
@@ -148,7 +148,7 @@ def test_a_refused_login_and_a_closed_port(sshd: Sshd, account: Account) -> None
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 0.3])
-def test_cancelling_a_login(seconds: float, sshd: Sshd, account: Account) -> None:
+def test_cancelling_a_login_ends_the_connection(seconds: float, sshd: Sshd, account: Account) -> None:
     async def work() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(_connect_and_wait(sshd, account), seconds)
@@ -162,7 +162,7 @@ async def _connect_and_wait(sshd: Sshd, account: Account) -> None:
         await asyncio.sleep(10)
 
 
-def test_open_files_in_pieces(use: Use, account: Account) -> None:
+def test_an_open_file_is_read_and_written_in_pieces(use: Use, account: Account) -> None:
     path = f"{account.home}/opened"
 
     async def work(host: aio.Host) -> None:
@@ -193,7 +193,7 @@ def test_open_files_in_pieces(use: Use, account: Account) -> None:
     use(work)
 
 
-def test_results_as_they_complete(sshd: Sshd, account: Account) -> None:
+def test_as_completed_yields_results_in_the_order_of_completion(sshd: Sshd, account: Account) -> None:
     async def work() -> None:
         async with aio.Hub() as hub:
             host = await hub.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args(), timeout=30)
@@ -226,8 +226,8 @@ async def finish_soon(condition: Callable[[], bool]) -> bool:
     return False
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="TaskGroup came with Python 3.11")
-def test_a_failing_task_group_ends_what_its_tasks_run(use: Use, account: Account) -> None:
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="TaskGroup needs Python 3.11")
+def test_a_failing_task_group_ends_its_remote_processes(use: Use, account: Account) -> None:
     async def work(host: aio.Host) -> None:
         async def fail() -> None:
             assert await finish_soon(lambda: len(left(account, "sleep 43")) >= 2)

@@ -1,4 +1,4 @@
-"""The library against a real sshd: connections, commands, files, their failures, and that nothing of it stays."""
+"""The library against a real sshd: connections, commands, files and failures; nothing remains after close()."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
 def connect(sshd: Sshd, account: Account | str, hub: Hub | None = None, **options: Any) -> Host:
-    """A connection with the run's key, by the hub given or one of its own."""
+    """Connect with the run's key, through the given hub or one of its own."""
     name = account if isinstance(account, str) else account.name
     made = pmitogen.connect if hub is None else hub.connect
     return made(f"{name}@{sshd.host}", **{"ssh_args": sshd.ssh_args(), "timeout": 30, **options})
@@ -40,16 +40,16 @@ def host(sshd: Sshd, account: Account) -> Iterator[Host]:
 
 
 def no_key(sshd: Sshd) -> list[str]:
-    """ssh's words for this server, without a key."""
+    """Return ssh arguments for this server without a key."""
     args = sshd.ssh_args()
     at = args.index("-i")
     return args[:at] + args[at + 2 :] + ["-o", "IdentityFile=none"]
 
 
-def test_the_directory_and_environment_of_the_call_count(
+def test_the_directory_and_environment_at_connect_count(
     sshd: Sshd, account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of the moment of connect(), also for a reconnection when both have changed."""
+    """connect() records them; a reconnection uses the recorded values even if both have changed."""
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys/id").write_text(sshd.key.path.read_text())
     (tmp_path / "keys/id").chmod(0o600)
@@ -65,7 +65,7 @@ def test_the_directory_and_environment_of_the_call_count(
 # -- logging in -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_key_by_its_path_and_by_its_text(sshd: Sshd, account: Account) -> None:
+def test_a_key_file_and_a_key_text_log_in(sshd: Sshd, account: Account) -> None:
     mark = sshd.mark()
     text = sshd.key.path.read_text()
     with connect(sshd, account) as one, connect(sshd, account, ssh_args=no_key(sshd), private_key=text) as two:
@@ -73,37 +73,37 @@ def test_a_key_by_its_path_and_by_its_text(sshd: Sshd, account: Account) -> None
     assert sshd.accepted(mark) == [("publickey", account.name)] * 2
 
 
-def test_a_password(sshd: Sshd, account: Account) -> None:
+def test_a_password_logs_in(sshd: Sshd, account: Account) -> None:
     with connect(sshd, account, ssh_args=no_key(sshd), password=account.password) as host:
         assert host.run(["id", "-un"]).stdout.decode().strip() == account.name
 
 
-def test_a_key_with_a_passphrase(sshd: Sshd, account: Account, make_key: Any) -> None:
+def test_a_key_with_a_passphrase_logs_in(sshd: Sshd, account: Account, make_key: Any) -> None:
     key = make_key("ed25519", passphrase="open sesame")
     sshd.authorize(key.public)
     with connect(sshd, account, ssh_args=no_key(sshd), private_key=key.path.read_text(), passphrase="open sesame") as host:
         assert host.run("true").ok
 
 
-def test_an_address_as_a_url(sshd: Sshd, account: Account) -> None:
+def test_a_url_is_accepted_as_an_address(sshd: Sshd, account: Account) -> None:
     args = [word for word in sshd.ssh_args() if word not in ("-p", str(sshd.port))]
     with pmitogen.connect(f"ssh://{account.name}@{sshd.host}:{sshd.port}", ssh_args=args) as host:
         assert host.run("true").ok
 
 
-def test_a_refused_login_tells_so(sshd: Sshd, account: Account) -> None:
+def test_a_refused_login_is_an_authentication_error(sshd: Sshd, account: Account) -> None:
     with pytest.raises(pmitogen.AuthenticationError, match="authentication failed") as caught:
         connect(sshd, account, ssh_args=no_key(sshd), password="not that one")
     assert caught.value.stage == "auth" and "not that one" not in str(caught.value)
 
 
-def test_a_closed_port_tells_the_stage(sshd: Sshd) -> None:
+def test_a_closed_port_is_an_error_of_the_tcp_stage(sshd: Sshd) -> None:
     with pytest.raises(pmitogen.ConnectError) as caught:
         pmitogen.connect("127.0.0.1", ssh_args=["-F", "/dev/null", "-p", "1"])
     assert caught.value.stage == "tcp"
 
 
-def test_an_unknown_host_key_tells_the_stage(sshd: Sshd, account: Account) -> None:
+def test_an_unknown_host_key_is_an_error_of_the_hostkey_stage(sshd: Sshd, account: Account) -> None:
     args = [*sshd.ssh_args()[:6], "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"]
     with pytest.raises(pmitogen.ConnectError) as caught:
         connect(sshd, account, ssh_args=args)
@@ -112,12 +112,12 @@ def test_an_unknown_host_key_tells_the_stage(sshd: Sshd, account: Account) -> No
         assert host.run("true").ok
 
 
-def test_words_that_cannot_be_honoured() -> None:
+def test_unsupported_options_are_a_usage_error() -> None:
     with pytest.raises(pmitogen.UsageError, match="-w"):
         pmitogen.connect("127.0.0.1", ssh_args=["-w", "any"])
 
 
-def test_the_interpreter_may_be_chosen(sshd: Sshd, account: Account, pythons: dict[str, str]) -> None:
+def test_the_interpreter_can_be_chosen(sshd: Sshd, account: Account, pythons: dict[str, str]) -> None:
     usable = [path for path in pythons.values() if account.run(path, "-c", "0").returncode == 0]
     for path in usable[:3]:
         with connect(sshd, account, python=path) as host:
@@ -129,7 +129,7 @@ def test_the_interpreter_may_be_chosen(sshd: Sshd, account: Account, pythons: di
 # -- commands ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_has_its_words_input_environment_and_directory(host: Host) -> None:
+def test_a_command_gets_its_arguments_input_environment_and_directory(host: Host) -> None:
     args = ["sh", "-c", 'cat; echo "$0 $A"; pwd; echo bad >&2; exit 3', "a  b"]
     done = host.run(args, stdin=b"in\n", env={"A": "x y"}, cwd="/")
     assert (done.rc, done.stdout, done.stderr, done.ok) == (3, b"in\na  b x y\n/\n", b"bad\n", False)
@@ -137,12 +137,12 @@ def test_a_command_has_its_words_input_environment_and_directory(host: Host) -> 
     assert host.run(["nowhere-at-all"]).rc == 127
 
 
-def test_a_terminal(host: Host) -> None:
+def test_a_command_can_have_a_terminal(host: Host) -> None:
     done = host.run("test -t 0 && test -t 1 && echo yes; echo err >&2", tty=True)
     assert done.stdout.split() == [b"yes", b"err"] and done.stderr == b""
 
 
-def test_a_status_may_be_demanded(host: Host) -> None:
+def test_check_raises_for_a_nonzero_exit_status(host: Host) -> None:
     with pytest.raises(pmitogen.RemoteError, match="ended with status 4: so it is"):
         host.run("echo so it is >&2; exit 4", check=True)
 
@@ -158,12 +158,12 @@ def test_a_timeout_ends_the_whole_process_group(host: Host, account: Account) ->
         host.run("sleep 4711 & sleep 4711", timeout=0.5)
     assert time.monotonic() - began < 5
     processes.wait_until(lambda: not [p for p in account.processes() if "4711" in p.command])
-    with pytest.raises(TimeoutError):  # however much it says
+    with pytest.raises(TimeoutError):  # even if it produces much output
         host.run("while :; do echo; sleep 0.1; done", timeout=0.5)
     processes.wait_until(lambda: not [p for p in account.processes() if "while" in p.command])
 
 
-def test_a_command_without_end_ends_when_its_caller_does(host: Host, account: Account) -> None:
+def test_an_endless_command_ends_if_its_output_cannot_be_written(host: Host, account: Account) -> None:
     class Full(io.BytesIO):
         def write(self, data: Any) -> int:
             raise OSError(28, "no room")
@@ -173,7 +173,7 @@ def test_a_command_without_end_ends_when_its_caller_does(host: Host, account: Ac
     assert host.run("true").ok
 
 
-def test_much_output_and_much_input(host: Host) -> None:
+def test_large_output_and_input_pass(host: Host) -> None:
     data = os.urandom(3 << 20)
     done = host.run(["cat"], stdin=data)
     assert done.stdout == data
@@ -182,7 +182,7 @@ def test_much_output_and_much_input(host: Host) -> None:
 # -- files ------------------------------------------------------------------------------------------------------------------
 
 
-def test_files_go_both_ways(host: Host, account: Account, tmp_path: Path) -> None:
+def test_files_are_copied_in_both_directions(host: Host, account: Account, tmp_path: Path) -> None:
     host.put(b"text\n", f"{account.home}/a", mode=0o640)
     state = (account.home / "a").stat()
     assert (state.st_mode & 0o777, state.st_uid, host.get(f"{account.home}/a")) == (0o640, account.uid, b"text\n")
@@ -198,7 +198,7 @@ def test_files_go_both_ways(host: Host, account: Account, tmp_path: Path) -> Non
     host.run(["rm", *(f"{account.home}/{name}" for name in "abc")], check=True)
 
 
-def test_files_that_cannot_be_had(host: Host, account: Account, tmp_path: Path) -> None:
+def test_unreadable_and_missing_files_raise_oserror(host: Host, account: Account, tmp_path: Path) -> None:
     (tmp_path / "old").write_text("kept")
     with pytest.raises(pmitogen.RemoteError, match="/nowhere/at/all") as caught:
         host.get("/nowhere/at/all", tmp_path / "old")
@@ -233,7 +233,7 @@ def test_a_large_file_takes_constant_memory(host: Host, account: Account, tmp_pa
     with open(tmp_path / "back", "rb") as stream:
         assert stream.read(6) == b"head\0\0"
     host.run(["rm", f"{account.home}/large"], check=True)
-    assert grown < 48 << 10, f"grew by {grown} KiB"
+    assert grown < 48 << 10, f"memory grew by {grown} KiB"
     assert max(rss(process) for process in account.processes()) < 64 << 20
 
 
@@ -263,10 +263,10 @@ def test_different_hosts_connect_at_once(sshd: Sshd, account: Account, make_acco
             hub.map(fail, hosts)
         hosts[0].close()
         assert hosts[1].run("true").ok
-        assert hosts[0].run("true").ok  # a closed host connects anew
+        assert hosts[0].run("true").ok  # a closed host reconnects
 
 
-def test_what_is_closed_says_so(sshd: Sshd, account: Account) -> None:
+def test_using_a_closed_object_is_an_error(sshd: Sshd, account: Account) -> None:
     host = connect(sshd, account)
     host.close()
     host.close()
@@ -275,7 +275,7 @@ def test_what_is_closed_says_so(sshd: Sshd, account: Account) -> None:
             use()
 
 
-def test_closing_ends_what_runs(sshd: Sshd, account: Account) -> None:
+def test_closing_ends_running_commands(sshd: Sshd, account: Account) -> None:
     host = connect(sshd, account)
     failures: list[BaseException] = []
 
@@ -295,7 +295,7 @@ def test_closing_ends_what_runs(sshd: Sshd, account: Account) -> None:
     processes.wait_until(lambda: not [p for p in account.processes() if "4712" in p.command])
 
 
-def test_a_lost_connection_says_so_and_the_next_call_makes_another(make_sshd: Any, account: Account) -> None:
+def test_a_lost_connection_is_an_error_and_the_next_call_reconnects(make_sshd: Any, account: Account) -> None:
     server = make_sshd()
     with connect(server, account) as host:
         timer = threading.Timer(0.5, server.kill_sessions)
@@ -306,15 +306,15 @@ def test_a_lost_connection_says_so_and_the_next_call_makes_another(make_sshd: An
         assert host.run("echo again").stdout == b"again\n"
 
 
-def test_a_command_that_is_killed_while_its_host_goes_down_is_lost(host: Host) -> None:
-    """Processes are killed one by one then, and the connection follows. One that is killed by itself has its status."""
+def test_a_command_killed_during_a_shutdown_is_reported_as_lost(host: Host) -> None:
+    """A shutdown kills processes one by one before it ends the connection; otherwise a killed command has its exit status."""
     with pytest.raises(pmitogen.ConnectionLost):
         host.run("(sleep 0.1; pkill -KILL -x -u $(id -u) sshd) < /dev/null > /dev/null 2>&1 & kill -KILL $$")
     assert host.run("kill -KILL $$").rc == 128 + 9
 
 
 def rss(process: processes.Process) -> int:
-    """A process's resident memory, in bytes."""
+    """Return a process's resident memory, in bytes."""
     try:
         return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
@@ -332,12 +332,12 @@ with pmitogen.connect(sys.argv[1], ssh_args=sys.argv[2:], private_key=sys.stdin.
 
 
 @pytest.mark.needs_program("setpriv")
-def test_a_local_user_without_a_name_and_a_home_that_cannot_be_written(sshd: Sshd, account: Account, short_path: Path) -> None:
+def test_the_library_works_without_a_passwd_entry_and_a_writable_home(sshd: Sshd, account: Account, short_path: Path) -> None:
     known = short_path / "known"
     known.write_text(sshd.known_hosts.read_text())
     options = (f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=none", "IdentitiesOnly=yes", "IdentityFile=none")
     args = ["-p", str(sshd.port), *(word for option in options for word in ("-o", option))]
-    # May read all files, since this interpreter may lie in root's home, but write none.
+    # May read all files, because this interpreter may be in root's home, but write none.
     keep = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"]
     command = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", *keep, sys.executable, "-B", "-c", NAMELESS]
     env = {name: value for name, value in os.environ.items() if name not in ("TMPDIR", "XDG_RUNTIME_DIR", "USER", "LOGNAME")}

@@ -1,4 +1,4 @@
-"""Arguments of the library: what subprocess accepts is accepted, and what is wrong fails at the caller alone."""
+"""Arguments of the library: all that subprocess accepts are accepted, and invalid ones affect the caller only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def host(sshd: Sshd, account: Account) -> Iterator[Host]:
         yield made
 
 
-def test_paths_and_texts_are_taken_as_by_subprocess(host: Host, account: Account) -> None:
+def test_paths_and_texts_are_accepted_as_by_subprocess(host: Host, account: Account) -> None:
     assert host.run("pwd", cwd=pathlib.Path("/tmp")).stdout == host.run(b"pwd", cwd=b"/tmp").stdout == b"/tmp\n"
     assert host.run(["echo", pathlib.Path("/a b"), b"c"]).stdout == b"/a b c\n"
     assert host.run(["cat"], stdin="größer").stdout == "größer".encode()
@@ -118,7 +118,7 @@ WRONG: list[Any] = [
 ]
 
 
-def test_a_wrong_type_is_a_type_error_and_harms_nobody(sshd: Sshd, account: Account) -> None:
+def test_a_wrong_type_is_a_type_error_and_affects_no_other_call(sshd: Sshd, account: Account) -> None:
     with Hub() as hub:
         one, other = connect(sshd, account, hub), connect(sshd, account, hub, timeout=31)
         for index, wrong in enumerate(WRONG):
@@ -154,11 +154,11 @@ def test_a_wrong_value_is_a_usage_error(host: Host) -> None:
     for index, wrong in enumerate(REFUSED):
         with pytest.raises(pmitogen.UsageError):
             wrong(host)
-            pytest.fail(f"{index} was taken")
+            pytest.fail(f"{index} was accepted")
     assert host.run("echo alive").stdout == b"alive\n"
 
 
-def test_a_failure_inside_one_call_ends_that_call_alone(sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_failure_ends_only_its_call(sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     from pmitogen.hub.host.host import Host as HubHost
 
     with Hub() as hub:
@@ -171,7 +171,7 @@ def test_a_failure_inside_one_call_ends_that_call_alone(sshd: Sshd, account: Acc
             assert each.run("echo alive").stdout == b"alive\n"
 
 
-def test_a_directory_that_does_not_exist_is_named(host: Host) -> None:
+def test_a_missing_directory_is_named(host: Host) -> None:
     done = host.run("pwd", cwd="/nowhere/at all")
     assert (done.rc, done.stderr) == (127, b"/nowhere/at all: No such file or directory\n")
     with pytest.raises(pmitogen.RemoteError, match="/nowhere/at all: No such file"):
@@ -184,7 +184,7 @@ def test_a_failed_check_has_the_result(host: Host) -> None:
     assert caught.value.result == pmitogen.Completed(3, b"out\n", b"err\n")
 
 
-def test_output_as_text(host: Host) -> None:
+def test_text_decodes_output(host: Host) -> None:
     assert host.run(r"printf 'a\r\nb\377'", text=True).stdout == "a\nb\ufffd"
     assert host.run(r"printf '\344'", encoding="latin-1").stdout == "ä"
     assert host.run(["cat"], input="ä", encoding="latin-1").stdout == "ä"
@@ -202,7 +202,7 @@ def test_a_failure_of_the_callers_own_function_ends_the_command(host: Host, acco
     processes.wait_until(lambda: not [p for p in account.processes() if "4720" in p.command])
 
 
-def test_a_stream_that_blocks_holds_up_neither_output_nor_the_timeout(host: Host) -> None:
+def test_a_blocking_input_stream_delays_neither_output_nor_the_timeout(host: Host) -> None:
     read_fd, write_fd = os.pipe()
     seen: list[bytes] = []
     with os.fdopen(read_fd, "rb") as stream, os.fdopen(write_fd, "wb"):
@@ -211,7 +211,7 @@ def test_a_stream_that_blocks_holds_up_neither_output_nor_the_timeout(host: Host
     assert seen == [b"here\n"]
 
 
-def test_a_stream_that_fails_fails_the_command(host: Host) -> None:
+def test_a_failing_input_stream_fails_the_command(host: Host) -> None:
     class Broken(io.RawIOBase):
         def read(self, size: int = -1) -> bytes:
             raise OSError(5, "broken")

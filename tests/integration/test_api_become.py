@@ -1,4 +1,4 @@
-"""Other accounts through the library: one program after another, each with its own password, and functions called there."""
+"""become() of the library: chains of programs, each with its own password, functions called in other accounts, and prompts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def who(host: pmitogen.Host) -> str:
 
 
 @pytest.mark.parametrize("method", ["sudo", "su", "doas"])
-def test_every_method(method: str, sshd: Sshd, account: Account, make_account: Any) -> None:
+def test_each_method_enters_the_account(method: str, sshd: Sshd, account: Account, make_account: Any) -> None:
     other = make_account(password="others own")
     with connect(sshd, account) as host:
         entered = host.become(other.name, method=method, password="others own" if method == "su" else None)
@@ -41,7 +41,7 @@ def test_every_method(method: str, sshd: Sshd, account: Account, make_account: A
         assert who(host) == account.name
 
 
-def test_failures_have_their_kind(sshd: Sshd, make_account: Any) -> None:
+def test_become_errors_have_their_kind(sshd: Sshd, make_account: Any) -> None:
     account = make_account(password="right", sudo="password")
     with connect(sshd, account) as host:
         for options, kind in (
@@ -59,14 +59,14 @@ def test_failures_have_their_kind(sshd: Sshd, make_account: Any) -> None:
         assert who(host.become(password="right")) == "root"
 
 
-# What a login account's runner has compiled, the next account's does not compile again. The interpreter itself tells, by its
-# audit events (PEP 578), which a file of its environment listens to.
+# Code compiled by the runner of the login account is not compiled again by the next account's. The interpreter reports it by its
+# audit events (PEP 578), which a file of its environment records.
 LISTENING = "import sys; sys.compiled = []; sys.addaudithook(lambda what, a: what == 'compile' and sys.compiled.append(a[1]))"
 
 
 @pytest.fixture
-def listening_python(make_account: Any) -> str:
-    """The system's interpreter, in an environment that keeps the names of the files it compiles in ``sys.compiled``."""
+def recording_python(make_account: Any) -> str:
+    """The system's interpreter, in an environment that records the names of compiled files in ``sys.compiled``."""
     ask = ["/usr/bin/python3", "-c", "import sys; print(*sys.version_info[:2], sep='.')"]
     version = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     root: Path = make_account().home / "env"
@@ -85,10 +85,10 @@ def listening_python(make_account: Any) -> str:
 
 @pytest.mark.optimised  # shared bytecode
 @pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="needs the system's python3")
-def test_code_is_compiled_once_for_all_accounts(program: Path, listening_python: str, sshd: Sshd, account: Account) -> None:
+def test_code_is_compiled_once_for_all_accounts(program: Path, recording_python: str, sshd: Sshd, account: Account) -> None:
     from farside.facts import compiled  # type: ignore[import-not-found]
 
-    with connect(sshd, account, python=listening_python) as host:
+    with connect(sshd, account, python=recording_python) as host:
         first, as_root = (
             {re.sub(r"^/proc/\d+/fd/\d+/", "", name) for name in each.call(compiled)} for each in (host, host.become("root"))
         )
@@ -103,11 +103,11 @@ def test_code_is_compiled_once_for_all_accounts(program: Path, listening_python:
 
 
 @pytest.mark.usefixtures("still_accounts")
-def test_a_chain_without_passwords(sshd: Sshd, account: Account, make_account: Any) -> None:
+def test_a_chain_without_passwords_enters_the_last_account(sshd: Sshd, account: Account, make_account: Any) -> None:
     alice = make_account(sudo="nopasswd", doas="nopass")
     with connect(sshd, account) as host:
         assert who(host.become(alice.name).become("root")) == "root"
-        assert alice.sudo_uses() == 1  # it was alice who asked
+        assert alice.sudo_uses() == 1  # sudo was started by alice
         assert who(host.become(alice.name, method="doas").become("root", method="doas")) == "root"
         assert host.become(alice.name).become("root").call(os.getuid) == 0
 
@@ -130,13 +130,13 @@ def test_a_chain_gives_each_program_its_own_password(first: str, second: str, ss
         assert entered.run(["printf", "%s", "a 'b' $c"]).stdout == b"a 'b' $c"
 
 
-def test_a_password_that_nobody_asks_for_is_given_to_nobody(sshd: Sshd, account: Account, make_account: Any) -> None:
+def test_a_password_without_a_prompt_is_not_sent(sshd: Sshd, account: Account, make_account: Any) -> None:
     alice = make_account(password="alices", sudo="password")
     with connect(sshd, account) as host:
         assert who(host.become(alice.name, password="unneeded").become("root", password="alices")) == "root"
 
 
-def test_a_chain_tells_which_program_failed(sshd: Sshd, account: Account, make_account: Any) -> None:
+def test_the_error_of_a_chain_names_the_failed_program(sshd: Sshd, account: Account, make_account: Any) -> None:
     alice = make_account(password="right", sudo="password")
     with connect(sshd, account) as host:
         for password, kind in (("wrong", "password-wrong"), (None, "password-missing")):
@@ -149,7 +149,7 @@ def test_a_chain_tells_which_program_failed(sshd: Sshd, account: Account, make_a
         assert who(host.become(alice.name).become("root", password="right")) == "root"
 
 
-def test_three_accounts_deep_and_all_end_together(sshd: Sshd, account: Account, make_account: Any) -> None:
+def test_the_interpreters_of_a_chain_of_three_end_together(sshd: Sshd, account: Account, make_account: Any) -> None:
     names = [make_account(sudo="nopasswd") for _ in range(2)]
     with connect(sshd, account) as host:
         entered = host
@@ -224,8 +224,10 @@ def run(directory: Path, *args: str) -> str:
 
 
 @pytest.mark.optimised  # request pipelining compresses
-def test_contents_on_a_far_network(program: Path, sshd: Sshd, pythons: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are packed tighter, and again as usual for a Python without the means (lzma came with 3.3)."""
+def test_sources_are_compressed_with_xz_on_a_slow_network(
+    program: Path, sshd: Sshd, pythons: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Python without lzma (before 3.3) gets them again with zlib."""
     from farside.program import far  # type: ignore[import-not-found]
 
     monkeypatch.setattr("pmitogen.hub.login.HIGH_LATENCY", 0.0)
@@ -236,13 +238,13 @@ def test_contents_on_a_far_network(program: Path, sshd: Sshd, pythons: dict[str,
     )
     for version, path in pythons.items():
         codecs.clear()
-        with connect(sshd, "root", python=path) as host:  # an interpreter may lie in its home
+        with connect(sshd, "root", python=path) as host:  # root, because an interpreter may be in root's home
             assert host.call(far, 1, b=4)[1] == int(version.partition(".")[0])
             assert codecs == (["xz", "zlib"] if version == "2.7" else ["xz"]), version
             assert host.call(far, 2)[0] == 4
 
 
-def test_functions_of_the_script_itself(program: Path, sshd: Sshd, account: Account) -> None:
+def test_functions_of_the_main_script_can_be_called(program: Path, sshd: Sshd, account: Account) -> None:
     target = [f"{account.name}@{sshd.host}", *sshd.ssh_args()]
     assert eval(run(program, "script.py", *target)) == {"sum": 2, "name": "pmitogen_caller_main"}
     assert eval(run(program, "-m", "farside.program", *target)) == [5, 3, "farside.program"]
@@ -265,7 +267,7 @@ def test_functions_run_on_every_python(program: Path, sshd: Sshd, account: Accou
                 host.call(module.misuse)
 
 
-def test_functions_of_the_standard_library(sshd: Sshd, account: Account) -> None:
+def test_functions_of_the_standard_library_can_be_called(sshd: Sshd, account: Account) -> None:
     with connect(sshd, account) as host:
         assert host.call(os.getuid) == account.uid
         assert host.call(os.path.join, "a", "b") == "a/b"
@@ -291,69 +293,71 @@ def make_local() -> Callable[[], int]:
         (os.path.join, (object(),), "its arguments are not JSON"),
     ],
 )
-def test_what_cannot_be_called(function: Any, arguments: Any, text: str, sshd: Sshd, account: Account) -> None:
+def test_functions_that_cannot_be_sent_are_refused(
+    function: Any, arguments: Any, text: str, sshd: Sshd, account: Account
+) -> None:
     with connect(sshd, account) as host, pytest.raises(pmitogen.UsageError, match=text):
         host.call(function, *arguments)
 
 
-# -- asking a person --------------------------------------------------------------------------------------------------------
+# -- prompts ----------------------------------------------------------------------------------------------------------------
 
 
-class Person:
-    """Answers by what the question holds, and remembers what it was asked."""
+class PromptFunction:
+    """A prompt function that selects its answer by a part of the prompt, and records its calls."""
 
     def __init__(self, **answers: str) -> None:
         self.answers = answers
-        self.asked: list[tuple[str, bool]] = []
+        self.calls: list[tuple[str, bool]] = []
 
     def __call__(self, prompt: str, echo: bool) -> str | None:
-        self.asked.append((prompt, echo))
+        self.calls.append((prompt, echo))
         return next((answer for word, answer in self.answers.items() if word in prompt), None)
 
 
-def test_a_person_is_asked_for_a_password(sshd: Sshd, account: Account) -> None:
-    person = Person(assword=str(account.password))
-    with connect(sshd, account, ssh_args=no_key(sshd), ask=person) as host:
-        assert host.run("true").ok and person.asked
+def test_ask_is_called_for_a_password(sshd: Sshd, account: Account) -> None:
+    prompts = PromptFunction(assword=str(account.password))
+    with connect(sshd, account, ssh_args=no_key(sshd), ask=prompts) as host:
+        assert host.run("true").ok and prompts.calls
         host.become().run("true")
-    assert not any(echo for _, echo in person.asked)
+    assert not any(echo for _, echo in prompts.calls)
 
 
-def test_a_person_may_give_up(sshd: Sshd, account: Account) -> None:
+def test_ask_may_return_none(sshd: Sshd, account: Account) -> None:
     with pytest.raises(pmitogen.AuthenticationError):
-        connect(sshd, account, ssh_args=no_key(sshd), ask=Person())
-    quiet = Person(assword=str(account.password))
+        connect(sshd, account, ssh_args=no_key(sshd), ask=PromptFunction())
+    quiet = PromptFunction(assword=str(account.password))
     with pytest.raises(pmitogen.AuthenticationError):
         connect(sshd, account, ssh_args=[*no_key(sshd), "-o", "BatchMode=yes"], ask=quiet)
-    assert not quiet.asked
+    assert not quiet.calls
 
 
-def test_a_person_trusts_a_host_key_only_by_yes(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+def test_only_yes_accepts_a_host_key(sshd: Sshd, account: Account, tmp_path: Path) -> None:
     known = tmp_path / "known"
     args = ["-F", "/dev/null", "-p", str(sshd.port), "-i", str(sshd.key.path), "-o", "IdentitiesOnly=yes"]
     args += ["-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=/dev/null"]
     for answer in ("y", "no", ""):
-        person = Person(Continue=answer)
+        prompts = PromptFunction(Continue=answer)
         with pytest.raises(pmitogen.ConnectError) as caught:
-            connect(sshd, account, ssh_args=args, ask=person)
-        assert caught.value.stage == "hostkey" and len(person.asked) == 1 and not known.exists()
-    person = Person(Continue="yes")
+            connect(sshd, account, ssh_args=args, ask=prompts)
+        assert caught.value.stage == "hostkey" and len(prompts.calls) == 1 and not known.exists()
+    prompts = PromptFunction(Continue="yes")
     for _ in range(2):
-        with connect(sshd, account, ssh_args=args, ask=person) as host:
+        with connect(sshd, account, ssh_args=args, ask=prompts) as host:
             assert host.run("true").ok
-    assert len(person.asked) == 1 and "SHA256:" in person.asked[0][0] and person.asked[0][1]
+    assert len(prompts.calls) == 1 and "SHA256:" in prompts.calls[0][0] and prompts.calls[0][1]
 
 
-def test_a_person_is_asked_for_a_passphrase(sshd: Sshd, account: Account, make_key: Any) -> None:
+def test_ask_is_called_for_a_passphrase(sshd: Sshd, account: Account, make_key: Any) -> None:
     key = make_key("ed25519", passphrase="open sesame")
     sshd.authorize(key.public)
-    person = Person(passphrase="open sesame")
-    with connect(sshd, account, ssh_args=[*no_key(sshd)[:-2], "-i", str(key.path)], ask=person) as host:
+    prompts = PromptFunction(passphrase="open sesame")
+    with connect(sshd, account, ssh_args=[*no_key(sshd)[:-2], "-i", str(key.path)], ask=prompts) as host:
         assert host.run("true").ok
-    assert [echo for _, echo in person.asked] == [False]
+    assert [echo for _, echo in prompts.calls] == [False]
 
 
-def test_a_failing_person_is_a_failed_login(sshd: Sshd, account: Account) -> None:
+def test_an_exception_in_ask_fails_the_login(sshd: Sshd, account: Account) -> None:
     def ask(prompt: str, echo: bool) -> str | None:
         raise RuntimeError("no terminal")
 

@@ -1,4 +1,4 @@
-"""What a command of the library costs on a connection that is up: a round trip, a few bytes, and nothing that stays."""
+"""Cost of a command of the library on an open connection: one round trip, few bytes, and no growth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
-DELAY = 0.005  # seconds each way: what one end sends in pieces is one turn
+DELAY = 0.005  # seconds in each direction; data that one end sends within it counts as one turn
 COUNT = 20
 
 
@@ -35,7 +35,7 @@ def test_a_command_is_one_round_trip_of_few_bytes(relay: Relay, sshd: Sshd, acco
     args = ["-o", f"UserKnownHostsFile={sshd.known_hosts}", "-o", f"HostKeyAlias=[{sshd.host}]:{sshd.port}"]
     args += ["-F", "none", "-p", str(relay.port), "-i", str(sshd.key.path)]
     with connect(sshd, account, ssh_args=args) as host:
-        host.ping()  # until Python is up, each command has a channel of its own
+        host.ping()  # until Python has started, each command has a channel of its own
         assert host.run("echo x").stdout == b"x\n"
         relay.counts()
         for _ in range(COUNT):
@@ -46,7 +46,7 @@ def test_a_command_is_one_round_trip_of_few_bytes(relay: Relay, sshd: Sshd, acco
 
 
 def _usage(process: processes.Process) -> tuple[int, int]:
-    """Descriptors, and KiB of memory that are its own."""
+    """Return the number of descriptors, and the private memory in KiB."""
     own = [
         line for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines() if line.startswith("Private_Dirty")
     ]
@@ -54,7 +54,7 @@ def _usage(process: processes.Process) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-def test_ten_thousand_commands_leave_nothing(sshd: Sshd, account: Account) -> None:
+def test_memory_and_descriptors_do_not_grow_with_commands(sshd: Sshd, account: Account) -> None:
     async def commands(host: aio.Host, count: int) -> None:
         for index in range(count):
             assert (await host.run(["printf", "%s", str(index)])).stdout == b"%d" % index

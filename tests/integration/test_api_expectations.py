@@ -1,4 +1,4 @@
-"""What users of subprocess, pathlib and asyncio expect of the library by its names."""
+"""Behaviour that users of subprocess, pathlib and asyncio expect from names that the library shares with them."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def test_a_timeout_has_the_output_so_far(text: bool, host: Host) -> None:
     assert type(again) is type(error) and (again.stdout, str(again)) == (error.stdout, str(error))
 
 
-def test_a_timeout_of_a_command_that_ignores_it_does_not_wait_for_its_end(host: Host) -> None:
+def test_a_timeout_does_not_wait_for_a_command_that_ignores_signals(host: Host) -> None:
     with pytest.raises(pmitogen.TimeoutExpired) as caught:
         host.run("trap '' TERM; head -c 200000 /dev/zero; for n in 1 2 3 4 5 6; do sleep 1; done", timeout=0.5)
     assert isinstance(caught.value.stdout, bytes) and len(caught.value.stdout) == 200000
 
 
-def test_communicate_goes_on_after_a_timeout(host: Host) -> None:
+def test_communicate_can_be_called_again_after_a_timeout(host: Host) -> None:
     with host.start("cat; sleep 4; echo end", text=True) as process:
         with pytest.raises(pmitogen.TimeoutExpired) as caught:
             process.communicate("x" * 300_000 + "\n", timeout=2)
@@ -53,21 +53,21 @@ def test_communicate_goes_on_after_a_timeout(host: Host) -> None:
         assert process.communicate() == ("x" * 300_000 + "\nend\n", "")
 
 
-def test_names_of_subprocess(host: Host) -> None:
+def test_constants_of_subprocess_are_accepted(host: Host) -> None:
     assert host.run("cat", stdin=subprocess.DEVNULL) == pmitogen.Completed(0, b"", b"")
     assert host.run("stty size; echo $TERM", tty=True, text=True).stdout == "24 80\nxterm\n"
     with pytest.raises(TypeError, match="stdin"):
         host.run("cat", stdin=subprocess.PIPE)  # type: ignore[call-overload]
 
 
-def test_a_host_says_which_it_is(host: Host, account: Account) -> None:
+def test_str_and_repr_of_a_host_name_its_target(host: Host, account: Account) -> None:
     name = f"{account.name}@127.0.0.1"
     root = host.become("root")
     assert (host.target, str(host), repr(host)) == (name, name, f"<pmitogen.Host {name}>")
     assert (root.target, str(root), repr(root)) == (name, f"{name} as root", f"<pmitogen.Host {name} as root>")
 
 
-def test_open_is_that_of_python(host: Host, account: Account) -> None:
+def test_open_has_the_modes_of_the_builtin(host: Host, account: Account) -> None:
     path = account.home / "opened"
     stream = host.open(path, "wt")
     stream.write("one\ntwo\n")
@@ -95,7 +95,7 @@ def test_open_is_that_of_python(host: Host, account: Account) -> None:
     host.remove(path)
 
 
-def test_a_tree_that_does_not_exist(host: Host, tmp_path: Path) -> None:
+def test_a_missing_tree_raises_filenotfounderror(host: Host, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for missing in (lambda: host.put_tree(tmp_path / "no", "/tmp/x"), lambda: host.get_tree("/no/such", tmp_path / "x")):
         with pytest.raises(FileNotFoundError):
@@ -106,14 +106,14 @@ def test_a_tree_that_does_not_exist(host: Host, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["22", "db1:5432"])
-def test_an_end_of_a_forwarding_that_is_no_path(end: str, host: Host) -> None:
+def test_an_invalid_end_of_a_forwarding_is_a_usage_error(end: str, host: Host) -> None:
     with pytest.raises(pmitogen.UsageError, match=f"forward_local: target: '{end}': use a number for a port"):
         host.forward_local(end)
     with host.forward_local(22) as forwarding:
         assert repr(forwarding) == f"<pmitogen.Forwarding on 127.0.0.1 port {forwarding.port}>"
 
 
-def test_the_same_for_tasks(sshd: Sshd, account: Account) -> None:
+def test_the_asyncio_library_behaves_the_same(sshd: Sshd, account: Account) -> None:
     target = f"{account.name}@{sshd.host}"
 
     async def work() -> None:

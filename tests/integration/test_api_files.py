@@ -31,14 +31,14 @@ def host(sshd: Sshd, account: Account) -> Iterator[Host]:
 
 @pytest.fixture
 def top(host: Host, account: Account) -> Iterator[Path]:
-    """An empty directory of the account's on the host, which is this machine."""
+    """An empty directory of the account on the host, which is this machine."""
     path = account.home / "files"
     host.mkdir(path)
     yield path
     host.become().remove(path, recursive=True)
 
 
-def test_single_operations(host: Host, account: Account, top: Path) -> None:
+def test_each_operation_has_the_effect_of_its_name_in_os(host: Host, account: Account, top: Path) -> None:
     host.put(b"12345", top / "a", mode=0o640)
     found, real = host.stat(top / "a"), (top / "a").stat()
     assert (found.st_size, found.st_mode, found.st_uid, found.st_ino) == (5, real.st_mode, account.uid, real.st_ino)
@@ -72,7 +72,7 @@ def test_single_operations(host: Host, account: Account, top: Path) -> None:
     assert host.listdir(top) == ["new", name] and host.stat(top / name).st_size == 0
 
 
-def test_errors_are_those_of_os(host: Host, top: Path) -> None:
+def test_errors_are_those_of_the_os_module(host: Host, top: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         host.stat(top / "nothing")
     assert (caught.value.errno, caught.value.filename) == (2, f"{top}/nothing")
@@ -100,7 +100,7 @@ def test_errors_are_those_of_os(host: Host, top: Path) -> None:
             host.chown(top, number)
 
 
-def test_open_files(host: Host, top: Path) -> None:
+def test_open_files_can_be_read_written_and_positioned(host: Host, top: Path) -> None:
     with host.open(top / "a", "w") as stream:
         stream.write("größer\n")
         stream.write("line\n" * 200_000)
@@ -141,7 +141,7 @@ def listing(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_trees_go_both_ways_and_only_what_differs(host: Host, top: Path, tmp_path: Path) -> None:
+def test_trees_are_copied_in_both_directions_with_differences_only(host: Host, top: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     fill(source)
@@ -164,7 +164,7 @@ def test_trees_go_both_ways_and_only_what_differs(host: Host, top: Path, tmp_pat
     assert (again.copied, again.removed) == ((), ("extra",))
 
 
-def test_a_tree_with_directories_that_cannot_be_written(host: Host, top: Path, tmp_path: Path) -> None:
+def test_a_tree_with_read_only_directories_is_copied(host: Host, top: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "fixed/deep").mkdir(parents=True)
     for number in (1, 2):
@@ -181,7 +181,7 @@ def test_a_tree_with_directories_that_cannot_be_written(host: Host, top: Path, t
     host.run(["chmod", "-R", "u+w", top / "t"], check=True)
 
 
-def test_a_character_of_a_pattern_is_one_of_text(host: Host, top: Path, tmp_path: Path) -> None:
+def test_patterns_match_characters_not_bytes(host: Host, top: Path, tmp_path: Path) -> None:
     for name in ("ä", "a", "äb", os.fsdecode(b"\xff"), "line\nend", "[x]"):
         (top / name).write_text("x")
     assert host.glob(f"{top}/?") == sorted([f"{top}/a", f"{top}/ä", f"{top}/" + os.fsdecode(b"\xff")], key=os.fsencode)
@@ -192,7 +192,7 @@ def test_a_character_of_a_pattern_is_one_of_text(host: Host, top: Path, tmp_path
     assert host.put_tree(tmp_path / "got", top, delete=True, exclude=["?"]).removed == ("[x]",)
 
 
-def test_links_that_lead_back_do_not_make_glob_endless(host: Host, top: Path) -> None:
+def test_glob_is_bounded_in_a_tree_with_circular_links(host: Host, top: Path) -> None:
     for name in ("up", "back", "again"):
         (top / name).symlink_to(".")
     with pytest.raises(OSError, match="more than 200000 paths") as caught:
@@ -200,7 +200,7 @@ def test_links_that_lead_back_do_not_make_glob_endless(host: Host, top: Path) ->
     assert caught.value.errno == errno.E2BIG
 
 
-def test_trees_that_are_not_there(host: Host, top: Path, tmp_path: Path) -> None:
+def test_missing_and_unwritable_trees_raise_oserror(host: Host, top: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         host.put_tree(tmp_path / "nothing", top)
     with pytest.raises(FileNotFoundError):
@@ -229,12 +229,12 @@ def test_trees_that_are_not_there(host: Host, top: Path, tmp_path: Path) -> None
         ["\u0100", "f", 0o644, 1, 0, None],
     ],
 )
-def test_a_host_that_lists_what_leads_out_is_refused(entry: list[Any]) -> None:
+def test_a_listing_with_invalid_entries_is_refused(entry: list[Any]) -> None:
     with pytest.raises((ValueError, TypeError)):
         trees.read_entries([["link", "l", 0o777, 1, 0, "/etc"], entry])
 
 
-def test_with_asyncio(sshd: Sshd, account: Account, top: Path, tmp_path: Path) -> None:
+def test_the_asyncio_library_copies_trees(sshd: Sshd, account: Account, top: Path, tmp_path: Path) -> None:
     async def work() -> None:
         async with aio.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args(), timeout=30) as host:
             source = tmp_path / "source"
@@ -252,7 +252,7 @@ def test_with_asyncio(sshd: Sshd, account: Account, top: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("config", [(), ("Subsystem sftp /nonexistent",)], ids=["sftp", "cat"])
-def test_a_stream_of_unknown_length_without_python(
+def test_a_stream_of_unknown_length_is_written_without_python(
     make_sshd: Callable[..., Sshd], account: Account, short_path: Path, config: tuple[str, ...]
 ) -> None:
     os.chown(short_path, account.uid, account.gid)

@@ -31,7 +31,7 @@ def host(sshd: Sshd, account: Account) -> Iterator[Host]:
 
 @pytest.fixture
 def echo() -> Iterator[int]:
-    """The port of a server that sends back what it gets, in capitals."""
+    """Run a server that sends data back in capitals; yield its port."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -75,7 +75,7 @@ def ask(where: tuple[str, int] | str, first: bytes = b"", skip: int = 0) -> byte
     return answer(connected(where, first, skip))
 
 
-def test_a_local_port_and_socket(host: Host, echo: int, short_path: Path) -> None:
+def test_local_ports_and_sockets_are_forwarded(host: Host, echo: int, short_path: Path) -> None:
     with host.forward_local(echo) as forwarding:
         assert ask(forwarding.address) == b"HELLO"
         address = forwarding.address
@@ -86,7 +86,7 @@ def test_a_local_port_and_socket(host: Host, echo: int, short_path: Path) -> Non
     assert not (short_path / "s").exists()
 
 
-def test_a_remote_port(host: Host, echo: int) -> None:
+def test_a_remote_port_is_forwarded(host: Host, echo: int) -> None:
     with host.forward_remote(echo) as forwarding:
         code = "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); s.sendall(b'hello'); "
         code += "print(s.recv(9))"
@@ -94,12 +94,12 @@ def test_a_remote_port(host: Host, echo: int) -> None:
         assert b"HELLO" in host.run([python, "-c", code, str(forwarding.port)], check=True).stdout
 
 
-def test_socks(host: Host, echo: int) -> None:
+def test_a_socks_client_is_forwarded(host: Host, echo: int) -> None:
     with host.forward_socks() as forwarding:
         assert ask(forwarding.address, socks_request(echo), 8) == b"HELLO"
 
 
-def test_what_cannot_be_forwarded(host: Host, echo: int) -> None:
+def test_invalid_forwardings_are_refused(host: Host, echo: int) -> None:
     for wrong in (True, 1.5, ("a",), ("a", "b"), None):
         with pytest.raises(TypeError):
             host.forward_local(wrong)  # type: ignore[arg-type]
@@ -139,13 +139,13 @@ def test_forwardings_in_options_last_as_long_as_the_connection(
             processes.wait_until(lambda: not os.path.exists(here))
             with pytest.raises(OSError, match="refused"):
                 ask(("127.0.0.1", proxy))
-            if os.path.exists(there):  # sshd leaves it
+            if os.path.exists(there):  # sshd does not remove it
                 os.unlink(there)
 
 
 @pytest.mark.parametrize("permitted", ["127.0.0.1:{}", "none"])
-def test_what_a_server_may_reach_by_options(sshd: Sshd, account: Account, echo: int, permitted: str) -> None:
-    """As with the command ssh: -R PORT lets programs on the server name addresses here; PermitRemoteOpen limits them."""
+def test_permitremoteopen_limits_a_dynamic_remote_forwarding(sshd: Sshd, account: Account, echo: int, permitted: str) -> None:
+    """As with the command ssh: -R PORT lets programs on the server choose local addresses; PermitRemoteOpen limits these."""
     port = free_port(["127.0.0.1"])
     args = [*sshd.ssh_args(), "-R", f"127.0.0.1:{port}", "-o", f"PermitRemoteOpen={permitted.format(echo)}"]
     request = b"\x04\x01" + echo.to_bytes(2, "big") + bytes([127, 0, 0, 1]) + b"\0"
@@ -156,7 +156,7 @@ def test_what_a_server_may_reach_by_options(sshd: Sshd, account: Account, echo: 
     assert (answer[1:2] == b"\x5a") is (permitted != "none")
 
 
-def test_a_forwarding_in_options_that_fails_is_an_error(sshd: Sshd, account: Account, echo: int) -> None:
+def test_a_failing_forwarding_in_options_is_an_error(sshd: Sshd, account: Account, echo: int) -> None:
     taken = f"127.0.0.1:{echo}"
     for args, message in (
         (["-L", f"{taken}:localhost:1"], f"cannot listen on 127.0.0.1 port {echo}"),
@@ -177,7 +177,7 @@ def test_forwardings_in_the_users_own_file_are_ignored(sshd: Sshd, account: Acco
         assert host.run("true").ok
 
 
-def test_with_asyncio(sshd: Sshd, account: Account, echo: int) -> None:
+def test_the_asyncio_library_forwards_ports(sshd: Sshd, account: Account, echo: int) -> None:
     async def work() -> None:
         async with aio.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args(), timeout=30) as host:
             async with await host.forward_local(echo) as forwarding:

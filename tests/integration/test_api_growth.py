@@ -1,6 +1,6 @@
-"""A program that uses the library for long: what it and its host hold does not grow with commands, cancellations or connections.
+"""Resources of a long-running program and its host do not grow with commands, cancellations or connections.
 
-Each case is a process of its own. It reports what both ends hold after the first of its rounds and after the last one.
+Each case is a separate process. It reports the resources of both ends after its first round and after the last one.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ print(json.dumps({"left": held(os.getpid())}), flush=True)
 def _run(program: str, sshd: Sshd, account: Account, extra: str = "0", args: Sequence[str] = ()) -> list[dict[str, list[int]]]:
     argv = [sys.executable, "-c", HEAD + program, f"{account.name}@{sshd.host}", str(account.uid), extra]
     argv += args or sshd.ssh_args()
-    env = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # one arena for all threads: several grow by their fragments for a while
+    env = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # one arena for all threads: several arenas grow by their fragments for a while
     done = subprocess.run(
         argv, cwd=session.repository, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=850
     )
@@ -159,20 +159,22 @@ def _run(program: str, sshd: Sshd, account: Account, extra: str = "0", args: Seq
 
 
 @pytest.mark.parametrize(
-    ("program", "memory"),  # MiB that either end may have more
+    ("program", "memory"),  # allowed growth of either end, in MiB
     [
         pytest.param(COMMANDS, 4, id="10000 commands"),
         pytest.param(TASKS, 4, id="10000 commands of tasks"),
-        pytest.param(CANCELLATIONS, 24, id="1000 cancellations"),  # of commands with up to 16 MiB under way
-        pytest.param(CONNECTIONS, 24, id="1000 connections one after another"),  # the heap has gaps after each four at once
+        pytest.param(CANCELLATIONS, 24, id="1000 cancellations"),  # of commands with up to 16 MiB in transit
+        pytest.param(CONNECTIONS, 24, id="1000 connections one after another"),  # the heap has gaps after each group of four
     ],
 )
-def test_nothing_grows(program: str, memory: int, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> None:
+def test_resources_do_not_grow(
+    program: str, memory: int, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
+) -> None:
     sshd = make_sshd(log_level="INFO")
     first, last = _run(program, sshd, make_account())
     print(first, last)
     more = {end: [b - a for a, b in zip(first[end], last[end], strict=True)] for end in first}
-    # Buffers come and go, and a thread may be late; whatever stayed of each use would be hundreds of these, and many MiB.
+    # Buffers vary, and a thread may end late; a leak in each use would be hundreds of these, and many MiB.
     assert more["here"][0] < memory << 10 and more["there"][1] < memory << 10, (first, last)
     assert max(more["here"][1:]) <= 2, (first, last)  # threads, descriptors
     assert more["there"][0] <= 1 and max(more["there"][2:]) <= 4, (first, last)  # processes, threads, descriptors
@@ -188,7 +190,7 @@ def test_a_thousand_hosts_at_once(make_sshd: Callable[..., Sshd], account: Accou
     hosts = made["count"]
     assert isinstance(hosts, int)
     memory, threads, descriptors = made["more"]
-    assert memory / hosts < 256, made  # KiB for each
-    assert threads <= hosts + 10, made  # Paramiko's one for each
+    assert memory / hosts < 256, made  # KiB for each host
+    assert threads <= hosts + 10, made  # one Paramiko thread for each host
     assert descriptors <= hosts + 10, made
     assert left["left"][1] < 10 and left["left"][2] < 30, left

@@ -41,7 +41,9 @@ if sys.argv[2] == "exits":
 
 
 @pytest.mark.parametrize(("way", "status"), [("returns", 0), ("raises", 1), ("exits", 3)])
-def test_a_forgotten_close_ends_with_the_program(way: str, status: int, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+def test_connections_that_were_not_closed_end_with_the_program(
+    way: str, status: int, sshd: Sshd, account: Account, tmp_path: Path
+) -> None:
     (tmp_path / "forgets.py").write_text(FORGETS)
     command = [sys.executable, "-W", "error", str(tmp_path / "forgets.py"), f"{account.name}@{sshd.host}", way, *sshd.ssh_args()]
     env = {**os.environ, "PYTHONPATH": str(session.repository)}
@@ -52,12 +54,12 @@ def test_a_forgotten_close_ends_with_the_program(way: str, status: int, sshd: Ss
     processes.wait_until(lambda: not [p for p in account.processes() if "4730" in p.command or "python" in p.command])
 
 
-def test_a_hub_that_nobody_uses_any_more_is_closed(sshd: Sshd, account: Account) -> None:
+def test_an_unreferenced_hub_is_closed(sshd: Sshd, account: Account) -> None:
     before = threading.active_count()
     host = connect(sshd, account)
     assert host.run("true").ok
     del host
-    gc.collect()  # a request and the library's side of it refer to each other
+    gc.collect()  # a request and its object in the library refer to each other
     processes.wait_until(lambda: threading.active_count() <= before)
     processes.wait_until(lambda: not [p for p in account.processes() if "python" in p.command])
 
@@ -69,11 +71,11 @@ def _in_a_fork(host: pmitogen.Host, answers: multiprocessing.SimpleQueue[str]) -
             answers.put("done")
         except pmitogen.UsageError as error:
             answers.put(str(error))
-    host.close()  # as a with block would: it is the parent's, and stays open
+    host.close()  # as a with block would; the host is the parent's and stays open
 
 
 @pytest.mark.filterwarnings("ignore:This process")
-def test_a_fork_is_told_at_once(sshd: Sshd, account: Account) -> None:
+def test_using_a_host_in_a_forked_process_is_an_error(sshd: Sshd, account: Account) -> None:
     with connect(sshd, account) as host:
         context = multiprocessing.get_context("fork")
         answers = context.SimpleQueue()
@@ -86,7 +88,7 @@ def test_a_fork_is_told_at_once(sshd: Sshd, account: Account) -> None:
         assert host.run("echo alive").stdout == b"alive\n"
 
 
-def test_pickling_says_what_to_do(sshd: Sshd, account: Account) -> None:
+def test_pickling_a_host_is_an_error_with_advice(sshd: Sshd, account: Account) -> None:
     with connect(sshd, account) as host:
         for thing in (host, host._hub, host.become()):
             with pytest.raises(TypeError, match="cannot be pickled: it belongs to this process"):

@@ -1,4 +1,4 @@
-"""Many hosts of the library: connecting, calling, and hosts that are dead."""
+"""Many hosts of the library: connecting, calling functions, and unreachable hosts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEAD = "127.0.0.1:1"
 
 
 def targets(sshd: Sshd, account: Account) -> list[str]:
-    """One that works, one where nobody listens, another that works."""
+    """Return three targets: a host, a closed port, and another host."""
     return [f"ssh://{account.name}@{sshd.host}:{port}" for port in (sshd.port, 1, sshd.port)]
 
 
@@ -33,7 +33,7 @@ def arguments(sshd: Sshd) -> list[str]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 64])
-def test_one_dead_host_costs_the_others_nothing(limit: int, sshd: Sshd, account: Account) -> None:
+def test_an_unreachable_host_does_not_delay_the_others(limit: int, sshd: Sshd, account: Account) -> None:
     with Hub() as hub:
         found = hub.connect_all(targets(sshd, account), limit=limit, return_exceptions=True, ssh_args=arguments(sshd), timeout=30)
         one, dead, two = found
@@ -45,7 +45,7 @@ def test_one_dead_host_costs_the_others_nothing(limit: int, sshd: Sshd, account:
             hub.connect_all("host")
 
 
-def test_results_of_those_that_succeed(sshd: Sshd, account: Account) -> None:
+def test_outcomes_have_results_and_errors(sshd: Sshd, account: Account) -> None:
     with connect(sshd, account) as host, Hub() as hub:
 
         def work(number: int) -> bytes:
@@ -59,7 +59,7 @@ def test_results_of_those_that_succeed(sshd: Sshd, account: Account) -> None:
             hub.map(work, range(3))
 
 
-def test_no_more_than_the_limit_at_once_and_each_as_it_ends(sshd: Sshd, account: Account) -> None:
+def test_as_completed_respects_the_limit_and_the_order_of_completion(sshd: Sshd, account: Account) -> None:
     with connect(sshd, account) as host, Hub() as hub:
         lock, now, most = threading.Lock(), 0, 0
 
@@ -99,7 +99,7 @@ def test_functions_under_way_go_on_where_no_further_thread_can_be_started(
     assert done == [b"0\n"]
 
 
-def test_with_asyncio(sshd: Sshd, account: Account) -> None:
+def test_the_asyncio_library_connects_many_hosts(sshd: Sshd, account: Account) -> None:
     async def work() -> None:
         async with aio.Hub() as hub:
             options = {"ssh_args": arguments(sshd), "timeout": 30}

@@ -1,4 +1,4 @@
-"""Uses of the library that a newcomer tries: no time left, functions of a wrong kind, forks, Control-C, a host out of use."""
+"""Unusual uses of the library: expired time limits, wrong kinds of functions, forks, Control-C, hosts without a reference."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def with_tasks(sshd: Sshd, account: Account, work: Callable[[aio.Host], Any]) ->
     asyncio.run(run())
 
 
-# -- no time left -----------------------------------------------------------------------------------------------------------
+# -- expired time limits ----------------------------------------------------------------------------------------------------
 
 
-def test_a_call_that_has_no_time_left_fails_at_once(host: Host, sshd: Sshd, account: Account) -> None:
+def test_a_call_with_an_expired_time_limit_fails_at_once(host: Host, sshd: Sshd, account: Account) -> None:
     with host.start("sleep 4760") as process:
         for call in (
             lambda: host.run("sleep 4760", timeout=0),
@@ -63,7 +63,7 @@ def test_a_call_that_has_no_time_left_fails_at_once(host: Host, sshd: Sshd, acco
     assert caught.value.kind == "timeout"
 
 
-def test_a_login_that_has_no_time_left_fails_at_once(sshd: Sshd, account: Account) -> None:
+def test_a_login_with_an_expired_time_limit_fails_at_once(sshd: Sshd, account: Account) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for port in (sshd.port, silent.getsockname()[1]):
             began = time.monotonic()
@@ -73,10 +73,12 @@ def test_a_login_that_has_no_time_left_fails_at_once(sshd: Sshd, account: Accoun
             assert time.monotonic() - began < 3
 
 
-# -- functions of the caller's ----------------------------------------------------------------------------------------------
+# -- functions of the caller ------------------------------------------------------------------------------------------------
 
 
-def test_a_coroutine_function_is_awaited_by_tasks_alone(host: Host, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+def test_a_coroutine_function_is_accepted_by_the_asyncio_library_only(
+    host: Host, sshd: Sshd, account: Account, tmp_path: Path
+) -> None:
     seen: list[object] = []
     (tmp_path / "file").write_text("x")
 
@@ -125,7 +127,9 @@ async def _coroutine(prompt: str, echo: bool) -> str:
         (_coroutine, "ask: expected it to return str or None, not coroutine"),
     ],
 )
-def test_a_function_that_asks_and_fails(ask: Any, message: str, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_a_failing_ask_function_fails_the_login_with_its_reason(
+    ask: Any, message: str, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
     account = make_account(password="p4ss-word")
     unknown = ["-F", "none", "-p", str(sshd.port), "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=none"]
     known = ["-F", "none", "-p", str(sshd.port), "-o", f"UserKnownHostsFile={sshd.known_hosts}"]
@@ -135,10 +139,10 @@ def test_a_function_that_asks_and_fails(ask: Any, message: str, sshd: Sshd, make
         assert message in str(caught.value), args
 
 
-# -- input that nobody reads ------------------------------------------------------------------------------------------------
+# -- unread input -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_that_closes_its_input_does_not_make_the_writer_wait(host: Host) -> None:
+def test_writing_to_a_command_with_closed_input_does_not_block(host: Host) -> None:
     with host.start("exec 0<&-; echo closed; sleep 4761", text=True) as process:
         assert process.stdout.readline() == "closed\n"
         writer = threading.Thread(target=process.stdin.write, args=("x" * (20 << 20),), daemon=True)
@@ -149,10 +153,10 @@ def test_a_command_that_closes_its_input_does_not_make_the_writer_wait(host: Hos
     assert host.run("exec 0<&-; sleep 0.2; echo end", input=bytes(20 << 20), timeout=20).stdout == b"end\n"
 
 
-# -- what outlives its host -------------------------------------------------------------------------------------------------
+# -- objects that outlive their host ----------------------------------------------------------------------------------------
 
 
-def test_a_connection_lives_as_long_as_what_uses_it(sshd: Sshd, account: Account) -> None:
+def test_a_connection_lives_as_long_as_an_object_that_uses_it(sshd: Sshd, account: Account) -> None:
     before = threading.active_count()
     process = connect(sshd, account).start("echo one; sleep 1; echo two", text=True)
     stream = connect(sshd, account).open("/etc/passwd")
@@ -184,7 +188,7 @@ def _use_in_a_fork(uses: list[Callable[[], object]], ends: list[Callable[[], obj
 
 
 @pytest.mark.filterwarnings("ignore:This process")
-def test_a_fork_is_told_about_what_runs_and_cannot_end_it(sshd: Sshd, account: Account) -> None:
+def test_a_forked_process_can_neither_use_nor_end_objects_of_its_parent(sshd: Sshd, account: Account) -> None:
     with connect(sshd, account) as host:
         with (
             host.start("cat", text=True) as process,

@@ -1,4 +1,4 @@
-"""Connection options as an object: what becomes of each, and connections made with them."""
+"""Connection options as an object: the setting of each option, and connections made with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.accounts import Account
 from tests.support.sshd import Sshd
 
 
-def test_each_option_is_what_explain_shows(tmp_path: Path) -> None:
+def test_explain_shows_the_setting_of_each_option(tmp_path: Path) -> None:
     options = ConnectOptions(
         user="u",
         port=2222,
@@ -58,12 +58,12 @@ def test_each_option_is_what_explain_shows(tmp_path: Path) -> None:
         {"agent": 3},
     ],
 )
-def test_wrong_types(wrong: dict[str, Any]) -> None:
+def test_a_wrong_type_is_a_type_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="ConnectOptions: "):
         ConnectOptions(**wrong)
 
 
-def test_wrong_values() -> None:
+def test_a_wrong_value_is_a_usage_error() -> None:
     for wrong in ({"port": 0}, {"host_keys": "maybe"}, {"user": "a\0"}, {"agent": ""}):
         with pytest.raises(pmitogen.UsageError):
             ConnectOptions(**wrong)  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def test_wrong_values() -> None:
 
 @pytest.mark.needs_root
 @pytest.mark.needs_sshd
-def test_connections_made_with_them(sshd: Sshd, account: Account, home: Path) -> None:
+def test_a_connection_uses_the_options(sshd: Sshd, account: Account, home: Path) -> None:
     options = ConnectOptions(
         user=account.name, port=sshd.port, keys=[sshd.key.path], only_keys=True, known_hosts=[sshd.known_hosts], config=None
     )

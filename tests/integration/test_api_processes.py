@@ -1,4 +1,4 @@
-"""Running commands of the library: streams, signals, terminals, their end."""
+"""Running commands of the library: streams, signals, terminals, and their end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def host(sshd: Sshd, account: Account) -> Iterator[Host]:
         yield made
 
 
-def test_lines_come_as_they_are_printed(host: Host) -> None:
+def test_output_lines_arrive_while_the_process_runs(host: Host) -> None:
     with host.start("echo one; echo two; sleep 3; echo three", text=True) as process:
         began = time.monotonic()
         assert [process.stdout.readline(), process.stdout.readline()] == ["one\n", "two\n"]
@@ -34,7 +34,7 @@ def test_lines_come_as_they_are_printed(host: Host) -> None:
         assert process.wait() == process.poll() == process.returncode == 0
 
 
-def test_a_conversation(host: Host) -> None:
+def test_input_and_output_can_alternate(host: Host) -> None:
     with host.start(["cat"]) as process:
         for word in (b"one\n", b"two\n"):
             process.stdin.write(word)
@@ -45,20 +45,20 @@ def test_a_conversation(host: Host) -> None:
         assert args.communicate("größer\n") == ("größer\n", "") and args.returncode == 3
 
 
-def test_communicate_with_much(host: Host) -> None:
+def test_communicate_passes_large_input_and_output(host: Host) -> None:
     data = b"0123456789abcdef" * (12 << 16)
     with host.start("tee /dev/stderr") as process:
         assert process.communicate(data, timeout=60) == (data, data)
 
 
-def test_signals_and_exit_statuses(host: Host) -> None:
+def test_signals_and_exit_statuses_are_those_of_subprocess(host: Host) -> None:
     with host.start("trap 'echo usr1' USR1; echo ready; while :; do sleep 0.05; done", text=True) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGUSR1)
         assert process.stdout.readline() == "usr1\n"
         process.terminate()
         assert process.wait(10) == 128 + signal.SIGTERM
-        process.kill()  # it has ended
+        process.kill()  # the process has already ended
     with host.start("trap '' TERM; echo ready; sleep 4740 & sleep 4740", text=True) as process:
         process.stdout.readline()
         process.kill()
@@ -80,14 +80,14 @@ def test_leaving_the_block_ends_the_whole_process_group(host: Host, account: Acc
     processes.wait_until(lambda: not left())
 
 
-def test_waiting_has_a_limit_and_does_not_end_the_process(host: Host) -> None:
+def test_wait_has_a_time_limit_and_does_not_end_the_process(host: Host) -> None:
     with host.start("cat") as process:
         with pytest.raises(TimeoutError, match=r"timed out after 0\.2 seconds"):
             process.wait(0.2)
         assert process.communicate(b"still here", timeout=10)[0] == b"still here"
 
 
-def test_an_unread_stream_makes_the_process_wait(host: Host, account: Account) -> None:
+def test_an_unread_output_stream_blocks_the_process(host: Host, account: Account) -> None:
     with host.start("yes") as process:
         time.sleep(1)
         held = sum(map(len, process._running.exchange._output[0]))
@@ -95,7 +95,7 @@ def test_an_unread_stream_makes_the_process_wait(host: Host, account: Account) -
         assert process.stdout.read(4) == b"y\ny\n"
 
 
-def test_input_that_is_not_read_makes_the_writer_wait(host: Host) -> None:
+def test_unread_input_blocks_the_writer(host: Host) -> None:
     with host.start("sleep 1; wc -c") as process:
         began = time.monotonic()
         process.stdin.write(bytes(12 << 20))
@@ -104,14 +104,14 @@ def test_input_that_is_not_read_makes_the_writer_wait(host: Host) -> None:
         assert int(process.stdout.read()) == 12 << 20
 
 
-def test_writing_to_one_that_has_ended_is_a_broken_pipe(host: Host) -> None:
+def test_writing_to_an_ended_process_is_a_broken_pipe(host: Host) -> None:
     with host.start("exec true") as process:
         process.wait(10)
         with pytest.raises(BrokenPipeError):
             process.stdin.write(b"x")
 
 
-def test_a_terminal_and_its_size(host: Host) -> None:
+def test_a_process_can_have_a_terminal_whose_size_changes(host: Host) -> None:
     with host.start(
         "stty size; read line; stty size; echo $TERM; read line", tty=Terminal("vt100", 100, 40), text=True
     ) as process:
@@ -137,7 +137,7 @@ def test_several_threads_use_one_process(host: Host) -> None:
         assert found == [bytes(10_000_000)]
 
 
-def test_the_end_of_the_connection_is_told_by_the_streams(make_sshd: object, account: Account) -> None:
+def test_streams_raise_an_error_at_the_end_of_the_connection(make_sshd: object, account: Account) -> None:
     server = make_sshd()  # type: ignore[operator]
     with connect(server, account) as host:
         process = host.start("sleep 4742")
@@ -149,17 +149,17 @@ def test_the_end_of_the_connection_is_told_by_the_streams(make_sshd: object, acc
         process.close()
 
 
-def test_as_another_account(host: Host) -> None:
+def test_a_process_runs_as_another_account(host: Host) -> None:
     with host.become().start("id -u; cat", text=True) as process:
         assert process.communicate("x") == ("0\nx", "")
 
 
-def test_nothing_is_left_of_a_command_whose_output_nobody_takes(host: Host, account: Account) -> None:
+def test_a_command_with_a_failing_output_function_leaves_nothing(host: Host, account: Account) -> None:
     host.ping()
     before = {process.pid for process in processes.all_processes(zombies=True) if process.uid == account.uid}
 
     def refuse(*_: object) -> None:
-        time.sleep(0.7)  # until no more output may be under way
+        time.sleep(0.7)  # until no more output can be in transit
         raise KeyError
 
     with pytest.raises(KeyError):

@@ -1,4 +1,4 @@
-"""Types of the library: good programs pass ``mypy --strict`` and pyright, and each mistake of a list is found by both."""
+"""Types of the library: correct programs pass ``mypy --strict`` and pyright, and both find each mistake of a list."""
 
 from __future__ import annotations
 
@@ -176,9 +176,9 @@ PYRIGHT = session.repository / ".venv-library" / "bin" / "pyright"
 
 
 def _pyright(directory: Path, *files: str) -> str:
-    """What pyright says of *files*: of each error its file, its line counted from 1, and its text."""
+    """Return pyright's errors in *files*: of each its file, its line counted from 1, and its text."""
     if not PYRIGHT.exists():
-        pytest.skip("no pyright: make test-all installs it")
+        pytest.skip("needs pyright, which make test-all installs")
     settings = {"extraPaths": [str(session.repository)], "pythonVersion": "3.12", "typeCheckingMode": "strict"}
     (directory / "pyrightconfig.json").write_text(json.dumps({**settings, "reportUnusedExpression": False}))
     command = [PYRIGHT, "--outputjson", "--pythonpath", PYRIGHT.with_name("python"), *files]
@@ -206,7 +206,7 @@ CHECKERS = [_mypy, pytest.param(_pyright, marks=[pytest.mark.slow, pytest.mark.t
 
 
 @pytest.mark.parametrize("check", CHECKERS)
-def test_a_good_program_passes(check: Callable[..., str], tmp_path: Path) -> None:
+def test_a_correct_program_passes(check: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "good.py").write_text(GOOD)
     assert check(tmp_path, "good.py") == ""
 

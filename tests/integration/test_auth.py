@@ -1,4 +1,4 @@
-"""Logging in to a real sshd: every kind of key, certificate, agent and password, in the wanted order, and every refusal told."""
+"""Logging in to a real sshd with every type of key, certificate, agent and password, in the configured order; and refusals."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def refused(settings: Settings, credentials: Credentials | None = None, **option
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "ecdsa384", "ecdsa521", "rsa"])
-def test_key_files(sshd: Sshd, make_key: MakeKey, kind: str) -> None:
+def test_each_type_of_key_file_logs_in(sshd: Sshd, make_key: MakeKey, kind: str) -> None:
     key = make_key(kind)
     sshd.authorize(key.public)
     report = log_in(key_settings(sshd, key))
@@ -64,19 +64,19 @@ def test_key_files(sshd: Sshd, make_key: MakeKey, kind: str) -> None:
     assert report.key is not None and str(key) in report.key
 
 
-def test_the_service_is_waited_for_where_nothing_is_sent_ahead(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answer_about_the_service_is_awaited_without_pipelining(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PMITOGEN_PIPELINE", "0")
     assert log_in(key_settings(sshd, sshd.key)).round_trips == 2
 
 
-def test_second_key_and_absent_one(sshd: Sshd, make_key: MakeKey) -> None:
+def test_a_refused_and_a_missing_key_are_followed_by_the_next(sshd: Sshd, make_key: MakeKey) -> None:
     report = log_in(key_settings(sshd, make_key("ecdsa"), "/nonexistent/key", sshd.key))
     assert [attempt.outcome.value for attempt in report.attempts] == ["refused", "not tried", "accepted"]
     assert "No such file or directory" in str(report.attempts[1])
     assert report.round_trips == trips(2)
 
 
-def test_key_as_text(sshd: Sshd, make_key: MakeKey) -> None:
+def test_a_key_as_text_logs_in(sshd: Sshd, make_key: MakeKey) -> None:
     text = Secret(sshd.key.path.read_text().strip().replace("\n", "\r\n"))
     assert log_in(settings_for(sshd), Credentials(private_keys=(text,))).round_trips == trips(1)
     key = make_key("rsa", passphrase="open sesame")
@@ -86,7 +86,7 @@ def test_key_as_text(sshd: Sshd, make_key: MakeKey) -> None:
     assert "key given" in refused(settings_for(sshd), Credentials(private_keys=(secret,), passphrase=Secret("no")))
 
 
-def test_passphrase(sshd: Sshd, make_key: MakeKey) -> None:
+def test_a_passphrase_is_given_or_prompted_for(sshd: Sshd, make_key: MakeKey) -> None:
     key = make_key(passphrase="right")
     sshd.authorize(key.public)
     assert log_in(key_settings(sshd, key), Credentials(passphrase=Secret("right")))
@@ -105,19 +105,19 @@ def test_passphrase(sshd: Sshd, make_key: MakeKey) -> None:
     assert "no passphrase" in refused(key_settings(sshd, key, batchmode=True), Credentials(prompt=ask))
 
 
-def test_open_modes_are_refused(sshd: Sshd, make_key: MakeKey) -> None:
+def test_a_key_file_that_others_can_read_is_refused(sshd: Sshd, make_key: MakeKey) -> None:
     key = make_key()
     sshd.authorize(key.public)
     key.path.chmod(0o640)
     assert "bad permissions 0640" in refused(key_settings(sshd, key))
 
 
-def test_default_files_are_silent(sshd: Sshd) -> None:
+def test_missing_default_key_files_are_not_reported(sshd: Sshd) -> None:
     settings = settings_for(sshd, identityfile=("/nonexistent/id_rsa", str(sshd.key)))
     assert len(log_in(settings).attempts) == 1
 
 
-def test_algorithm_limits(make_sshd: MakeSshd, make_key: MakeKey) -> None:
+def test_pubkeyacceptedalgorithms_limits_keys(make_sshd: MakeSshd, make_key: MakeKey) -> None:
     key = make_key("rsa")
     server = make_sshd(config=["PubkeyAcceptedAlgorithms rsa-sha2-256"])
     server.authorize(key.public)
@@ -144,7 +144,7 @@ def certified(make_sshd: MakeSshd, authority: KeyFile, short_path: Path) -> Sshd
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
-def test_user_certificate(certified: Sshd, authority: KeyFile, make_key: MakeKey, kind: str, short_path: Path) -> None:
+def test_a_user_certificate_logs_in(certified: Sshd, authority: KeyFile, make_key: MakeKey, kind: str, short_path: Path) -> None:
     key = make_key(kind)
     beside = certify(authority, key, "-n", "root")
     report = log_in(key_settings(certified, key))
@@ -164,7 +164,7 @@ def test_user_certificate(certified: Sshd, authority: KeyFile, make_key: MakeKey
     ],
 )
 @pytest.mark.parametrize("where", ["file", "agent"])
-def test_user_certificate_refused(
+def test_an_invalid_user_certificate_is_refused(
     certified: Sshd, authority: KeyFile, make_key: MakeKey, args: tuple[str, ...], reason: str, where: str, short_path: Path
 ) -> None:
     key = make_key("rsa")
@@ -178,7 +178,9 @@ def test_user_certificate_refused(
 
 
 @pytest.mark.parametrize("where", ["file", "agent"])
-def test_user_certificate_revoked(certified: Sshd, authority: KeyFile, make_key: MakeKey, where: str, short_path: Path) -> None:
+def test_a_revoked_user_certificate_is_refused(
+    certified: Sshd, authority: KeyFile, make_key: MakeKey, where: str, short_path: Path
+) -> None:
     key = make_key("rsa")
     certify(authority, key, "-n", "root")
     with ssh_agent(short_path, *([key] if where == "agent" else [])) as agent:
@@ -188,7 +190,9 @@ def test_user_certificate_revoked(certified: Sshd, authority: KeyFile, make_key:
         assert "revoked" in refused(settings)
 
 
-def test_certificate_for_an_agent_key(certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path) -> None:
+def test_a_certificate_file_is_used_with_a_key_of_the_agent(
+    certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path
+) -> None:
     key = make_key("rsa")
     with ssh_agent(short_path, key) as agent:
         path = certify(authority, key, "-n", "root")
@@ -197,7 +201,9 @@ def test_certificate_for_an_agent_key(certified: Sshd, authority: KeyFile, make_
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa384", "rsa"])
-def test_certificate_in_the_agent(certified: Sshd, authority: KeyFile, make_key: MakeKey, kind: str, short_path: Path) -> None:
+def test_a_certificate_in_the_agent_logs_in(
+    certified: Sshd, authority: KeyFile, make_key: MakeKey, kind: str, short_path: Path
+) -> None:
     key = make_key(kind)
     certify(authority, key, "-n", "root")
     with ssh_agent(short_path, key) as agent:
@@ -224,10 +230,10 @@ def test_certificate_in_the_agent(certified: Sshd, authority: KeyFile, make_key:
         ("-o CertificateFile=STEM", "a text"),
     ],
 )
-def test_a_certificate_named_as_identity(
+def test_a_certificate_can_be_named_as_identity_file(
     certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path, text: str, key_in: str
 ) -> None:
-    """As ssh itself takes it; only the certificate opens this server."""
+    """As with ssh itself; only the certificate opens this server."""
     key, decoy = make_key(), make_key()
     signed = certify(authority, key, "-n", "root").rename(short_path / "signed.pub")
     names = {"CERT": signed, "STEM": short_path / "signed", "KEY": key, "DECOY": decoy}
@@ -250,10 +256,10 @@ def test_a_certificate_named_as_identity(
 
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("present", ["encrypted key", "public key", "certificate alone"])
-def test_the_certificate_beside_a_key_that_only_the_agent_opens(
+def test_a_certificate_file_beside_a_key_in_the_agent_logs_in(
     certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path, present: str, named: bool
 ) -> None:
-    """Also for the files that ssh looks for by itself."""
+    """Also for the default key files of ssh."""
     key, place = make_key(), short_path / "named"
     with ssh_agent(short_path, key) as agent:
         certify(authority, key, "-n", "root").rename(f"{place}-cert.pub")
@@ -277,7 +283,9 @@ def test_the_certificate_beside_a_key_that_only_the_agent_opens(
             assert subprocess.run(ssh, capture_output=True, timeout=20).returncode == 0
 
 
-def test_a_certificate_in_the_place_of_the_public_key(certified: Sshd, authority: KeyFile, make_key: MakeKey) -> None:
+def test_a_certificate_with_the_name_of_the_public_key_file_logs_in(
+    certified: Sshd, authority: KeyFile, make_key: MakeKey
+) -> None:
     key = make_key()
     certify(authority, key, "-n", "root").rename(f"{key}.pub")
     assert "-CERT" in str(log_in(key_settings(certified, key)).key)
@@ -291,7 +299,7 @@ def test_a_certificate_in_the_place_of_the_public_key(certified: Sshd, authority
         ("{cut}", "certificate {path}: not tried ("),
     ],
 )
-def test_a_certificate_of_no_use_is_told(
+def test_an_unusable_certificate_is_reported_with_the_reason(
     certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path, line: str, reason: str
 ) -> None:
     key = make_key()
@@ -303,10 +311,10 @@ def test_a_certificate_of_no_use_is_told(
     assert reason.format(path=signed) in refused(key_settings(certified, signed))
 
 
-def test_the_certificate_beside_a_key_counts_where_none_is_named(
+def test_certificatefile_excludes_the_certificate_beside_a_key(
     certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path
 ) -> None:
-    """As for ssh."""
+    """As with ssh."""
     key, other = make_key(), make_key()
     certify(authority, key, "-n", "root")
     named = certify(authority, other, "-n", "root")
@@ -318,7 +326,7 @@ def test_the_certificate_beside_a_key_counts_where_none_is_named(
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
-def test_agent_key(sshd: Sshd, make_key: MakeKey, kind: str, short_path: Path) -> None:
+def test_a_key_of_the_agent_logs_in(sshd: Sshd, make_key: MakeKey, kind: str, short_path: Path) -> None:
     key = make_key(kind)
     sshd.authorize(key.public)
     with ssh_agent(short_path, key) as agent:
@@ -327,8 +335,8 @@ def test_agent_key(sshd: Sshd, make_key: MakeKey, kind: str, short_path: Path) -
         assert report.key is not None and report.key.startswith("agent key")
 
 
-def test_full_agent(sshd: Sshd, make_key: MakeKey, short_path: Path) -> None:
-    """Several keys: each is probed, and only the liked one signs; IdentitiesOnly takes the named one alone."""
+def test_each_key_of_the_agent_is_probed_before_it_signs(sshd: Sshd, make_key: MakeKey, short_path: Path) -> None:
+    """Only the accepted key signs; IdentitiesOnly uses the named key only."""
     keys = [make_key() for _ in range(4)]
     with ssh_agent(short_path, *keys, sshd.key) as agent:
         report = log_in(settings_for(sshd, identityagent=agent))
@@ -340,7 +348,7 @@ def test_full_agent(sshd: Sshd, make_key: MakeKey, short_path: Path) -> None:
         assert log_in(key_settings(sshd, sshd.key, identityagent=agent)).round_trips == trips(1)
 
 
-def test_agent_opens_an_encrypted_file(sshd: Sshd, make_key: MakeKey, short_path: Path) -> None:
+def test_the_agent_replaces_the_passphrase_of_a_key_file(sshd: Sshd, make_key: MakeKey, short_path: Path) -> None:
     key = make_key()
     sshd.authorize(key.public)
     with ssh_agent(short_path, key) as agent:
@@ -349,8 +357,10 @@ def test_agent_opens_an_encrypted_file(sshd: Sshd, make_key: MakeKey, short_path
         assert [attempt.outcome.value for attempt in report.attempts] == ["accepted"]
 
 
-def test_agent_that_wants_confirmation(sshd: Sshd, make_key: MakeKey, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key added with ssh-add -c: denied, it is told, and the next method follows."""
+def test_a_denied_confirmation_of_the_agent_is_reported(
+    sshd: Sshd, make_key: MakeKey, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key was added with ssh-add -c; the next method follows."""
     monkeypatch.setenv("SSH_ASKPASS", "/bin/false")
     monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
     key = make_key()
@@ -360,7 +370,7 @@ def test_agent_that_wants_confirmation(sshd: Sshd, make_key: MakeKey, short_path
         assert "agent refused operation" in refused(settings_for(sshd, identityagent=agent))
 
 
-def test_dead_and_silent_agents(sshd: Sshd, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_silent_agents_are_reported(sshd: Sshd, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pmitogen.transport.keys.ssh_agent_client.SSHAgentClient.__init__.__defaults__", (0.3,))
     settings = settings_for(sshd, identityagent=str(short_path / "none"))
     assert "cannot connect: No such file" in refused(settings)
@@ -374,7 +384,7 @@ def test_dead_and_silent_agents(sshd: Sshd, short_path: Path, monkeypatch: pytes
 
 
 class Token(threading.Thread):
-    """An agent with one security key, made of software: it counts how often somebody would have had to touch it."""
+    """An agent with one security key in software: it counts how often the user would have to touch it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(daemon=True)
@@ -388,7 +398,7 @@ class Token(threading.Thread):
 
     def run(self) -> None:
         with self._listener:
-            for _ in range(3):  # one after another, as a simple agent does; it is asked anew where it knows no binding
+            for _ in range(3):  # one connection after another, as in a simple agent; a second one follows if it knows no binding
                 with self._listener.accept()[0] as peer:
                     while request := peer.recv(65536):
                         peer.sendall(encode_string(self._answer(PacketReader(request[4:]))))
@@ -406,7 +416,7 @@ class Token(threading.Thread):
         return b"\x0e" + encode_string(encode_string("sk-ssh-ed25519@openssh.com") + encode_string(self._key.sign(signed)) + end)
 
 
-def test_security_key_is_touched_only_when_it_will_do(sshd: Sshd, short_path: Path) -> None:
+def test_a_security_key_signs_only_if_the_server_accepts_it(sshd: Sshd, short_path: Path) -> None:
     for index, accepted in enumerate((False, True)):
         path = short_path / f"token{index}"
         token = Token(path)
@@ -421,7 +431,7 @@ def test_security_key_is_touched_only_when_it_will_do(sshd: Sshd, short_path: Pa
         token.join(5)
 
 
-def test_agent_is_left_alone_when_a_file_will_do(sshd: Sshd, short_path: Path) -> None:
+def test_the_agent_is_not_used_if_a_key_file_logs_in(sshd: Sshd, short_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(short_path / "silent"))
         silent.listen()
@@ -435,11 +445,11 @@ def test_agent_is_left_alone_when_a_file_will_do(sshd: Sshd, short_path: Path) -
 
 @pytest.fixture
 def quick(make_sshd: MakeSshd) -> Sshd:
-    """An sshd that refuses a wrong password at once: without PAM, which takes two seconds over it."""
+    """An sshd that refuses a wrong password at once, because PAM would delay it by two seconds."""
     return make_sshd(config=["UsePAM no"])
 
 
-def test_password(sshd: Sshd, quick: Sshd, account: Account) -> None:
+def test_a_password_logs_in_by_both_methods(sshd: Sshd, quick: Sshd, account: Account) -> None:
     assert account.password is not None
     right, wrong = Credentials(password=Secret(account.password)), Credentials(password=Secret("wrong " + account.password))
     report = log_in(settings_for(sshd, user=account.name, preferredauthentications=("password",)), right)
@@ -447,7 +457,7 @@ def test_password(sshd: Sshd, quick: Sshd, account: Account) -> None:
     assert log_in(settings_for(sshd, user=account.name), right).round_trips == trips(1)
     settings = settings_for(sshd, user=account.name, preferredauthentications=("keyboard-interactive", "password"))
     report = log_in(settings, right)
-    assert (report.methods, report.round_trips) == (("keyboard-interactive",), trips(3))  # PAM's last question is empty
+    assert (report.methods, report.round_trips) == (("keyboard-interactive",), trips(3))  # PAM's last round has no prompt
     text = refused(settings_for(sshd, user=account.name, preferredauthentications=("keyboard-interactive",)), wrong)
     assert "keyboard-interactive: refused" in text and account.password not in text
     text = refused(settings_for(quick, user=account.name), wrong)
@@ -456,20 +466,20 @@ def test_password(sshd: Sshd, quick: Sshd, account: Account) -> None:
     assert "no credentials available" in refused(off, right)
 
 
-def test_devices_that_the_server_lacks(sshd: Sshd, account: Account) -> None:
-    """KbdInteractiveDevices reaches the server: sshd knows PAM, by its name."""
+def test_kbdinteractivedevices_reaches_the_server(sshd: Sshd, account: Account) -> None:
+    """sshd knows the device pam only."""
     methods = {"user": account.name, "preferredauthentications": ("keyboard-interactive",)}
     password = Credentials(password=Secret(account.password or ""))
     assert log_in(settings_for(sshd, **methods, kbdinteractivedevices=("none-such", "pam")), password)
     refused(settings_for(sshd, **methods, kbdinteractivedevices=("none-such",)), password)
 
 
-def test_keys_that_may_not_be_used(sshd: Sshd) -> None:
+def test_pubkeyauthentication_no_uses_no_key(sshd: Sshd) -> None:
     text = refused(key_settings(sshd, sshd.key, pubkeyauthentication=False))
     assert str(sshd.key) not in text and "no credentials available" in text
 
 
-def test_password_from_a_person(quick: Sshd, account: Account) -> None:
+def test_a_password_is_prompted_for(quick: Sshd, account: Account) -> None:
     answers = ["wrong", account.password]
     settings = settings_for(quick, user=account.name, preferredauthentications=("password",))
     assert log_in(settings, Credentials(prompt=lambda prompt, echo: answers.pop(0))).round_trips == trips(2)
@@ -479,7 +489,7 @@ def test_password_from_a_person(quick: Sshd, account: Account) -> None:
     assert len(answers) == 1
 
 
-def test_order_and_partial_success(make_sshd: MakeSshd, account: Account) -> None:
+def test_methods_follow_preferredauthentications_and_partial_success(make_sshd: MakeSshd, account: Account) -> None:
     server = make_sshd(config=["AuthenticationMethods publickey,password publickey,keyboard-interactive"])
     credentials = Credentials(password=Secret(account.password or ""))
     order = ("password", "publickey")
@@ -492,28 +502,30 @@ def test_order_and_partial_success(make_sshd: MakeSshd, account: Account) -> Non
     assert "accepted, further authentication required" in text and "further factor" in text
 
 
-def test_key_after_the_password(make_sshd: MakeSshd, account: Account) -> None:
-    """A key that was refused only because its turn comes later is offered again."""
+def test_a_key_is_offered_again_after_the_password(make_sshd: MakeSshd, account: Account) -> None:
+    """The server refuses the key before the password."""
     server = make_sshd(config=["AuthenticationMethods password,publickey"])
     credentials = Credentials(password=Secret(account.password or ""))
     assert log_in(key_settings(server, server.key, user=account.name), credentials).methods == ("password", "publickey")
 
 
-def test_two_keys_wanted(make_sshd: MakeSshd, make_key: MakeKey) -> None:
+def test_two_keys_log_in_if_the_server_requires_two(make_sshd: MakeSshd, make_key: MakeKey) -> None:
     server = make_sshd(config=["AuthenticationMethods publickey,publickey"])
     second = make_key("rsa")
     server.authorize(second.public)
     assert log_in(key_settings(server, server.key, second)).methods == ("publickey", "publickey")
 
 
-def test_exhausted(sshd: Sshd, make_key: MakeKey) -> None:
+def test_the_error_lists_all_refused_credentials(sshd: Sshd, make_key: MakeKey) -> None:
     text = refused(key_settings(sshd, make_key("ecdsa"), make_key("rsa")))
     assert text.count("refused") == 2 and "the server accepts publickey, password, keyboard-interactive" in text
     assert text.count("SHA256:") == 2 and "authorized_keys" in text
     assert "PreferredAuthentications hostbased" in refused(settings_for(sshd, preferredauthentications=("hostbased",)))
 
 
-def test_too_many_keys(make_sshd: MakeSshd, sshd: Sshd, make_key: MakeKey, account: Account) -> None:
+def test_the_error_after_too_many_keys_advises_identitiesonly(
+    make_sshd: MakeSshd, sshd: Sshd, make_key: MakeKey, account: Account
+) -> None:
     keys = [make_key() for _ in range(7)]
     text = refused(key_settings(sshd, *keys))
     assert "IdentitiesOnly" in text and text.count("SHA256:") == 6
@@ -533,7 +545,7 @@ def test_restricted_settings_send_no_password(quick: Sshd, account: Account) -> 
     assert "password: " not in text
 
 
-def test_banner(make_sshd: MakeSshd, short_path: Path) -> None:
+def test_the_banner_is_recorded(make_sshd: MakeSshd, short_path: Path) -> None:
     (short_path / "banner").write_text("authorised use only\n")
     server = make_sshd(config=[f"Banner {short_path}/banner"])
     assert log_in(key_settings(server, server.key)).banner == "authorised use only\n"
@@ -542,7 +554,7 @@ def test_banner(make_sshd: MakeSshd, short_path: Path) -> None:
 # -- time
 
 
-def test_deadline(make_sshd: MakeSshd) -> None:
+def test_a_login_ends_at_its_deadline(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     settings = key_settings(server, server.key)
     with handshake(settings) as transport:
@@ -557,7 +569,7 @@ def test_deadline(make_sshd: MakeSshd) -> None:
             server.thaw()
 
 
-def test_server_dies(make_sshd: MakeSshd) -> None:
+def test_a_server_that_ends_during_the_login_is_reported(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     settings = key_settings(server, server.key)
     with handshake(settings) as transport:
@@ -567,8 +579,8 @@ def test_server_dies(make_sshd: MakeSshd) -> None:
         assert caught.value.stage == "auth" and not isinstance(caught.value, AuthenticationError)
 
 
-def test_closed_by_ourselves(make_sshd: MakeSshd) -> None:
-    """Another thread closes the transport: the login ends at once, not at its deadline."""
+def test_closing_the_transport_ends_a_login_at_once(make_sshd: MakeSshd) -> None:
+    """Another thread closes the transport; the login does not wait for its deadline."""
     server = make_sshd()
     settings = key_settings(server, server.key)
     with handshake(settings) as transport:
@@ -588,7 +600,7 @@ def test_closed_by_ourselves(make_sshd: MakeSshd) -> None:
 
 
 class Relay(threading.Thread):
-    """A TCP relay that holds each piece back for *delay* seconds each way; counts nothing, only makes round trips dear."""
+    """A TCP relay that delays data by *delay* seconds in each direction, to make round trips measurable."""
 
     def __init__(self, port: int, delay: float) -> None:
         super().__init__(daemon=True)
@@ -600,7 +612,7 @@ class Relay(threading.Thread):
     def run(self) -> None:
         near, _ = self.listener.accept()
         far = socket.create_connection(("127.0.0.1", self.target))
-        with near, far, self.listener, contextlib.suppress(OSError):  # either side may hang up first
+        with near, far, self.listener, contextlib.suppress(OSError):  # either side may close the connection first
             self._pump(near, far)
 
     def _pump(self, near: socket.socket, far: socket.socket) -> None:
@@ -626,11 +638,11 @@ def relay(sshd: Sshd) -> Iterator[Relay]:
 
 
 @pytest.mark.optimised  # request pipelining
-def test_round_trips_on_the_wire(sshd: Sshd, relay: Relay) -> None:
-    """From the end of the key exchange to being in: one round trip, of which Paramiko's own way needs two."""
+def test_a_login_takes_one_round_trip(sshd: Sshd, relay: Relay) -> None:
+    """From the end of the key exchange to the end of the login; Paramiko's own method needs two."""
     settings = key_settings(sshd, sshd.key)
     with handshake(settings, relay.port) as transport:
-        time.sleep(0.4)  # the server's own messages after the key exchange
+        time.sleep(0.4)  # for the server's own messages after the key exchange
         begin = time.monotonic()
         assert authenticate(transport, settings, Credentials(), begin + 10).round_trips == 1
         assert 0.3 <= time.monotonic() - begin < 0.5
@@ -640,35 +652,35 @@ def test_round_trips_on_the_wire(sshd: Sshd, relay: Relay) -> None:
 
 
 class Asking(paramiko.ServerInterface):
-    """A server that asks for a password and then a code, on its own terms."""
+    """A server that asks for a password and then a code, with its own prompts."""
 
     def __init__(self, rounds: list[list[tuple[str, bool]]], expected: list[str]) -> None:
         self.rounds = rounds
         self.expected = expected
-        self.heard: list[str] = []
+        self.received: list[str] = []
 
     def get_allowed_auths(self, username: str) -> str:
         return "keyboard-interactive"
 
     def _next(self) -> Any:
         if not self.rounds:
-            return paramiko.AUTH_SUCCESSFUL if self.heard == self.expected else paramiko.AUTH_FAILED
+            return paramiko.AUTH_SUCCESSFUL if self.received == self.expected else paramiko.AUTH_FAILED
         return paramiko.InteractiveQuery("title", "instructions", *self.rounds.pop(0))
 
     def check_auth_interactive(self, username: str, submethods: str) -> Any:
         return self._next()
 
     def check_auth_interactive_response(self, responses: list[str]) -> Any:
-        self.heard += responses
+        self.received += responses
         return self._next()
 
 
 def second_factor(rounds: list[list[tuple[str, bool]]], expected: list[str], credentials: Credentials) -> Any:
-    return at_paramiko(Asking(rounds, expected), Settings("h", "h", "u"), credentials)
+    return log_in_to_paramiko(Asking(rounds, expected), Settings("h", "h", "u"), credentials)
 
 
-def at_paramiko(interface: paramiko.ServerInterface, settings: Settings, credentials: Credentials, **options: Any) -> Any:
-    """Log in at Paramiko's server, made with *options*."""
+def log_in_to_paramiko(interface: paramiko.ServerInterface, settings: Settings, credentials: Credentials, **options: Any) -> Any:
+    """Log in to Paramiko's server, created with *options*."""
     ours, theirs = socket.socketpair()
     server = paramiko.Transport(theirs, **options)
     client = paramiko.Transport(ours)
@@ -683,7 +695,7 @@ def at_paramiko(interface: paramiko.ServerInterface, settings: Settings, credent
             transport.join(5)
 
 
-def test_second_factor() -> None:
+def test_password_and_code_are_answered_in_any_order() -> None:
     both = Credentials(password=Secret("pw"), otp=Secret("123456"))
     password, code = ("Password: ", False), ("Verification code: ", False)
     assert second_factor([[password], [code]], ["pw", "123456"], both).round_trips == trips(3)
@@ -696,12 +708,12 @@ def test_second_factor() -> None:
         assert threading.current_thread() is threading.main_thread()
         return "123456"
 
-    person = Credentials(password=Secret("pw"), prompt=ask)
-    assert second_factor([[password], [code]], ["pw", "123456"], person)
+    prompted = Credentials(password=Secret("pw"), prompt=ask)
+    assert second_factor([[password], [code]], ["pw", "123456"], prompted)
     assert asked == [("(u@h) title\n(u@h) instructions\n(u@h) Verification code: ", False)]
 
 
-def test_second_factor_refused() -> None:
+def test_a_missing_second_factor_is_reported() -> None:
     password, code = ("Password: ", False), ("Verification code: ", False)
     with pytest.raises(AuthenticationError, match="the server prompts again: 'Verification code:', and no answer is given"):
         second_factor([[password], [code]], ["pw", "1"], Credentials(password=Secret("pw")))
@@ -712,7 +724,7 @@ def test_second_factor_refused() -> None:
 
 
 class AnyKey(paramiko.ServerInterface):
-    """A server that takes every key, but only by the algorithms it announces."""
+    """A server that accepts every key, but only with the algorithms that it announces."""
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
@@ -721,13 +733,13 @@ class AnyKey(paramiko.ServerInterface):
         return paramiko.AUTH_SUCCESSFUL
 
 
-def test_algorithms_that_the_server_announces(make_key: MakeKey) -> None:
+def test_a_key_signs_with_an_algorithm_that_the_server_announces(make_key: MakeKey) -> None:
     settings = Settings("h", "h", "u", identityfile=(str(make_key("rsa")),), identityfile_explicit=True)
-    report = at_paramiko(AnyKey(), settings, Credentials(), disabled_algorithms={"pubkeys": ["rsa-sha2-512"]})
+    report = log_in_to_paramiko(AnyKey(), settings, Credentials(), disabled_algorithms={"pubkeys": ["rsa-sha2-512"]})
     assert report.attempts[-1].outcome.value == "accepted" and len(report.attempts) <= 2
 
 
-def test_secrets_stay_hidden(quick: Sshd, account: Account, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_secret_is_logged(quick: Sshd, account: Account, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     credentials = Credentials(password=Secret("very secret"), passphrase=Secret("very secret"), otp=Secret("very secret"))
     text = refused(settings_for(quick, user=account.name), credentials)

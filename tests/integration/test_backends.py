@@ -1,4 +1,4 @@
-"""The transport on every SSH server that this machine can run: two of the three need neither root nor sshd."""
+"""The transport with every SSH server on this machine: two of the three need neither root nor sshd."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def link(backend: Backend) -> Iterator[Connection]:
 # -- connecting -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_connection_says_what_was_agreed_on(link: Connection, backend: Backend) -> None:
+def test_a_connection_reports_the_negotiated_algorithms(link: Connection, backend: Backend) -> None:
     assert link.peer == f"{backend.user}@127.0.0.1 port {backend.port}"
     agreed = link.describe()
     assert agreed["server"].startswith("SSH-2.0-") and agreed["cipher"] and agreed["kex"] and agreed["host key"]
@@ -85,7 +85,7 @@ def test_a_connection_says_what_was_agreed_on(link: Connection, backend: Backend
     assert link.end_reason == "closed by pmitogen"
 
 
-def test_nobody_listens(backend: Backend) -> None:
+def test_a_closed_port_is_reported(backend: Backend) -> None:
     with pytest.raises(ConnectError, match="Connection refused") as caught:
         link_to(backend.settings(port=1))
     assert caught.value.stage == "tcp"
@@ -110,12 +110,12 @@ def test_another_key_is_refused(backend: Backend, make_key: Callable[..., KeyFil
 
 def _password_settings(backend: Backend, method: str) -> tuple[object, str]:
     if backend.password is None:
-        pytest.skip("needs root: the password of an account is made for the test")
+        pytest.skip("needs root, to make an account with a password")
     settings = backend.settings(user=backend.password_user, identityfile=(), preferredauthentications=(method,))
     return settings, backend.password
 
 
-def test_password(backend: Backend) -> None:
+def test_a_password_logs_in_or_is_refused(backend: Backend) -> None:
     settings, password = _password_settings(backend, "password")
     link_to(settings, Credentials(password=Secret(password))).close()  # type: ignore[arg-type]
     with pytest.raises(AuthenticationError, match="password: refused") as caught:
@@ -124,7 +124,7 @@ def test_password(backend: Backend) -> None:
 
 
 @pytest.mark.needs_feature("keyboard-interactive")
-def test_keyboard_interactive_password(backend: Backend) -> None:
+def test_a_password_logs_in_by_keyboard_interactive(backend: Backend) -> None:
     settings, password = _password_settings(backend, "keyboard-interactive")
     link = link_to(settings, Credentials(password=Secret(password)))  # type: ignore[arg-type]
     assert link.auth_report.methods == ("keyboard-interactive",)
@@ -136,7 +136,7 @@ def test_keyboard_interactive_password(backend: Backend) -> None:
 # -- host keys --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_host_key(backend: Backend, short_path: Path) -> None:
+def test_an_unknown_host_key_is_refused(backend: Backend, short_path: Path) -> None:
     own = short_path / "own"
     with pytest.raises(ConnectError, match="is not in .*own") as caught:
         link_to(backend.settings(userknownhostsfile=(str(own),)))
@@ -146,7 +146,7 @@ def test_an_unknown_host_key(backend: Backend, short_path: Path) -> None:
     link_to(backend.settings(userknownhostsfile=(str(own),))).close()
 
 
-def test_another_host_key_than_the_known_one(backend: Backend, make_key: Callable[..., KeyFile], short_path: Path) -> None:
+def test_a_changed_host_key_is_refused(backend: Backend, make_key: Callable[..., KeyFile], short_path: Path) -> None:
     own = short_path / "own"
     own.write_text(f"[127.0.0.1]:{backend.port} {make_key().public}\n")
     with pytest.raises(ConnectError, match="does not match .*own:1"):
@@ -168,24 +168,24 @@ def test_a_command_reads_its_input(link: Connection) -> None:
 
 
 @pytest.mark.needs_feature("stdin")
-def test_a_megabyte_each_way(link: Connection) -> None:
+def test_a_megabyte_passes_in_each_direction(link: Connection) -> None:
     data = bytes(range(256)) * 4096
     assert exec_command.run(link, "cat", stdin=data, timeout=30)[1] == data
 
 
 @pytest.mark.needs_feature("exit-signal")
-def test_an_end_by_signal(link: Connection) -> None:
+def test_the_end_by_a_signal_is_reported(link: Connection) -> None:
     ended, _, _ = exec_command.run(link, "kill -TERM $$", timeout=20)
     assert ended.status is None and ended.signal is not None and ended.signal.name == "TERM" and ended.code == 143
 
 
 @pytest.mark.needs_feature("pty")
-def test_a_terminal(link: Connection) -> None:
+def test_a_command_has_a_terminal_of_the_given_size(link: Connection) -> None:
     terminal = exec_command.Terminal("dumb", 91, 17)
     assert b"17 91" in exec_command.run(link, "stty size", terminal=terminal, timeout=20)[1]
 
 
-def test_commands_side_by_side(link: Connection) -> None:
+def test_several_commands_run_at_once(link: Connection) -> None:
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda n: exec_command.run(link, f"sleep 0.2; echo {n}", timeout=20)[1], range(4)))
     assert done == [b"%d\n" % n for n in range(4)]
@@ -195,7 +195,7 @@ def test_commands_side_by_side(link: Connection) -> None:
 
 
 @pytest.mark.needs_feature("files")
-def test_files(link: Connection, short_path: Path) -> None:
+def test_files_are_copied_in_both_directions(link: Connection, short_path: Path) -> None:
     data = bytes(range(256)) * 2000
     files = file_transfer.FileTransfer(link)
     try:
@@ -210,7 +210,7 @@ def test_files(link: Connection, short_path: Path) -> None:
 # -- the end ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_falls_silent(backend: Backend) -> None:
+def test_a_silent_server_is_disconnected(backend: Backend) -> None:
     link = link_to(backend.settings(serveraliveinterval=1, serveralivecountmax=1))
     lost = threading.Event()
     reasons: list[str] = []
@@ -224,8 +224,8 @@ def test_a_server_that_falls_silent(backend: Backend) -> None:
     assert reasons == [f"{link.peer}: no answer for 1.8 s"]
 
 
-def test_a_server_that_is_killed(backend: Backend, link: Connection) -> None:
-    running = exec_command.Command(link, "echo up; while sleep 0.2; do echo on; done")  # ends when nobody reads
+def test_a_killed_server_is_reported(backend: Backend, link: Connection) -> None:
+    running = exec_command.Command(link, "echo up; while sleep 0.2; do echo on; done")  # ends if its output is not read
     assert running.read(20)
     backend.kill()
     with pytest.raises(ConnectionLost, match="the server closed the connection"):
@@ -238,8 +238,8 @@ def test_a_server_that_is_killed(backend: Backend, link: Connection) -> None:
 # -- jump hosts -------------------------------------------------------------------------------------------------------------
 
 
-def test_through_a_jump_host(backend: Backend, short_path: Path, jump_hosts: JumpHostPool) -> None:
-    """The jump host is a server in Python as well."""
+def test_a_host_is_reached_through_a_jump_host(backend: Backend, short_path: Path, jump_hosts: JumpHostPool) -> None:
+    """The jump host is also a server in Python."""
     gate = Bastion(keys=True).start()
     hop = gate.settings(short_path / "gate_known", identityfile=(str(backend.key.path),), identityfile_explicit=True)
     try:
@@ -253,6 +253,6 @@ def test_through_a_jump_host(backend: Backend, short_path: Path, jump_hosts: Jum
         gate.stop()
 
 
-def test_the_demo_server_is_always_there() -> None:
-    """Or a contributor without root and sshd would test nothing."""
+def test_the_demo_server_is_always_a_backend() -> None:
+    """So tests for contributors without root and sshd cover the transport."""
     assert backends.is_installed(DEMO)

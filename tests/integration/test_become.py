@@ -1,4 +1,4 @@
-"""Entering accounts with the real sudo, su and doas, from an unprivileged account, under every Python of targets."""
+"""Escalation with the real sudo, su and doas, from an unprivileged account, under every target Python."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.support.accounts import Account, Accounts
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = ROOT / "tests" / "support" / "become_driver.py"
 SYSTEM_PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin:/bin") or "python3"
-TIMEOUT = 8.0  # seconds for an escalation; sudo and su take 2 to 3 to say that a password is wrong
+TIMEOUT = 8.0  # seconds for an escalation; sudo and su take 2 to 3 to reject a password
 
-# What the agent's loader does: the marker, then who and where we are, then every byte back.
+# Behaves as the agent's loader: prints the marker, then account and directory, then sends every byte back.
 LOADER = """import os, sys
 w = os.write
 w(1, b"PMITOGEN-%s ready\\n" % sys.argv[1].encode())
@@ -66,7 +66,7 @@ def enter(
     delay: float = 0,
     **options: Any,
 ) -> dict[str, Any]:
-    """Drives one escalation from *account*; returns the driver's result."""
+    """Run one escalation from *account*; return the driver's result."""
     plan, _ = become.plan(method, timeout=timeout, **options)
     token = token or secrets.token_hex(4)
     base = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(account.home), "USER": account.name, "SHELL": account.shell}
@@ -99,7 +99,7 @@ def enter(
 
 @pytest.fixture(scope="module")
 def pair(_account_maker: Accounts) -> Iterator[tuple[Account, Account]]:
-    """One that may use sudo and doas with its password, and one to become."""
+    """An account that may use sudo and doas with its password, and one to become."""
     made = _account_maker.make(sudo="password", doas="password"), _account_maker.make()
     yield made
     for each in made:
@@ -111,7 +111,7 @@ SHELLS = [shell for shell in ("sh", "bash", "dash", "fish", "tcsh", "zsh") if pr
 
 @pytest.fixture(scope="module", params=SHELLS)
 def shell_pair(request: pytest.FixtureRequest, _account_maker: Accounts) -> Iterator[tuple[Account, Account]]:
-    """One without passwords to give, and one to become, both with the same login shell."""
+    """An account with sudo without a password, and one to become, both with the same login shell."""
     shell = programs.find_program(request.param) or ""
     made = _account_maker.make(sudo="nopasswd", doas="nopass", shell=shell), _account_maker.make(shell=shell)
     for name in (".profile", ".login"):
@@ -121,17 +121,17 @@ def shell_pair(request: pytest.FixtureRequest, _account_maker: Accounts) -> Iter
         _account_maker.give_back(each)
 
 
-# -- getting in -------------------------------------------------------------------------------------------------------------
+# -- successful escalations -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_sudo_without_a_password(version: str, account: Account, pythons: dict[str, str]) -> None:
+def test_sudo_enters_without_a_password(version: str, account: Account, pythons: dict[str, str]) -> None:
     got = enter(account, "sudo", driver=pythons[version], flags="-H -S -n")
     assert got["line"] == "root /root /", got
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_with_a_password(version: str, pair: tuple[Account, Account], pythons: dict[str, str]) -> None:
+def test_each_program_enters_with_a_password(version: str, pair: tuple[Account, Account], pythons: dict[str, str]) -> None:
     account, other = pair
     for method, secret in (("sudo", account.password), ("su", other.password), ("doas", account.password)):
         flags = "-" if method == "su" else "-n"
@@ -139,7 +139,7 @@ def test_with_a_password(version: str, pair: tuple[Account, Account], pythons: d
         assert got["line"].split()[0] == other.name, got
 
 
-def test_doas_without_a_password(account: Account) -> None:
+def test_doas_enters_without_a_password(account: Account) -> None:
     assert enter(account, "doas", flags="-n")["line"].split()[0] == "root"
 
 
@@ -151,7 +151,9 @@ def test_doas_without_a_password(account: Account) -> None:
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_sudoers_defaults(defaults: list[str], make_account: Callable[..., Account], tmp_path: Path) -> None:
+def test_escalation_works_with_defaults_in_sudoers(
+    defaults: list[str], make_account: Callable[..., Account], tmp_path: Path
+) -> None:
     defaults = [word.replace("/run/lock", str(tmp_path)) for word in defaults]
     account, other = make_account(sudo="password", sudo_defaults=defaults), make_account()
     got = enter(account, "sudo", flags="-H", user=other.name, password=account.password, size=1 << 20)
@@ -162,7 +164,7 @@ def test_sudoers_defaults(defaults: list[str], make_account: Callable[..., Accou
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_binary_data_passes_unharmed(version: str, pair: tuple[Account, Account], pythons: dict[str, str]) -> None:
+def test_binary_data_passes_unchanged(version: str, pair: tuple[Account, Account], pythons: dict[str, str]) -> None:
     account, other = pair
     for method, flags in (("sudo", ""), ("sudo", "-i"), ("su", ""), ("su", "-"), ("doas", "")):
         secret = other.password if method == "su" else account.password
@@ -170,10 +172,10 @@ def test_binary_data_passes_unharmed(version: str, pair: tuple[Account, Account]
         assert got["same"] and got["noise"] == 0, got
 
 
-STRANGE_WORDS = [
+SPECIAL_ARGUMENTS = [
     "it's", 'say "hi"', "back\\slash\\\\", "bang!", "$HOME `id` $(id)", "a\nb", "", "ü é 語", "*?[x]{a,b}~#", " lead", "%s %%",
 ]  # fmt: skip
-SHOW_WORDS = """import os, sys
+SHOW_ARGUMENTS = """import os, sys
 os.write(1, b"PMITOGEN-%s ready\\n" % sys.argv[1].encode())
 print(ascii(sys.argv[2:]), flush=True)
 """
@@ -182,21 +184,23 @@ print(ascii(sys.argv[2:]), flush=True)
 @pytest.mark.parametrize(
     "method, flags", [("su", ""), ("su", "-"), ("sudo", "-i"), ("sudo", "-s"), ("doas", "-s"), ("sudo", "-H")], ids=str
 )
-def test_every_word_survives_every_shell(method: str, flags: str, shell_pair: tuple[Account, Account]) -> None:
-    got = enter_words(*shell_pair, method, flags, STRANGE_WORDS)
+def test_arguments_pass_unchanged_through_every_shell(method: str, flags: str, shell_pair: tuple[Account, Account]) -> None:
+    got = enter_with_arguments(*shell_pair, method, flags, SPECIAL_ARGUMENTS)
     assert got["up"], got
-    assert got["line"] == ascii(STRANGE_WORDS), got
+    assert got["line"] == ascii(SPECIAL_ARGUMENTS), got
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_word_survives_every_python(version: str, pair: tuple[Account, Account], pythons: dict[str, str]) -> None:
+def test_arguments_pass_unchanged_under_every_python(
+    version: str, pair: tuple[Account, Account], pythons: dict[str, str]
+) -> None:
     for method, flags in (("su", "-"), ("sudo", "-i"), ("sudo", "KEY=é")):
-        got = enter_words(*pair, method, flags, STRANGE_WORDS, driver=pythons[version], locale="C")
+        got = enter_with_arguments(*pair, method, flags, SPECIAL_ARGUMENTS, driver=pythons[version], locale="C")
         assert got["up"], got
-        assert got["line"] == ascii(STRANGE_WORDS), got
+        assert got["line"] == ascii(SPECIAL_ARGUMENTS), got
 
 
-def enter_words(
+def enter_with_arguments(
     account: Account,
     other: Account,
     method: str,
@@ -212,9 +216,9 @@ def enter_words(
     job = {
         "root": str(ROOT), "uid": account.uid, "gid": account.gid, "name": account.name, "plan": plan, "env": env, "token": token,
         "secrets": {"password": password},
-        "command": [SYSTEM_PYTHON, "-c", SHOW_WORDS, token, *args],
+        "command": [SYSTEM_PYTHON, "-c", SHOW_ARGUMENTS, token, *args],
     }  # fmt: skip
-    # The locale holds from the start: Python takes its encodings from it once.
+    # The locale must be set at the start, because Python reads its encodings only then.
     outer = {**os.environ, "LC_ALL": locale}
     done = subprocess.run([driver, str(DRIVER)], input=json.dumps(job), capture_output=True, text=True, timeout=60, env=outer)
     assert done.returncode == 0, done.stderr
@@ -225,7 +229,7 @@ def enter_words(
 # -- flags ------------------------------------------------------------------------------------------------------------------
 
 
-def test_flags_of_sudo_act(make_account: Callable[..., Account]) -> None:
+def test_flags_of_sudo_have_their_effect(make_account: Callable[..., Account]) -> None:
     defaults = ["runcwd=*", "runchroot=*", "closefrom_override"]
     account = make_account(sudo=["ALL=(ALL:ALL) NOPASSWD: SETENV: ALL"], sudo_defaults=defaults)
     other = make_account()
@@ -246,7 +250,7 @@ def test_flags_of_sudo_act(make_account: Callable[..., Account]) -> None:
     assert enter_("-R /", user=other.name)[0] == other.name
 
 
-def test_doas_hands_on_what_its_configuration_says(make_account: Callable[..., Account]) -> None:
+def test_doas_passes_variables_as_configured(make_account: Callable[..., Account]) -> None:
     other = make_account()
     for row, value in {"": "-", "keepenv": "kept", "setenv {{ KEEP_ME=set }}": "set"}.items():
         account = make_account(doas=[f"permit nopass {row} {{name}}"])
@@ -255,7 +259,7 @@ def test_doas_hands_on_what_its_configuration_says(make_account: Callable[..., A
 
 
 @pytest.mark.parametrize("suffix", ["$", ".b-C_d@realm.example"])
-def test_names_with_further_characters(suffix: str, make_account: Callable[..., Account]) -> None:
+def test_account_names_may_contain_special_characters(suffix: str, make_account: Callable[..., Account]) -> None:
     account, other = make_account(sudo="password", doas="password"), make_account(suffix=suffix)
     for method, flags in (("sudo", "-H"), ("sudo", "-i"), ("su", "-"), ("doas", "")):
         secret = other.password if method == "su" else account.password
@@ -263,7 +267,7 @@ def test_names_with_further_characters(suffix: str, make_account: Callable[..., 
         assert got["up"] and got["line"].split()[0] == other.name, got
 
 
-def test_flags_of_su_act(pair: tuple[Account, Account]) -> None:
+def test_flags_of_su_have_their_effect(pair: tuple[Account, Account]) -> None:
     account, other = pair
 
     def enter_(flags: str, show: str) -> list[str]:
@@ -278,7 +282,7 @@ def test_flags_of_su_act(pair: tuple[Account, Account]) -> None:
     assert enter_("-s /bin/dash -P", "SHELL")[1] == "/bin/dash"
 
 
-def test_become_exe_of_several_words(pair: tuple[Account, Account]) -> None:
+def test_become_exe_may_be_several_words(pair: tuple[Account, Account]) -> None:
     account, other = pair
     secret = account.password
     sudo = programs.find_program("sudo")
@@ -293,19 +297,19 @@ def test_become_exe_of_several_words(pair: tuple[Account, Account]) -> None:
     assert got["kind"] == "password-wrong", got
 
 
-def test_a_chain_through_sudo_with_a_terminal_of_its_own(make_account: Callable[..., Account]) -> None:
+def test_a_chain_works_through_sudo_with_use_pty(make_account: Callable[..., Account]) -> None:
     account, other = make_account(sudo="password", sudo_defaults=["use_pty"]), make_account()
     got = enter(account, "su", exe="sudo su -", user=other.name, password=account.password, size=1 << 20)
     assert got["same"], got
 
 
-def test_the_directory_to_start_from(account: Account, tmp_path: Path) -> None:
+def test_chdir_sets_the_directory(account: Account, tmp_path: Path) -> None:
     assert enter(account, "sudo", chdir="/usr/share")["line"].split()[2] == "/usr/share"
     got = enter(account, "sudo", chdir=str(tmp_path / "none"))
     assert got["kind"] == "other" and "cannot chdir" in got["message"], got
 
 
-def test_homes_that_are_missing_or_closed(make_account: Callable[..., Account]) -> None:
+def test_escalation_works_with_missing_and_closed_homes(make_account: Callable[..., Account]) -> None:
     account, other = make_account(sudo="nopasswd"), make_account(home=False)
     account.home.chmod(0o700)
     for method, flags in (("sudo", "-H"), ("sudo", "-i"), ("su", ""), ("su", "-")):
@@ -318,7 +322,9 @@ SLEEPER = "import os, sys, time\nos.write(1, b'PMITOGEN-%s ready\\n\\n' % sys.ar
 
 
 @pytest.mark.parametrize("defaults", [[], ["use_pty"]], ids=str)
-def test_hanging_up_ends_a_command_that_reads_nothing(defaults: list[str], make_account: Callable[..., Account]) -> None:
+def test_closing_the_terminal_ends_a_command_that_reads_nothing(
+    defaults: list[str], make_account: Callable[..., Account]
+) -> None:
     account, other = make_account(sudo="nopasswd", doas="nopass", sudo_defaults=defaults), make_account()
     for method in ("sudo", "doas"):
         assert enter(account, method, user=other.name, code=SLEEPER)["up"]
@@ -332,23 +338,23 @@ def wait_for(left: Callable[[], set[Any]]) -> set[Any]:
     return left()
 
 
-# -- not getting in ---------------------------------------------------------------------------------------------------------
+# -- failed escalations -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", VERSIONS[:2] + VERSIONS[-1:])
-def test_a_wrong_password(version: str, pair: tuple[Account, Account], pythons: dict[str, str]) -> None:
+def test_a_wrong_password_is_reported(version: str, pair: tuple[Account, Account], pythons: dict[str, str]) -> None:
     account, other = pair
 
     def try_(method: str) -> dict[str, Any]:
         return enter(account, method, driver=pythons[version], user=other.name, password="not-this-one")
 
-    # Each takes the 2 to 3 seconds that PAM waits after a wrong password, so all three at once.
+    # PAM delays each refusal by 2 to 3 seconds, so all three run at once.
     with ThreadPoolExecutor() as pool:
         for got in pool.map(try_, ("sudo", "su", "doas")):
             assert got["kind"] == "password-wrong" and "password is wrong" in got["message"], got
 
 
-def test_no_password(pair: tuple[Account, Account]) -> None:
+def test_a_missing_password_is_reported(pair: tuple[Account, Account]) -> None:
     account, other = pair
     for method, flags in (("sudo", "-H -S -n"), ("sudo", "-H"), ("su", ""), ("doas", ""), ("doas", "-n")):
         got = enter(account, method, flags=flags, user=other.name)
@@ -357,12 +363,12 @@ def test_no_password(pair: tuple[Account, Account]) -> None:
 
 
 @pytest.mark.parametrize("method", ["sudo", "su", "doas"])
-def test_an_unknown_account(method: str, account: Account) -> None:
+def test_an_unknown_account_is_reported(method: str, account: Account) -> None:
     got = enter(account, method, user="no.such-account", password="s3cret")
     assert got["kind"] == "unknown-user", got
 
 
-def test_not_permitted(make_account: Callable[..., Account]) -> None:
+def test_a_missing_permission_is_reported(make_account: Callable[..., Account]) -> None:
     account, other = make_account(), make_account()
     got = enter(account, "sudo", user=other.name, password=account.password)
     assert got["kind"] == "not-permitted" and "sudoers" in got["message"], got
@@ -375,7 +381,7 @@ def test_not_permitted(make_account: Callable[..., Account]) -> None:
     assert got["kind"] == "not-permitted", got
 
 
-def test_a_program_that_is_not_installed(account: Account) -> None:
+def test_a_missing_become_program_is_reported(account: Account) -> None:
     for exe in ("/opt/none/sudo", "doesnotexist"):
         got = enter(account, "sudo", exe=exe)
         assert got["kind"] == "not-installed" and exe in got["message"], got
@@ -383,13 +389,13 @@ def test_a_program_that_is_not_installed(account: Account) -> None:
 
 @pytest.mark.parametrize("method, flags", [("su", ""), ("su", "-"), ("sudo", "-i")], ids=str)
 @pytest.mark.parametrize("shell", ["/usr/sbin/nologin", "/bin/false"])
-def test_a_shell_that_takes_no_commands(method: str, flags: str, shell: str, make_account: Callable[..., Account]) -> None:
+def test_a_nologin_shell_is_reported(method: str, flags: str, shell: str, make_account: Callable[..., Account]) -> None:
     account, other = make_account(sudo="nopasswd"), make_account(shell=shell)
     got = enter(account, method, flags=flags, user=other.name, password=other.password if method == "su" else None)
     assert got["kind"] == "shell" and shell in got["message"], got
 
 
-def test_an_expired_account(make_account: Callable[..., Account]) -> None:
+def test_an_expired_account_is_reported(make_account: Callable[..., Account]) -> None:
     account, other = make_account(sudo="password"), make_account()
     subprocess.run(["chage", "-E", "0", other.name], check=True)
     got = enter(account, "su", user=other.name, password=other.password)
@@ -399,7 +405,7 @@ def test_an_expired_account(make_account: Callable[..., Account]) -> None:
     assert got["kind"] == "account", got
 
 
-def test_an_expired_password(make_account: Callable[..., Account]) -> None:
+def test_an_expired_password_is_reported(make_account: Callable[..., Account]) -> None:
     account, other = make_account(sudo="password"), make_account()
     subprocess.run(["chage", "-d", "0", account.name], check=True)
     subprocess.run(["chage", "-d", "0", other.name], check=True)
@@ -409,7 +415,7 @@ def test_an_expired_password(make_account: Callable[..., Account]) -> None:
     assert got["kind"] == "account", got
 
 
-def test_no_python_in_that_account(make_account: Callable[..., Account]) -> None:
+def test_a_missing_python_is_reported(make_account: Callable[..., Account]) -> None:
     account, other = make_account(sudo="nopasswd", doas="nopass"), make_account()
     for method, flags in (("sudo", "-n"), ("sudo", "-i"), ("doas", ""), ("su", ""), ("su", "-s /bin/sh"), ("su", "-")):
         for python in ("/nowhere/python3", "python3.99"):
@@ -419,7 +425,7 @@ def test_no_python_in_that_account(make_account: Callable[..., Account]) -> None
 
 
 @pytest.mark.parametrize("text", ["", "Loading profile", "Token for pam_strange: "])
-def test_a_prompt_that_never_comes(text: str, account: Account, short_path: Path) -> None:
+def test_a_missing_prompt_ends_at_the_timeout(text: str, account: Account, short_path: Path) -> None:
     fake = script(short_path, f"printf '%s' '{text}' >/dev/tty\nexec sleep 60\n")
     got = enter(account, "sudo", exe=fake, password="s3cret", timeout=2)
     assert got["kind"] == ("tty" if "Token" in text else "timeout"), got
@@ -427,13 +433,13 @@ def test_a_prompt_that_never_comes(text: str, account: Account, short_path: Path
     assert text.strip() in got["message"]
 
 
-def test_a_program_that_will_not_die(account: Account, short_path: Path) -> None:
+def test_a_program_that_ignores_signals_is_killed(account: Account, short_path: Path) -> None:
     fake = script(short_path, "trap '' HUP TERM\nwhile :; do sleep 1; done\n")
     got = enter(account, "sudo", exe=fake, timeout=1)
     assert got["kind"] == "timeout" and got["reaped"]
 
 
-def test_a_host_without_terminals(account: Account, short_path: Path) -> None:
+def test_a_host_without_terminals_is_reported(account: Account, short_path: Path) -> None:
     hide = "mount --bind /dev/null /dev/ptmx && mount -t tmpfs none /dev/pts"
     driver = script(short_path, f'exec unshare -m sh -c \'{hide} && exec {sys.executable} "$@"\' sh "$@"\n', name="python")
     for method in ("sudo", "su", "doas"):
@@ -448,21 +454,21 @@ def script(directory: Path, text: str, *, name: str = "sudo", interpreter: str =
     return str(path)
 
 
-def test_last_words_of_a_command_that_dies(account: Account) -> None:
-    # A moment later, or the words may stand on the terminal before the command is seen to be up.
+def test_the_last_output_of_a_failing_command_is_reported(account: Account) -> None:
+    # The delay keeps the output from reaching the terminal before the command counts as started.
     code = "import os, sys, time\nos.write(1, b'PMITOGEN-%s ready\\nx\\n' % sys.argv[1].encode())\ntime.sleep(0.3)\n"
     code += "raise MemoryError('too little')"
     got = enter(account, "sudo", code=code)
     assert got["up"] and got["said"].endswith("MemoryError: too little'") and "\n" not in got["said"], got
 
 
-# -- prompts of programs that are not here ----------------------------------------------------------------------------------
+# -- prompts of programs that are not installed -----------------------------------------------------------------------------
 
 ASK = """stty -echo </dev/tty; printf '%s' '{prompt}' >/dev/tty
 IFS= read -r answer </dev/tty; stty echo </dev/tty; echo >/dev/tty
 [ "$answer" = '{right}' ] || {{ echo "{wrong}" >&2; exit 1; }}
 """
-# p: the prompt that sudo was given
+# p: the prompt that sudo was started with
 RUN = 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"\n'
 OWN = 'for a; do [ "$last" = -p ] && p=$a && break; last=$a; done\n'
 OWN_PROMPT = "'\"$p\"'"
@@ -479,14 +485,14 @@ PROMPTS = [
 
 
 def asking(method: str, prompt: str, user: str, directory: Path) -> str:
-    """A program of this name that asks so, and notes what it is told."""
+    """Create a program of this name that prints this prompt and records the answers."""
     text = prompt.replace("'", "'\\''").replace("{p}", OWN_PROMPT).replace("{user}", user)
     ask = ASK.format(prompt=text, right="s3cret", wrong="no").replace("[ ", f'echo "$answer" >>{directory}/told; [ ', 1)
     return script(directory, OWN + ask + (RUN_STRING if method == "su" else RUN), name=method)
 
 
 @pytest.mark.parametrize(("method", "prompt"), PROMPTS)
-def test_prompts_that_get_the_password(method: str, prompt: str, account: Account, short_path: Path) -> None:
+def test_password_prompts_are_answered(method: str, prompt: str, account: Account, short_path: Path) -> None:
     short_path.chmod(0o777)
     fake = asking(method, prompt, account.name, short_path)
     got = enter(account, method, exe=fake, user=account.name, password="s3cret")
@@ -505,8 +511,8 @@ OTHER_QUESTIONS = [
 ]  # fmt: skip
 
 
-def test_other_questions_get_no_password(account: Account, short_path: Path) -> None:
-    """Though their program hides what is typed."""
+def test_other_prompts_are_not_answered(account: Account, short_path: Path) -> None:
+    """Their programs switch echo off, too."""
 
     def try_(number: int) -> tuple[dict[str, Any], list[str]]:
         directory = short_path / str(number)
@@ -524,7 +530,7 @@ def test_other_questions_get_no_password(account: Account, short_path: Path) -> 
             assert "s3cret" not in notes, question
 
 
-def test_the_password_is_written_once(account: Account, short_path: Path) -> None:
+def test_the_password_is_sent_once(account: Account, short_path: Path) -> None:
     ask = ASK.format(prompt=OWN_PROMPT, right="s3cret", wrong="no")
     got = enter(account, "sudo", exe=script(short_path, OWN + ask + ask + RUN), password="s3cret")
     assert got["kind"] == "password-wrong", got
@@ -534,13 +540,15 @@ STATE = "echo PMITOGEN-$1 ready; echo $(grep SigIgn /proc/self/status) $(ls /pro
 
 
 def ignored_signals(line: str) -> int:
-    """The set of signals in a line of STATE, as the kernel writes it."""
+    """Return the set of signals in a line of STATE, in the kernel's notation."""
     return int(line.split()[1], 16)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_programs_start_with_nothing_of_ours(version: str, account: Account, short_path: Path, pythons: dict[str, str]) -> None:
-    """No descriptor above 2 (ls has one for the directory), no signal ignored as Python ignores SIGPIPE.
+def test_become_programs_inherit_no_descriptor_and_no_ignored_signal(
+    version: str, account: Account, short_path: Path, pythons: dict[str, str]
+) -> None:
+    """No descriptor above 2 (ls has one for the directory); Python's ignoring of SIGPIPE is not inherited.
 
     Signals that were ignored before pmitogen's Python started (signal 32, on some machines) stay ignored.
     """
@@ -553,7 +561,7 @@ def test_programs_start_with_nothing_of_ours(version: str, account: Account, sho
 
 
 @pytest.mark.parametrize("prompt", ["Verification code: ", "One-time password (OATH) for `bob': ", "Passcode or option (1-3): "])
-def test_second_factors(prompt: str, account: Account, short_path: Path) -> None:
+def test_a_second_factor_is_answered(prompt: str, account: Account, short_path: Path) -> None:
     factors = OWN + ASK.format(prompt=OWN_PROMPT, right="s3cret", wrong="no")
     factors += ASK.format(prompt=prompt.replace("'", "'\\''"), right="123456", wrong="no")
     fake = script(short_path, factors + RUN)
@@ -569,8 +577,8 @@ def test_a_prompt_that_would_show_the_password_is_not_answered(account: Account,
 
 
 @pytest.mark.parametrize("then", ["echo over", "printf '\\rWhat else? '", "stty echo </dev/tty"])
-def test_a_secret_that_comes_too_late_is_not_written(then: str, account: Account, short_path: Path) -> None:
-    """Meanwhile the program has stopped asking: it is not for what reads the terminal next."""
+def test_a_late_secret_is_not_sent(then: str, account: Account, short_path: Path) -> None:
+    """The program has stopped waiting meanwhile, so the next reader of the terminal would get it."""
     text = f'stty -echo </dev/tty; printf "$p" >/dev/tty; sleep 0.3; {then} >/dev/tty; '
     text += f'IFS= read -r a </dev/tty; echo "$a" >{short_path}/told'
     short_path.chmod(0o777)
@@ -593,28 +601,28 @@ os.execv("/bin/sh", ["sh", "-c", sys.argv[3]])
 """
 
 
-def test_what_is_typed_before_su_listens_is_not_lost(account: Account, short_path: Path) -> None:
-    """su of Linux-PAM shows its prompt, and then drops what has been typed and switches echo off."""
+def test_the_password_is_sent_after_su_has_flushed_its_input(account: Account, short_path: Path) -> None:
+    """su of Linux-PAM shows its prompt, and then switches echo off and discards earlier input."""
     fake = script(short_path, LATE_FLUSH, name="su", interpreter=SYSTEM_PYTHON)
     got = enter(account, "su", exe=fake, user=account.name, password="s3cret", size=1 << 16)
     assert got["up"] and got["same"] and got["noise"] == 0, got
 
 
-def test_a_password_is_never_shown(account: Account, short_path: Path) -> None:
+def test_a_password_in_the_output_is_masked(account: Account, short_path: Path) -> None:
     fake = script(short_path, OWN + ASK.format(prompt=OWN_PROMPT, right="other", wrong="refused: $answer") + RUN)
     got = enter(account, "sudo", exe=fake, password="s3cret")
     assert got["kind"] == "other" and "refused: ********" in got["message"], got
 
 
-def test_what_a_terminal_would_not_show_is_not_told(account: Account, short_path: Path) -> None:
-    """Asterisks that were taken back, colours, the title of a window."""
+def test_erased_text_and_escape_sequences_are_not_reported(account: Account, short_path: Path) -> None:
+    """Erased asterisks, colours, the title of a window."""
     text = "**\\b \\b\\b \\b\\033[0K\\033]0;title\\007\\033(B\\033[31mno luck\\033[0m"
     fake = script(short_path, f"printf '{text}' >/dev/tty\nexit 1\n")
     got = enter(account, "sudo", exe=fake, password="s3cret")
     assert got["message"].endswith("it said 'no luck'"), got
 
 
-def test_any_character_may_stand_in_a_password(make_account: Callable[..., Account]) -> None:
+def test_a_password_may_contain_any_character(make_account: Callable[..., Account]) -> None:
     account = make_account(sudo="password", password="p\x03\x04 ü\x15#\x7f'\"$\\x")
     got = enter(account, "sudo", password=account.password)
     assert got["up"], got

@@ -1,6 +1,6 @@
-"""Entering accounts with further programs of the same names: BusyBox's, Toybox's and sudo-rs's su, and sudo-rs's sudo.
+"""Escalation with other programs of the same names: su of BusyBox, Toybox and sudo-rs, and sudo of sudo-rs.
 
-A copy of each, setuid root, in a directory of the test: the system's own programs stay unchanged.
+Each is a copy, setuid root, in a directory of the test: the system's own programs stay unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.support.accounts import Account
 
 pytestmark = [pytest.mark.needs_root]
 
-# BusyBox's own crypt knows no hash newer than this one's kind.
+# The newest hash that BusyBox's own crypt knows.
 PASSWORD = "other's word"
 HASH = "$6$pmitogen$KWCvR0WRpNvVGrT89dANRb3KWYzns/dOyce6hi5DZxgv59ZXGWM3uuPFFdGw8CcLxzCNefPh4lNztjm90Fbm3/"
 
@@ -32,7 +32,7 @@ SUS = [
 
 
 def setuid_copy(program: str, directory: Path, name: str) -> str:
-    """A copy of *program* that runs as root for everybody, called *name*. Skips the test if it was built without that."""
+    """Copy *program* as *name*, setuid root. Skip the test if it was built without that applet."""
     found, path = programs.find_program(program), directory / name
     assert found
     shutil.copy(found, path)
@@ -44,7 +44,7 @@ def setuid_copy(program: str, directory: Path, name: str) -> str:
 
 @pytest.fixture
 def make_other(make_account: Callable[..., Account]) -> Callable[..., Account]:
-    """An account whose password every program can check."""
+    """Create accounts whose password every program can check."""
 
     def make(**options: Any) -> Account:
         other = make_account(password=PASSWORD, **options)
@@ -55,7 +55,7 @@ def make_other(make_account: Callable[..., Account]) -> Callable[..., Account]:
 
 
 @pytest.mark.parametrize("program", SUS)
-def test_another_su(
+def test_each_su_enters_the_account(
     program: str, make_account: Callable[..., Account], make_other: Callable[..., Account], short_path: Path
 ) -> None:
     account, other, closed = make_account(sudo="nopasswd"), make_other(), make_other(shell="/usr/sbin/nologin")
@@ -86,14 +86,14 @@ def test_another_su(
 
 @pytest.mark.parametrize("version", VERSIONS[:1] + VERSIONS[-1:])
 @pytest.mark.needs_program("busybox")
-def test_a_prompt_on_stdout(
+def test_a_prompt_of_su_on_stdout_is_answered(
     version: str,
     make_account: Callable[..., Account],
     make_other: Callable[..., Account],
     pythons: dict[str, str],
     short_path: Path,
 ) -> None:
-    """BusyBox asks there; a profile that says the same before the command is given nothing."""
+    """BusyBox prints it there; an equal text of a profile before the command is not answered."""
     account, other = make_account(sudo="nopasswd"), make_other()
     su = setuid_copy("busybox", short_path, "su")
     other.write(".profile", "printf 'Password: '\n")
@@ -107,7 +107,7 @@ def test_a_prompt_on_stdout(
 
 
 @pytest.mark.needs_program("sudo-rs")
-def test_sudo_rs(make_account: Callable[..., Account], short_path: Path) -> None:
+def test_sudo_rs_enters_the_account(make_account: Callable[..., Account], short_path: Path) -> None:
     account, other, stranger = make_account(sudo="password"), make_account(), make_account()
     free, late = make_account(sudo="nopasswd"), make_account(sudo="password")
     subprocess.run(["chage", "-E", "0", late.name], check=True, timeout=20)

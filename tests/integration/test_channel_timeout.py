@@ -1,4 +1,4 @@
-"""ChannelTimeout: a channel over which nothing passes is closed, one that is used is not, and the next request connects again."""
+"""ChannelTimeout closes a channel without data, leaves an active one open, and the next request reconnects."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def test_a_silent_session_is_closed(sshd: Sshd) -> None:
                 silent.read(15)
             assert 0.9 < time.monotonic() - began < 5
             assert link.end_reason is None
-            assert exec_command.run(link, "echo again")[1] == b"again\n"  # the connection itself stands, as in ssh
+            assert exec_command.run(link, "echo again")[1] == b"again\n"  # the connection itself stays open, as in ssh
 
 
-def test_what_a_closed_command_still_says_of_its_end_is_not_its_end(sshd: Sshd) -> None:
-    """A command whose input ends with the channel may well end in good order: yet it was cut short."""
+def test_a_command_closed_by_channeltimeout_is_lost_despite_an_exit_status(sshd: Sshd) -> None:
+    """A command whose input ends with the channel may exit with status 0, although it was cut short."""
     with linked(sshd, channeltimeout=1) as link, exec_command.Command(link, "cat; exit 0", stdin=None) as silent:
         assert silent._channel.status_event.wait(10)
         deadline = time.monotonic() + 5
@@ -41,8 +41,8 @@ def test_what_a_closed_command_still_says_of_its_end_is_not_its_end(sshd: Sshd) 
             silent.read(5)
 
 
-def test_data_either_way_keeps_it_open(sshd: Sshd) -> None:
-    """Questions whether the server is alive do not; what the command says, on either stream, and what it is sent do."""
+def test_data_in_either_direction_keeps_a_channel_open(sshd: Sshd) -> None:
+    """Keepalive requests do not count; output on either stream and input do."""
     with linked(sshd, channeltimeout=2, serveraliveinterval=1) as link:
         output = exec_command.run(link, "for i in 1 2; do sleep 0.7; echo $i; sleep 0.7; echo x >&2; done")
         assert output[1] == b"1\n2\n"
@@ -57,29 +57,29 @@ def test_data_either_way_keeps_it_open(sshd: Sshd) -> None:
 
 
 @pytest.mark.slow
-def test_all_channels_together(sshd: Sshd) -> None:
+def test_the_global_timeout_counts_data_of_all_channels(sshd: Sshd) -> None:
     with linked(sshd, channeltimeout_global=2) as link, exec_command.Command(link, "cat", stdin=None) as silent:
         assert exec_command.run(link, "for i in 1 2 3 4; do sleep 0.7; echo $i; done")[1] == b"1\n2\n3\n4\n"
         with pytest.raises(ConnectionLost, match="ChannelTimeout global=2"):
             silent.read(10)
 
 
-def test_nobody_is_woken_where_it_is_not_set(sshd: Sshd) -> None:
+def test_without_channeltimeout_no_timer_runs(sshd: Sshd) -> None:
     with linked(sshd) as link:
         assert link._transport.packetizer.next_timer is None
 
 
 @pytest.mark.needs_root
-def test_the_next_request_connects_again(make_sshd: MakeSshd, account: Account) -> None:
+def test_the_next_request_reconnects(make_sshd: MakeSshd, account: Account) -> None:
     server = make_sshd()
     args = [*server.ssh_args(), "-o", "ChannelTimeout=session=2"]
     with pmitogen.connect(f"{account.name}@{server.host}", ssh_args=args, timeout=30) as host:
-        host.ping()  # Python's channel is then open all the time
+        host.ping()  # the channel of Python is then always open
         assert host.run("echo one").stdout == b"one\n"
         server.wait_log("Disconnected from user|Connection closed by", timeout=15)
         assert host.run("echo two").stdout == b"two\n"
         assert len(server.accepted()) == 2
-        # A request under way is cut off as well, for its channel is as silent as any.
+        # A pending request is also cut off, because its channel carries no data either.
         with pytest.raises(Error, match="ChannelTimeout session=2"):
             host.run("sleep 20")
         assert host.run("echo three").stdout == b"three\n"

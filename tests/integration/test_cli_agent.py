@@ -38,7 +38,7 @@ def run(*argv: str, environment: dict[str, str] | None = None, stdin: str = "") 
 
 @pytest.fixture(params=[AGENT, ("ssh-agent",)], ids=["ours", "openssh"])
 def agent(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A running agent's environment."""
+    """Run an agent; yield its environment."""
     started = run(*request.param, "-s", "-a", str(tmp_path / "agent"))
     assert started.returncode == 0, started.stderr
     environment = dict(re.findall(r"(SSH_\w+)=([^;]+);", started.stdout))
@@ -64,7 +64,7 @@ def test_keys_of_every_type_are_added_listed_and_removed(agent: dict[str, str], 
         assert ours.stdout == theirs.stdout and ours.stdout.count("\n") == 5, ours.stderr + theirs.stderr
     signed = tmp_path / "signed"
     signed.write_text("text")
-    for key in keys:  # ssh-keygen has the agent sign
+    for key in keys:  # ssh-keygen requests a signature from the agent
         key.rename(f"{key}.away")
         made = run("ssh-keygen", "-Y", "sign", "-n", "file", "-f", f"{key}.pub", str(signed), environment=agent)
         assert made.returncode == 0, made.stderr
@@ -79,7 +79,7 @@ def test_keys_of_every_type_are_added_listed_and_removed(agent: dict[str, str], 
 
 @pytest.mark.needs_root
 @pytest.mark.needs_sshd
-def test_ssh_logs_in_with_it(agent: dict[str, str], sshd: Sshd, account: Account, tmp_path: Path) -> None:
+def test_ssh_logs_in_with_a_key_of_the_agent(agent: dict[str, str], sshd: Sshd, account: Account, tmp_path: Path) -> None:
     assert run(*ADD, "-q", str(sshd.key.path), environment=agent).returncode == 0
     # The client has no key of its own: HOME is empty, and no file is named.
     options = ["-o", "BatchMode=yes", *sshd.ssh_args()]
@@ -90,7 +90,7 @@ def test_ssh_logs_in_with_it(agent: dict[str, str], sshd: Sshd, account: Account
         assert done.stdout == "in\n", done.stderr
 
 
-def test_lifetimes_end_and_locks_hold(tmp_path: Path) -> None:
+def test_lifetimes_locks_and_confirmations_are_honoured(tmp_path: Path) -> None:
     key = make_key(tmp_path / "key")
     askpass = tmp_path / "askpass"
     askpass.write_text('#!/bin/sh\nprintf "%s\\n" "$*" >> "$0.log"\ncat "$0.answer"\n')
@@ -116,7 +116,7 @@ def test_lifetimes_end_and_locks_hold(tmp_path: Path) -> None:
         key.rename(tmp_path / "away")
         (tmp_path / "text").write_text("text")
         sign = ("ssh-keygen", "-Y", "sign", "-n", "file", "-f", f"{key}.pub", str(tmp_path / "text"))
-        assert run(*sign, environment=environment).returncode != 0, "not confirmed"
+        assert run(*sign, environment=environment).returncode != 0, "a key that needs a confirmation must not sign without it"
         answer.write_text("yes\n")
         done = run(*sign, environment=environment)
         assert done.returncode == 0, done.stderr
@@ -124,7 +124,7 @@ def test_lifetimes_end_and_locks_hold(tmp_path: Path) -> None:
         restricted = make_key(tmp_path / "restricted")
         (tmp_path / "known").write_text(f"host {(tmp_path / 'key.pub').read_text()}")
         refused = run("ssh-add", "-H", str(tmp_path / "known"), "-h", "host", str(restricted), environment=environment)
-        assert refused.returncode == 1, "a restriction that is not kept is refused"
+        assert refused.returncode == 1, "a key with a restriction that the agent does not support is refused"
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
             client.sendall((256 * 1024 + 1).to_bytes(4, "big"))
@@ -136,7 +136,7 @@ def test_lifetimes_end_and_locks_hold(tmp_path: Path) -> None:
     wait_until(lambda: not path.parent.exists())
 
 
-def test_around_a_command(tmp_path: Path) -> None:
+def test_the_agent_runs_a_command_and_ends_with_it(tmp_path: Path) -> None:
     key = make_key(tmp_path / "key")
     script = 'ssh-add -q "$0" && ssh-add -l && echo "$SSH_AUTH_SOCK" && exit 7'
     done = run(*AGENT, "sh", "-c", script, str(key))
@@ -162,8 +162,8 @@ def test_wrong_use_ends_as_with_ssh_add(line: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("add", [ADD, ("ssh-add",)], ids=["ours", "openssh"])
-def test_the_prompts_for_a_passphrase(agent: dict[str, str], add: tuple[str, ...], tmp_path: Path) -> None:
-    """A wrong passphrase is asked for again, an empty one gives up, and the next key is tried with the last right one."""
+def test_add_prompts_for_passphrases_as_ssh_add(agent: dict[str, str], add: tuple[str, ...], tmp_path: Path) -> None:
+    """After a wrong passphrase it prompts again; an empty one skips the key; the last correct one is tried for the next key."""
     keys = [make_key(tmp_path / name) for name in ("one", "two")]
     for key in keys:
         subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "right", "-f", key], check=True)
@@ -184,8 +184,8 @@ def test_the_prompts_for_a_passphrase(agent: dict[str, str], add: tuple[str, ...
     assert run("ssh-add", "-l", environment=agent).stdout.count("\n") == 2
 
 
-def test_a_key_from_a_fifo(agent: dict[str, str], tmp_path: Path) -> None:
-    """ansible-runner writes the key into a FIFO, once."""
+def test_a_key_is_read_from_a_fifo(agent: dict[str, str], tmp_path: Path) -> None:
+    """ansible-runner writes the key into a FIFO once."""
     key, fifo = make_key(tmp_path / "key"), tmp_path / "fifo"
     os.mkfifo(fifo, 0o600)
     writer = subprocess.Popen(["sh", "-c", 'exec cat "$1" > "$2"', "sh", key, fifo])

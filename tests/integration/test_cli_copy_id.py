@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
 def copy_id(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command, without a terminal and an agent."""
+    """Run ``pmitogen copy-id`` without a terminal and an agent."""
     values = {**os.environ, **environment}
     values.pop("SSH_AUTH_SOCK", None)
     command = [sys.executable, "-m", "pmitogen", "copy-id", *argv]
@@ -38,7 +38,7 @@ def test_a_key_is_added_once(sshd: Sshd, account: Account, tmp_path: Path) -> No
     assert dry.returncode == 0 and "Would have added 1" in dry.stdout, dry.stderr
     assert (file.read_text() if file.exists() else "") == before
     if file.exists():
-        file.write_text(before.rstrip("\n"))  # an editor left no newline at the end
+        file.write_text(before.rstrip("\n"))  # without a newline at the end
     for added in (True, False):
         done = copy_id(*options, host)
         assert done.returncode == 0 and ("Number of key(s) added: 1" in done.stdout) == added, done.stderr
@@ -48,7 +48,7 @@ def test_a_key_is_added_once(sshd: Sshd, account: Account, tmp_path: Path) -> No
     assert copy_id("-f", *options, host).returncode == 0 and file.read_text().count(line) == 2
 
 
-def test_wrong_use(tmp_path: Path) -> None:
+def test_wrong_usage_is_reported(tmp_path: Path) -> None:
     for argv in (
         (),
         ("-z",),

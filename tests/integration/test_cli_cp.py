@@ -24,7 +24,7 @@ OURS = (sys.executable, "-m", "pmitogen", "cp")
 
 
 class Host:
-    """A server under the name ``t`` of a configuration, and a directory of the test on each side."""
+    """A server with the name ``t`` in a configuration file, and a directory of the test on each side."""
 
     def __init__(self, server: Sshd, directory: Path, user: str = "root") -> None:
         self.config = directory / "config"
@@ -54,7 +54,7 @@ def host(sshd: Sshd, tmp_path: Path) -> Host:
 
 
 def tree(directory: Path) -> dict[str, tuple[int, int, bytes | None]]:
-    """Mode, time and content of each file."""
+    """Return the mode, the time and the content of each file."""
     found = {}
     for path in sorted(directory.rglob("*")):
         content = None if path.is_dir() else path.read_bytes()
@@ -106,7 +106,7 @@ def test_same_messages_and_status_as_scp(host: Host, argv: tuple[str, ...]) -> N
         done = host.run(*(word.format(there=host.there) for word in argv), program=program)
         left = {str(path.relative_to(host.here.parent)) for directory in (host.there, host.here) for path in directory.rglob("*")}
         results.append((done.returncode, done.stderr.splitlines(), left))
-    if argv[0] in ("-X",):  # older releases of scp do not know it
+    if argv[0] in ("-X",):  # older releases of scp do not have it
         results[1] = (0, [], {"there/f", "here/f", "there/x"})
     assert results[0] == results[1]
 
@@ -127,7 +127,7 @@ def test_a_failed_login_ends_as_with_scp(host: Host) -> None:
     assert re.match(r"ssh: connect to host 127\.0\.0\.1 port 1: Connection refused", lines[0])
 
 
-def test_a_quoted_path_with_the_old_protocol(host: Host) -> None:
+def test_a_quoted_path_is_accepted_with_the_old_protocol(host: Host) -> None:
     """Programs such as Ansible quote a remote path for the server's shell if scp knows -O."""
     (host.here / "f").write_text("text")
     host.copy("-TO", "f", f"t:'{host.there}/a b'")
@@ -135,7 +135,7 @@ def test_a_quoted_path_with_the_old_protocol(host: Host) -> None:
     assert (host.here / "back").read_text() == (host.there / "a b").read_text() == "text"
 
 
-def test_trees_there_and_back(host: Host) -> None:
+def test_trees_are_copied_in_both_directions(host: Host) -> None:
     make_tree(host.here / "src")
     host.copy("-rp", "src", f"t:{host.there}/copy")
     assert tree(host.there / "copy") == tree(host.here / "src")
@@ -144,7 +144,7 @@ def test_trees_there_and_back(host: Host) -> None:
     host.copy("-r", "-p", f"t:{host.there}/copy", f"t:{host.there}/second")
     assert tree(host.there / "second") == tree(host.here / "src")
     host.copy("-r", "src", f"t:{host.there}/copy")
-    assert (host.there / "copy/src/a").exists(), "an existing directory gets the source's name in it"
+    assert (host.there / "copy/src/a").exists(), "a copy to an existing directory is inside it, with the source's name"
 
 
 def test_an_existing_file_keeps_its_mode_and_links(host: Host) -> None:
@@ -161,8 +161,10 @@ def test_an_existing_file_keeps_its_mode_and_links(host: Host) -> None:
     assert "Name:" in (host.here / "status").read_text()
 
 
-def test_another_accounts_file_and_directory(sshd: Sshd, account: Account, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Where a file cannot be replaced it is written in place."""
+def test_a_file_of_another_account_is_overwritten_in_place(
+    sshd: Sshd, account: Account, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A file that cannot be replaced is overwritten."""
     tmp_path = tmp_path_factory.mktemp("shared")
     for directory in (tmp_path, *tmp_path.parents[:2]):
         directory.chmod(0o755)
@@ -184,7 +186,7 @@ BIG = 8 << 20  # bytes
 
 @pytest.fixture
 def interrupted(make_sshd: Callable[..., Sshd], tmp_path: Path) -> Iterator[Callable[..., None]]:
-    """Copies a large file slowly, and cuts the connection in the middle."""
+    """Copy a large file slowly, and end the connection in the middle."""
     server = make_sshd()
     made = Host(server, tmp_path)
 
@@ -200,7 +202,7 @@ def interrupted(make_sshd: Callable[..., Sshd], tmp_path: Path) -> Iterator[Call
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_resume(interrupted: Callable[..., None], direction: str) -> None:
+def test_resume_continues_an_interrupted_copy(interrupted: Callable[..., None], direction: str) -> None:
     host: Host = interrupted.host  # type: ignore[attr-defined]
     source, target = (host.here, host.there) if direction == "up" else (host.there, host.here)
     blob = os.urandom(BIG)
@@ -213,7 +215,7 @@ def test_resume(interrupted: Callable[..., None], direction: str) -> None:
     with part.open("r+b") as file:
         file.write(b"MARK")
     host.copy("--resume", *args)
-    assert (target / "big").read_bytes() == b"MARK" + blob[4:], "the part was continued"
+    assert (target / "big").read_bytes() == b"MARK" + blob[4:], "the partial file must be continued"
     assert [path.name for path in target.iterdir()] == ["big"]
     part.write_bytes(b"part of another version")
     os.utime(source / "big", (1, 1))
@@ -221,8 +223,8 @@ def test_resume(interrupted: Callable[..., None], direction: str) -> None:
     assert (target / "big").read_bytes() == blob
 
 
-def test_a_part_in_a_shared_directory_is_not_continued(host: Host) -> None:
-    """Another user may have made it, to keep it open or to put something before the contents."""
+def test_a_partial_file_in_a_shared_directory_is_not_continued(host: Host) -> None:
+    """Another user may have created it, to hold it open or to insert data before the contents."""
     host.there.chmod(0o1777)
     (host.here / "secret").write_text("the secret")
     (host.here / "secret").chmod(0o600)
@@ -234,7 +236,7 @@ def test_a_part_in_a_shared_directory_is_not_continued(host: Host) -> None:
     assert (host.there / "secret").stat().st_mode & 0o777 == 0o600
 
 
-def test_new_contents_are_as_private_as_the_old(host: Host) -> None:
+def test_a_partial_file_is_as_private_as_the_old_file(host: Host) -> None:
     (host.there / "f").write_text("old")
     (host.there / "f").chmod(0o600)
     (host.here / "f").write_bytes(bytes(4 << 20))
@@ -247,7 +249,7 @@ def test_new_contents_are_as_private_as_the_old(host: Host) -> None:
     assert modes == {0o600} and (host.there / "f").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_cut_leaves_the_old_file(interrupted: Callable[..., None]) -> None:
+def test_an_interrupted_copy_leaves_the_old_file(interrupted: Callable[..., None]) -> None:
     host: Host = interrupted.host  # type: ignore[attr-defined]
     (host.there / "big").write_bytes(bytes(BIG))
     (host.here / "big").write_text("old")
@@ -265,8 +267,8 @@ def test_a_cut_leaves_the_old_file(interrupted: Callable[..., None]) -> None:
     wait_until(lambda: not any(host.there.glob(".*.part")))
 
 
-def test_a_part_that_somebody_planted(host: Host) -> None:
-    """A link under the part's name is not written through."""
+def test_a_link_in_place_of_the_partial_file_is_not_followed(host: Host) -> None:
+    """Another user may have created it."""
     from pmitogen.cli.transfer.files import part_key, part_name
     from pmitogen.cli.transfer.local_files import LocalFiles
 
@@ -281,7 +283,7 @@ def test_a_part_that_somebody_planted(host: Host) -> None:
     assert (host.there / "f").read_text() == "text" and (host.there / "f2").read_text() == "victim"
 
 
-def test_progress_is_for_terminals(host: Host) -> None:
+def test_progress_is_shown_on_a_terminal_only(host: Host) -> None:
     import pty
 
     (host.here / "f").write_bytes(bytes(100_000))
@@ -304,7 +306,7 @@ def test_progress_is_for_terminals(host: Host) -> None:
     assert seen("-q") == b""
 
 
-def test_the_limit_of_the_rate(host: Host) -> None:
+def test_l_limits_the_rate(host: Host) -> None:
     (host.here / "f").write_bytes(bytes(500_000))
     begun = time.monotonic()
     host.copy("-l", "4000", "f", f"t:{host.there}/f")
@@ -329,7 +331,7 @@ def test_the_limit_of_the_rate(host: Host) -> None:
         ("h", None, "h"),
     ],
 )
-def test_places(word: str, destination: str | None, path: str) -> None:
+def test_sources_and_destinations_are_parsed_as_by_scp(word: str, destination: str | None, path: str) -> None:
     from pmitogen.cli.cp.command_line import Place, place
 
     assert place(word) == Place(destination, path)

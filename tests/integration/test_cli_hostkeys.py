@@ -29,7 +29,7 @@ ALL = ["rsa", "ecdsa", "ed25519"]
 
 
 def run(*args: object) -> subprocess.CompletedProcess[str]:
-    """The command, in this process, which has no terminal."""
+    """Run the command in this process, which has no terminal."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = cli.main(list(map(str, args)))
@@ -50,7 +50,7 @@ def keys(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 @pytest.mark.needs_program("ssh-keyscan")
-def test_as_ssh_keyscan(make_sshd: MakeSshd, tmp_path: Path) -> None:
+def test_keyscan_prints_the_lines_of_ssh_keyscan(make_sshd: MakeSshd, tmp_path: Path) -> None:
     first, second = make_sshd(host_keys=ALL, addresses=["127.0.0.1", "127.0.0.2"]), make_sshd(host_keys=["ecdsa384"])
     port = first.port
     (tmp_path / "hosts").write_text("# two\n127.0.0.2\n\n127.0.0.1,127.0.0.2 One.example,two # both\n")
@@ -65,7 +65,7 @@ def test_as_ssh_keyscan(make_sshd: MakeSshd, tmp_path: Path) -> None:
         assert (ours.returncode, set(ours.stderr.splitlines())) == (0, comments), args
 
 
-def test_every_type_once_and_a_port_in_each_form(make_sshd: MakeSshd) -> None:
+def test_keyscan_prints_each_type_once_and_accepts_each_form_of_a_port(make_sshd: MakeSshd) -> None:
     server = make_sshd(host_keys=[*ALL, "ecdsa521"])
     mark = server.mark()
     expected = sorted(f"[127.0.0.1]:{server.port} {key.public}" for key in server.host_keys)
@@ -77,7 +77,7 @@ def test_every_type_once_and_a_port_in_each_form(make_sshd: MakeSshd) -> None:
 
 
 @pytest.mark.needs_program("ssh-keygen")
-def test_hashed_names(make_sshd: MakeSshd, tmp_path: Path) -> None:
+def test_keyscan_hashes_names(make_sshd: MakeSshd, tmp_path: Path) -> None:
     server = make_sshd(host_keys=ALL)
     done = run("keyscan", "-H", f"127.0.0.1:{server.port}")
     assert all(line.startswith("|1|") for line in keys(done)) and len({line.split()[0] for line in keys(done)}) == 3
@@ -87,8 +87,8 @@ def test_hashed_names(make_sshd: MakeSshd, tmp_path: Path) -> None:
     assert found.returncode == 0 and all(key.public in found.stdout for key in server.host_keys)
 
 
-def test_hosts_that_give_nothing(make_sshd: MakeSshd) -> None:
-    """They are asked at the same time, and hold up nobody."""
+def test_keyscan_reports_hosts_without_keys(make_sshd: MakeSshd) -> None:
+    """All hosts are scanned at the same time, so that none delays the others."""
     server = make_sshd()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mute = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -129,7 +129,7 @@ def test_a_server_cannot_write_to_the_terminal() -> None:
 @pytest.mark.parametrize(
     "args", [[], ["-p", "0", "h"], ["-t", "dsa", "h"], ["-T", "0", "h"], ["-T", "soon", "h"], ["h:x y"], ["[h"], ["-c", "h"]]
 )
-def test_wrong_words_of_keyscan(args: list[str]) -> None:
+def test_wrong_arguments_of_keyscan_are_refused(args: list[str]) -> None:
     done = run("keyscan", *args)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
@@ -168,7 +168,7 @@ def at_a_terminal(answer: str, *args: object) -> tuple[int, str]:
 
 @pytest.mark.needs_program("ssh-keygen")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_somebody_is_asked(make_sshd: MakeSshd, short_path: Path) -> None:
+def test_trust_asks_on_a_terminal(make_sshd: MakeSshd, short_path: Path) -> None:
     server = make_sshd(host_keys=["ed25519", "rsa"])
     known, name = short_path / "new" / "known", f"[127.0.0.1]:{server.port}"
     args = [*options(server, known), "127.0.0.1"]
@@ -187,7 +187,7 @@ def test_somebody_is_asked(make_sshd: MakeSshd, short_path: Path) -> None:
 
 
 @pytest.mark.needs_program("ssh-keygen", "ssh")
-def test_without_a_terminal(make_sshd: MakeSshd, short_path: Path, client_key: KeyFile) -> None:
+def test_trust_needs_a_fingerprint_without_a_terminal(make_sshd: MakeSshd, short_path: Path, client_key: KeyFile) -> None:
     server = make_sshd(host_keys=["ed25519", "ecdsa"])
     known = short_path / "known"
     args = [*options(server, known, "HashKnownHosts=yes"), "127.0.0.1"]
@@ -200,7 +200,7 @@ def test_without_a_terminal(make_sshd: MakeSshd, short_path: Path, client_key: K
         done = run("trust", *option, *args)
         assert (done.returncode, done.stderr) == (0, "")
         assert known.read_text().startswith("|1|") and known.read_text().count("\n") == 1
-    # ssh itself takes what was written.
+    # ssh itself accepts the recorded line.
     login = ["ssh", *args[:-1], "-i", str(client_key), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "127.0.0.1"]
     assert subprocess.run([*login, "true"], capture_output=True, timeout=20, stdin=subprocess.DEVNULL).returncode == 0
 
@@ -223,7 +223,7 @@ def test_changed_and_revoked_keys_are_refused(make_sshd: MakeSshd, short_path: P
         done = run(*expect, *options(server, known), "127.0.0.1")
         assert done.returncode == 1 and text in done.stderr and done.stderr.count("\n") == 1, done
         assert known.read_text() == before
-    # One of two known keys of a type is enough, as for ssh; so is the plain host's for another port.
+    # One of two known keys of a type suffices, as for ssh; so does the host's key without the port.
     known.write_text(f"{name} {other}\n{name} {ours}\n127.0.0.1 {server.host_keys[1].public}\n")
     done = run("trust", *options(server, known), "127.0.0.1")
     assert done.returncode == 0 and f"known: {known}:2" in done.stdout and f"known: {known}:3" in done.stdout
@@ -233,8 +233,8 @@ def test_changed_and_revoked_keys_are_refused(make_sshd: MakeSshd, short_path: P
 
 
 @pytest.mark.needs_program("ssh-keygen")
-def test_as_ssh_would_find_it(make_sshd: MakeSshd, short_path: Path) -> None:
-    """Configuration, alias, algorithms, and a jump host that is logged in to once."""
+def test_trust_uses_the_configuration_of_ssh(make_sshd: MakeSshd, short_path: Path) -> None:
+    """Host name, alias, algorithms, and a jump host with one login."""
     bastion, server = make_sshd(), make_sshd(host_keys=["ed25519", "ecdsa"])
     (short_path / "config").write_text(
         f"Host box\n  HostName 127.0.0.1\n  Port {server.port}\n  HostKeyAlias Box.Example\n  ProxyJump gate\n"
@@ -250,7 +250,7 @@ def test_as_ssh_would_find_it(make_sshd: MakeSshd, short_path: Path) -> None:
     assert server.connections(mark) == 1 and bastion.accepted(gate) == [("publickey", "root")]
 
 
-def test_where_nothing_can_be_written(sshd: Sshd, short_path: Path) -> None:
+def test_an_unwritable_known_hosts_file_is_reported(sshd: Sshd, short_path: Path) -> None:
     expect = ["trust", "--fingerprint", fingerprint(sshd.host_keys[0])]
     for known, text in ((Path("none"), "UserKnownHostsFile none"), (short_path, "cannot write: Is a directory")):
         done = run(*expect, *options(sshd, known), "127.0.0.1")
@@ -260,12 +260,12 @@ def test_where_nothing_can_be_written(sshd: Sshd, short_path: Path) -> None:
 @pytest.mark.parametrize(
     "args", [[], ["-p", "22"], ["h", "uptime"], ["--fingerprint", "abc", "h"], ["h", "--fingerprint"], ["--fingerprint=x", "h"]]
 )
-def test_wrong_words_of_trust(args: list[str]) -> None:
+def test_wrong_arguments_of_trust_are_refused(args: list[str]) -> None:
     done = run("trust", *args)
     assert done.returncode == 2 and done.stdout == "" and "pmitogen trust" in done.stderr
 
 
-def test_a_refused_option_is_one_line() -> None:
+def test_an_unsupported_option_is_refused_in_one_line() -> None:
     done = run("trust", "-L", "1:h:2", "127.0.0.1")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "-L" in done.stderr
 
@@ -274,7 +274,7 @@ def test_a_refused_option_is_one_line() -> None:
 
 
 @pytest.mark.needs_program("ssh-keygen")
-def test_as_json(make_sshd: MakeSshd, short_path: Path) -> None:
+def test_trust_and_keyscan_print_json(make_sshd: MakeSshd, short_path: Path) -> None:
     server = make_sshd(host_keys=["ed25519", "ecdsa"])
     known = short_path / "known"
     done = run("keyscan", "--json", "-T", "5", "-p", server.port, "127.0.0.1", "127.0.0.1:1")

@@ -26,7 +26,7 @@ KEYS = [
 
 
 def run(program: tuple[str, ...], *argv: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run one of the two, without a terminal and with a home of its own."""
+    """Run one of the two programs without a terminal and with a home of its own."""
     environment = {**os.environ, "HOME": str(cwd), "PYTHONPATH": os.getcwd()}
     environment.pop("SSH_ASKPASS", None)
     command = [*program, *argv]
@@ -36,7 +36,7 @@ def run(program: tuple[str, ...], *argv: str, cwd: Path, stdin: str = "") -> sub
 
 
 def same(*argv: str, cwd: Path, stdin: str = "") -> str:
-    """Run both on the same files; returns what both printed."""
+    """Run both programs on the same files; return their common output."""
     ours, theirs = (run(program, *argv, cwd=cwd, stdin=stdin) for program in (OURS, THEIRS))
     assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout), ours.stderr + theirs.stderr
     return ours.stdout
@@ -70,7 +70,7 @@ def test_the_comment_changes_and_the_passphrase_stays(tmp_path: Path) -> None:
     assert (tmp_path / "key.pub").read_text().endswith(" new\n")
 
 
-def test_an_existing_key_is_kept_unless_its_owner_says_so(tmp_path: Path) -> None:
+def test_an_existing_key_is_overwritten_only_after_confirmation(tmp_path: Path) -> None:
     make = ("-t", "ed25519", "-f", "key", "-N", "")
     assert run(OURS, *make, cwd=tmp_path).returncode == 0
     before = (tmp_path / "key").read_bytes()
@@ -79,7 +79,7 @@ def test_an_existing_key_is_kept_unless_its_owner_says_so(tmp_path: Path) -> Non
     assert run(OURS, *make, cwd=tmp_path, stdin="y\n").returncode == 0 and (tmp_path / "key").read_bytes() != before
 
 
-def test_the_passphrase_is_asked_for_on_the_terminal(tmp_path: Path) -> None:
+def test_keygen_prompts_for_the_passphrase_on_the_terminal(tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["PYTHONPATH"] = os.getcwd()
@@ -117,12 +117,12 @@ def known_hosts(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["HOST", "other", "a.example.com", "b.x", "10.0.0.1", "absent"])
-def test_finding_other_hosts(known_hosts: Path, name: str) -> None:
-    test_finding_a_host(known_hosts, name)
+def test_f_finds_no_entry_of_other_hosts(known_hosts: Path, name: str) -> None:
+    test_f_finds_each_entry_of_a_host(known_hosts, name)
 
 
 @pytest.mark.parametrize("name", ["host", "[host]:2222"])
-def test_finding_a_host(known_hosts: Path, name: str) -> None:
+def test_f_finds_each_entry_of_a_host(known_hosts: Path, name: str) -> None:
     where = known_hosts.parent
     for flags in ((), ("-lv", "-E", "md5")):
         same(*flags, "-F", name, "-f", "hosts", cwd=where)
@@ -131,7 +131,7 @@ def test_finding_a_host(known_hosts: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("flags", [("-R", "host"), ("-R", "absent"), ("-H",)])
-def test_editing_the_file(known_hosts: Path, flags: tuple[str, ...]) -> None:
+def test_known_hosts_is_edited_as_by_ssh_keygen(known_hosts: Path, flags: tuple[str, ...]) -> None:
     results = []
     original = known_hosts.read_text()
     for program in (OURS, THEIRS):
@@ -200,7 +200,7 @@ def test_a_key_in_pem_form_is_read(tmp_path: Path) -> None:
     assert ours.stdout.split()[:2] == theirs.stdout.split()[:2]
 
 
-def test_full_names_of_key_types(tmp_path: Path) -> None:
+def test_full_names_of_key_types_are_accepted(tmp_path: Path) -> None:
     for number, name in enumerate(("ssh-ed25519", "ecdsa-sha2-nistp384", "SSH-ED25519")):
         made = run(OURS, "-t", name, "-N", "", "-f", f"key{number}", cwd=tmp_path)
         assert made.returncode == 0 and made.stdout.startswith(f"Generating public/private {name} key pair.\n"), made.stderr
@@ -211,7 +211,7 @@ FORMATS = [("ecdsa", "PEM"), ("rsa -b 2048", "pkcs8"), ("ed25519", "PEM"), ("ecd
 
 
 @pytest.mark.parametrize(("kind", "form"), FORMATS)
-def test_other_formats_of_private_keys(kind: str, form: str, tmp_path: Path) -> None:
+def test_private_keys_are_written_in_other_formats(kind: str, form: str, tmp_path: Path) -> None:
     for name, program in (("ours", OURS), ("theirs", THEIRS)):
         made = run(program, "-q", "-m", form, "-t", *kind.split(), "-f", name, "-N", "", "-C", "c", cwd=tmp_path)
         assert made.returncode == 0, made.stderr
@@ -229,7 +229,7 @@ def test_other_formats_of_private_keys(kind: str, form: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa -b 2048"])
-def test_conversion_of_public_keys(kind: str, tmp_path: Path) -> None:
+def test_public_keys_are_converted_as_by_ssh_keygen(kind: str, tmp_path: Path) -> None:
     run(THEIRS, "-q", "-t", *kind.split(), "-f", "key", "-N", "", cwd=tmp_path)
     for form in ("RFC4716", "PKCS8", "PEM", "nosuch"):
         if kind != "ed25519" or form == "RFC4716":

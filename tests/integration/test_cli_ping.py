@@ -20,12 +20,12 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
 def ping(*args: str) -> subprocess.CompletedProcess[str]:
-    """The command as a process of its own, without a terminal."""
+    """Run ``pmitogen ping`` as a separate process without a terminal."""
     command = [sys.executable, "-m", "pmitogen", "ping", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
 
-def test_a_usable_host(sshd: Sshd, account: Account) -> None:
+def test_ping_prints_the_facts_of_a_host(sshd: Sshd, account: Account) -> None:
     mark = sshd.mark()
     done = ping(*sshd.ssh_args(), f"{account.name}@{sshd.host}")
     assert (done.returncode, done.stderr) == (0, "")
@@ -43,7 +43,7 @@ def test_a_usable_host(sshd: Sshd, account: Account) -> None:
 
 
 def _seconds(text: str) -> float:
-    """The duration in a text such as ``kex 10.2 ms``."""
+    """Return the duration in a text such as ``kex 10.2 ms``."""
     found = re.search(r"([\d.]+) (s|ms)\b", text)
     assert found, text
     return float(found[1]) / (1000 if found[2] == "ms" else 1)
@@ -54,14 +54,14 @@ def test_options_may_follow_the_host(sshd: Sshd, account: Account) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_refused_login_is_one_line(sshd: Sshd) -> None:
+def test_a_refused_login_is_reported_in_one_line(sshd: Sshd) -> None:
     done = ping(*sshd.ssh_args(), f"nobody-of-that-name@{sshd.host}")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("pmitogen ping: ") and "authentication failed" in done.stderr
 
 
 def at_a_terminal(typed: list[tuple[bytes, str]], *args: str) -> tuple[int, str]:
-    """The command at a terminal: what is typed at which prompt. Returns its exit code and what stood on the terminal."""
+    """Run the command on a terminal with these (prompt, input) pairs. Return its exit status and the text on the terminal."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [sys.executable, "-m", "pmitogen", "ping", *args])
@@ -80,7 +80,7 @@ def at_a_terminal(typed: list[tuple[bytes, str]], *args: str) -> tuple[int, str]
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_at_a_terminal_it_asks(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+def test_ping_prompts_on_a_terminal(sshd: Sshd, account: Account, tmp_path: Path) -> None:
     args = (f"UserKnownHostsFile={tmp_path / 'known'}", "GlobalKnownHostsFile=none", "IdentityFile=none")
     options = ["-F", "/dev/null", "-p", str(sshd.port), *(each for word in args for each in ("-o", word))]
     target = f"{account.name}@{sshd.host}"
@@ -90,31 +90,31 @@ def test_at_a_terminal_it_asks(sshd: Sshd, account: Account, tmp_path: Path) -> 
     assert code == 1 and "authentication failed" in seen, seen
 
 
-def test_a_host_without_python(make_sshd: Any, account: Account) -> None:
+def test_a_host_without_python_is_reported(make_sshd: Any, account: Account) -> None:
     server = make_sshd(config=["ForceCommand echo no; exit 1"])
     done = ping(*server.ssh_args(), f"{account.name}@{server.host}")
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "did not start Python" in done.stderr, done
 
 
-def test_a_closed_port_is_one_line() -> None:
+def test_a_closed_port_is_reported_in_one_line() -> None:
     done = ping("-p", "1", "-o", "ConnectTimeout=3", "127.0.0.1")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "port 1" in done.stderr
 
 
-def test_an_option_that_cannot_be_honoured_is_one_line() -> None:
+def test_an_unsupported_option_is_refused_in_one_line() -> None:
     done = ping("-w", "0:0", "127.0.0.1")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("pmitogen ping: command line: -w: ")
 
 
 @pytest.mark.parametrize("args", [[], ["-p", "22"], ["host", "uptime"], ["-p", "22", "--", "host", "-v"]])
-def test_wrong_words(args: list[str]) -> None:
+def test_wrong_arguments_are_refused(args: list[str]) -> None:
     done = ping(*args)
     assert done.returncode == 2 and "pmitogen ping [SSH OPTIONS] HOST" in done.stderr
 
 
-def test_as_json(sshd: Sshd, account: Account) -> None:
+def test_ping_prints_json(sshd: Sshd, account: Account) -> None:
     done = ping("--json", *sshd.ssh_args(), f"{account.name}@{sshd.host}")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
@@ -124,18 +124,18 @@ def test_as_json(sshd: Sshd, account: Account) -> None:
     assert sum(found["stages"].values()) == pytest.approx(found["seconds"])
 
 
-def test_an_error_as_json() -> None:
+def test_an_error_is_printed_as_json() -> None:
     done = ping("--json", "-p", "1", "-J", "nonexistent.invalid", "127.0.0.1")
     found = json.loads(done.stdout)
     assert (done.returncode, found["ok"], found["host"]) == (1, False, "127.0.0.1")
     assert found["error"]["message"] == done.stderr.removeprefix("pmitogen ping: ").rstrip("\n")
     assert found["error"]["kind"] == "connect" and found["error"]["stage"] == "resolve"
     assert found["error"]["jump_host"].endswith("@nonexistent.invalid port 22")
-    assert ping("--json", "-z", "127.0.0.1").stdout == "", "nothing for a wrong command line"
+    assert ping("--json", "-z", "127.0.0.1").stdout == "", "no JSON for a wrong command line"
 
 
-def test_missing_identity_files(sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    """Ssh's own lines, on stderr, and the login goes on."""
+def test_missing_identity_files_are_reported_as_by_ssh(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    """The lines of ssh appear on stderr, and the login continues."""
     done = ping("-i", f"{tmp_path}/none", "-o", f"IdentityFile={tmp_path}/gone", *sshd.ssh_args(), f"{account.name}@{sshd.host}")
     lines = done.stderr.splitlines()
     assert done.returncode == 0 and lines == [

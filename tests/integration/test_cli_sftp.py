@@ -98,7 +98,7 @@ def test_same_output_and_files_as_sftp(host: Host) -> None:
     assert results[0] == results[1]
 
 
-def test_one_file_and_a_directory(host: Host) -> None:
+def test_sftp_fetches_a_file_or_opens_a_directory(host: Host) -> None:
     (host.there / "f").write_text("text")
     done = run(host, f"t:{host.there}/f", "got")
     assert done.returncode == 0 and (host.here / "got").read_text() == "text"
@@ -106,7 +106,7 @@ def test_one_file_and_a_directory(host: Host) -> None:
     done = run(host, f"t:{host.there}", commands="ls\nbye\nls none\n")
     assert done.returncode == 0 and done.stdout.split() == "sftp> ls f sftp> bye".split()
     assert run(host, f"t:{host.there}/none", ".").returncode == 1
-    assert run(host, "[t]", commands="pwd\n").returncode == 0, "as Ansible's ssh plugin names a host"
+    assert run(host, "[t]", commands="pwd\n").returncode == 0, "Ansible's ssh plugin writes a host in brackets"
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_one_file_and_a_directory(host: Host) -> None:
         (f"chown {'9' * 5000} a", "invalid id '9999"),
     ],
 )
-def test_wrong_commands(host: Host, command: str, message: str) -> None:
-    """Interactive: the session goes on. In a batch: it ends with status 1."""
+def test_wrong_commands_are_reported(host: Host, command: str, message: str) -> None:
+    """An interactive session goes on; a batch ends with status 1."""
     done = run(host, "t", commands=f"{command}\npwd\n")
     assert done.returncode == 0 and message in done.stderr and "Remote working directory" in done.stdout
     done = run(host, "-b", "-", "t", commands=f"{command}\npwd\n")
@@ -138,7 +138,7 @@ def test_wrong_commands(host: Host, command: str, message: str) -> None:
 
 
 @pytest.mark.needs_program("sftp")
-def test_a_server_of_this_machine(host: Host) -> None:
+def test_sftp_starts_a_local_server(host: Host) -> None:
     (host.there / "f").write_text("text")
     server = "/usr/lib/openssh/sftp-server -u 077"
     results = []
@@ -161,7 +161,7 @@ def test_a_server_of_this_machine(host: Host) -> None:
         assert done.returncode == 255 and done.stderr.endswith("Connection closed\n") and done.stderr.count("\n") <= 2, argv
 
 
-def test_the_command_of_a_server(host: Host) -> None:
+def test_sftp_runs_the_given_server_command(host: Host) -> None:
     (host.there / "f").write_text("text")
     done = run(host, "-s", "exec /usr/lib/openssh/sftp-server", f"t:{host.there}/f", "got")
     assert done.returncode == 0 and (host.here / "got").read_text() == "text"
@@ -178,7 +178,7 @@ exec /usr/lib/openssh/sftp-server
 
 @pytest.mark.needs_program("sftp")
 @pytest.mark.parametrize("destination", ["u@h:{there}/f", "{scheme}://u@h:99/{there}/f", "{scheme}://h/{there}/f"])
-def test_a_program_in_place_of_ssh(host: Host, destination: str) -> None:
+def test_s_replaces_the_ssh_program(host: Host, destination: str) -> None:
     (host.there / "f").write_text("text")
     (host.here / "ssh").write_text(SSH.format(folder=host.here))
     (host.here / "ssh").chmod(0o755)
@@ -197,7 +197,7 @@ def test_a_program_in_place_of_ssh(host: Host, destination: str) -> None:
         assert [word for word in ours if not word.startswith(added)] == [word for word in theirs if not word.startswith(added)]
 
 
-def test_resume_and_owner(host: Host) -> None:
+def test_transfers_are_resumed_and_owners_changed(host: Host) -> None:
     (host.there / "f").write_bytes(b"x" * 100_000)
     done = run(host, "-b", "-", "t", commands=f"cd {host.there}\nreget f\nget -fp f g\nchown 1234 f\nchgrp 4321 f\nreput g h\n")
     assert done.returncode == 0, done.stderr
@@ -207,7 +207,7 @@ def test_resume_and_owner(host: Host) -> None:
     assert os.path.getmtime(host.here / "g") == int(found.st_mtime) and (host.there / "h").stat().st_size == 100_000
 
 
-def test_wrong_usage(host: Host) -> None:
+def test_wrong_usage_has_the_status_of_sftp(host: Host) -> None:
     assert run(host).returncode == 1
     assert "sftp_server_path" not in run(host, "-z", "t").stderr
     assert run(host, "-b", "none", "t").stderr == "No such file or directory (none).\n"

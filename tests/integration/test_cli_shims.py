@@ -14,7 +14,7 @@ from tests.support.sshd import Sshd
 
 
 def setup(*argv: str) -> subprocess.CompletedProcess[str]:
-    """The command."""
+    """Run ``pmitogen setup``."""
     command = [sys.executable, "-m", "pmitogen", "setup", *argv]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
@@ -42,7 +42,7 @@ def test_rsync_finds_ssh_on_the_path(sshd: Sshd, account: Account, tmp_path: Pat
     assert not list(directory.iterdir())
 
 
-def test_a_file_of_another_origin_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_setup_did_not_create_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "ssh").write_text("#!/bin/sh\n")
     done = setup("--shims", str(tmp_path))
     assert done.returncode == 1 and f"{tmp_path}/ssh: was not created by pmitogen setup" in done.stderr

@@ -33,7 +33,7 @@ def ssh(*argv: str, stdin: bytes = b"", program: tuple[str, ...] = OURS) -> subp
 
 @pytest.fixture
 def host(sshd: Sshd, account: Account) -> tuple[str, ...]:
-    """Options and destination."""
+    """Return options and destination."""
     return (*sshd.ssh_args(), f"{account.name}@{sshd.host}")
 
 
@@ -74,8 +74,8 @@ def test_an_unknown_flag_is_named_as_by_getopt() -> None:
     assert lines[0] == "unknown option -- z" and lines[1].startswith("usage: ssh ")
 
 
-def test_debug_lines(host: tuple[str, ...], sshd: Sshd, tmp_path: Path) -> None:
-    """-v prints lines that programs such as Ansible recognise as ssh's, and leaves the output as it is."""
+def test_v_prints_debug_lines_like_those_of_ssh(host: tuple[str, ...], sshd: Sshd, tmp_path: Path) -> None:
+    """-v prints debug lines that programs such as Ansible recognise as ssh's, and does not change the output."""
     levels = {}
     for flags in ((), ("-v",), ("-vv",), ("-vvv",)):
         done = ssh(*flags, *host, "echo out; echo err >&2")
@@ -106,14 +106,16 @@ def test_debug_lines(host: tuple[str, ...], sshd: Sshd, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_failures_have_the_phrases_that_programs_look_for(host: tuple[str, ...], options: tuple[str, ...], phrase: str) -> None:
+def test_failures_contain_the_phrases_that_other_programs_search_for(
+    host: tuple[str, ...], options: tuple[str, ...], phrase: str
+) -> None:
     done = ssh(*options, *host, "true")
     assert done.returncode == 255 and re.search(phrase, done.stderr.decode(), re.MULTILINE), done.stderr
     assert not ssh("-q", *options, *host, "true").stderr
 
 
 @pytest.mark.needs_program("ssh")
-def test_missing_identity_files(host: tuple[str, ...], tmp_path: Path) -> None:
+def test_missing_identity_files_are_reported_as_by_ssh(host: tuple[str, ...], tmp_path: Path) -> None:
     options = ("-i", f"{tmp_path}/none", "-o", f"IdentityFile={tmp_path}/gone")
     ours, theirs = (ssh(*options, *host, "true", program=each) for each in (OURS, ("ssh",)))
     expected = [
@@ -129,7 +131,7 @@ def test_missing_identity_files(host: tuple[str, ...], tmp_path: Path) -> None:
 def test_warnings_about_the_host_key_are_those_of_openssh(
     sshd: Sshd, account: Account, short_path: Path, make_key: Callable[..., KeyFile]
 ) -> None:
-    """Also under the same LogLevel: the usual way to silence the line about a new key must not hide a changed one."""
+    """A LogLevel that hides the line about a new key must not hide the warning about a changed one."""
     known, name = short_path / "known", f"[{sshd.host}]:{sshd.port}"
 
     def warnings(program: tuple[str, ...], lines: str, *options: str) -> str:
@@ -154,7 +156,9 @@ def test_warnings_about_the_host_key_are_those_of_openssh(
         assert ("does not match" in warnings(OURS, changed, *options)) == is_shown
 
 
-def test_a_lost_connection(sshd: Sshd, host: tuple[str, ...], make_sshd: Callable[..., Sshd], account: Account) -> None:
+def test_a_lost_connection_ends_with_status_255(
+    sshd: Sshd, host: tuple[str, ...], make_sshd: Callable[..., Sshd], account: Account
+) -> None:
     server = make_sshd()
     argv = [*OURS, *server.ssh_args(), f"{account.name}@{server.host}", "echo up; sleep 60"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
@@ -164,15 +168,15 @@ def test_a_lost_connection(sshd: Sshd, host: tuple[str, ...], make_sshd: Callabl
         assert b"closed by remote host." in client.stderr.read()
 
 
-def test_nobody_reads_the_output(host: tuple[str, ...]) -> None:
+def test_a_closed_output_pipe_ends_the_client_and_the_command(host: tuple[str, ...]) -> None:
     argv = [*OURS, *host, "yes"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as client:
         assert client.stdout is not None and client.stdout.read(4) == b"y\ny\n"
         client.stdout.close()
-        assert client.wait(20) == 255, "the server's program is ended, as by SIGPIPE"
+        assert client.wait(20) == 255, "the command on the server is ended, as by SIGPIPE"
 
 
-def test_a_signal_ends_it_and_the_command(host: tuple[str, ...], account: Account) -> None:
+def test_a_signal_ends_the_client_and_the_command(host: tuple[str, ...], account: Account) -> None:
     argv = [*OURS, *host, "echo up; exec cat"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as client:
         assert client.stdout is not None and client.stdout.readline() == b"up\n"
@@ -181,7 +185,7 @@ def test_a_signal_ends_it_and_the_command(host: tuple[str, ...], account: Accoun
     wait_until(lambda: not account.processes())
 
 
-def test_output_waits_for_a_slow_reader_in_little_memory(host: tuple[str, ...]) -> None:
+def test_a_slow_reader_of_output_needs_little_memory(host: tuple[str, ...]) -> None:
     argv = [*OURS, *host, "head -c 200000000 /dev/zero"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
         assert client.stdout is not None and client.stdout.read(1)
@@ -193,7 +197,7 @@ def test_output_waits_for_a_slow_reader_in_little_memory(host: tuple[str, ...]) 
     assert size == 200000000 and resident < 120_000, f"{resident} KiB"
 
 
-def test_queries(sshd: Sshd, host: tuple[str, ...]) -> None:
+def test_q_and_g_print_algorithms_and_options(sshd: Sshd, host: tuple[str, ...]) -> None:
     assert re.match(rb"OpenSSH_\d+\.\d+ .*pmitogen ", ssh("-V").stderr)
     assert b"aes128-gcm@openssh.com\n" in ssh("-Q", "cipher").stdout
     lines = ssh("-G", *host).stdout.decode().splitlines()
@@ -202,7 +206,7 @@ def test_queries(sshd: Sshd, host: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (255, b'No ControlPath specified for "-O" command\n')
 
 
-def test_match_tests_the_command(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+def test_match_can_test_the_command(sshd: Sshd, account: Account, tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text(f'Match sessiontype exec command "echo *"\nPort {sshd.port}\nMatch sessiontype shell\nPort 1\n')
     argv = [*sshd.ssh_args()[4:], "-F", str(config), f"{account.name}@{sshd.host}"]
@@ -211,7 +215,7 @@ def test_match_tests_the_command(sshd: Sshd, account: Account, tmp_path: Path) -
 
 
 @pytest.mark.needs_program("rsync")
-def test_rsync_both_ways(host: tuple[str, ...], tmp_path: Path, account: Account) -> None:
+def test_rsync_copies_in_both_directions(host: tuple[str, ...], tmp_path: Path, account: Account) -> None:
     source = Path(__file__).parent
     rsync = ["rsync", "-a", "-e", " ".join((*OURS, *host[:-1]))]
     subprocess.run([*rsync, f"{source}/", f"{host[-1]}:copy/"], check=True, timeout=60)
@@ -221,7 +225,7 @@ def test_rsync_both_ways(host: tuple[str, ...], tmp_path: Path, account: Account
 
 
 @pytest.mark.needs_program("git")
-def test_git_push_and_clone(host: tuple[str, ...], tmp_path: Path, account: Account) -> None:
+def test_git_pushes_and_clones(host: tuple[str, ...], tmp_path: Path, account: Account) -> None:
     environment = {**os.environ, "GIT_SSH_COMMAND": " ".join((*OURS, *host[:-1])), "GIT_CONFIG_NOSYSTEM": "1"}
 
     def git(*argv: str, cwd: Path = tmp_path) -> str:
@@ -243,7 +247,9 @@ def test_git_push_and_clone(host: tuple[str, ...], tmp_path: Path, account: Acco
 
 @pytest.mark.needs_program("scp", "sftp")
 @pytest.mark.parametrize("protocol", [(), ("-O",)], ids=["sftp", "scp"])
-def test_openssh_scp_over_it(host: tuple[str, ...], tmp_path: Path, account: Account, protocol: tuple[str, ...]) -> None:
+def test_scp_of_openssh_uses_pmitogen_ssh(
+    host: tuple[str, ...], tmp_path: Path, account: Account, protocol: tuple[str, ...]
+) -> None:
     shim = tmp_path / "ssh"
     shim.write_text(f'#!/bin/sh\nexec {" ".join(OURS)} "$@"\n')
     shim.chmod(0o755)
@@ -254,7 +260,7 @@ def test_openssh_scp_over_it(host: tuple[str, ...], tmp_path: Path, account: Acc
     (account.home / "file").unlink()
 
 
-# At a terminal -------------------------------------------------------------------------------------------------------------
+# On a terminal --------------------------------------------------------------------------------------------------------------
 
 
 class AtTerminal:
@@ -277,7 +283,7 @@ class AtTerminal:
         os.write(self.terminal, text)
 
     def finish(self) -> int:
-        """Its exit status; what it printed last is in :attr:`seen`."""
+        """Return its exit status; :attr:`seen` has its last output."""
         try:
             while data := os.read(self.terminal, 4096):
                 self.seen += data
@@ -287,7 +293,7 @@ class AtTerminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def test_a_shell_at_a_terminal(host: tuple[str, ...]) -> None:
+def test_a_shell_runs_on_a_terminal(host: tuple[str, ...]) -> None:
     client = AtTerminal(*host)
     client.type(b"echo size $(stty size); test -t 0 && echo t''ty\n")
     client.expect(b"size 24 80")
@@ -307,7 +313,7 @@ def test_a_shell_at_a_terminal(host: tuple[str, ...]) -> None:
     assert client.finish() == 9 and b"Connection to 127.0.0.1 closed." in client.seen
 
 
-def test_escape_ends_it(host: tuple[str, ...], account: Account) -> None:
+def test_the_escape_character_ends_the_connection(host: tuple[str, ...], account: Account) -> None:
     client = AtTerminal("-t", *host, "echo ready; exec sleep 60")
     client.expect(b"ready")
     client.type(b"\r~?")
@@ -317,8 +323,8 @@ def test_escape_ends_it(host: tuple[str, ...], account: Account) -> None:
     wait_until(lambda: not account.processes())
 
 
-def test_password_and_host_key_are_asked_for(sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
-    account = make_account(password="s3cret-of-test")  # noqa: S106 - of an account that lives as long as the test
+def test_ssh_prompts_for_password_and_host_key(sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
+    account = make_account(password="s3cret-of-test")  # noqa: S106 - of a temporary account
     options = ["-o", f"UserKnownHostsFile={tmp_path}/known", "-o", "IdentityFile=none", "-p", str(sshd.port), "-F", "none"]
     client = AtTerminal(*options, f"{account.name}@{sshd.host}", "echo in")
     client.expect(b"Are you sure you want to continue connecting (yes/no)? ")
@@ -329,8 +335,8 @@ def test_password_and_host_key_are_asked_for(sshd: Sshd, make_account: Callable[
     assert client.finish() == 0 and b"s3cret" not in client.seen
 
 
-def test_askpass_program_is_asked(sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
-    account = make_account(password="s3cret-of-test")  # noqa: S106 - of an account that lives as long as the test
+def test_ssh_askpass_answers_prompts(sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
+    account = make_account(password="s3cret-of-test")  # noqa: S106 - of a temporary account
     program = tmp_path / "askpass"
     program.write_text(f'#!/bin/sh\necho "$1" >>{tmp_path}/asked\necho s3cret-of-test\n')
     program.chmod(0o755)

@@ -27,7 +27,7 @@ AUTO = ("-o", "ControlMaster=auto", "-o", "ControlPersist=30")
 
 
 class Shared:
-    """A server, an account there, and a path for the socket."""
+    """A server, an account there, and a path for the control socket."""
 
     def __init__(self, sshd: Sshd, account: Account, path: Path) -> None:
         self.sshd = sshd
@@ -55,7 +55,7 @@ def shared(sshd: Sshd, account: Account, short_path: Path) -> Iterator[Shared]:
     made.control("exit")
 
 
-def test_later_commands_log_in_no_more(shared: Shared, account: Account) -> None:
+def test_later_commands_share_the_connection(shared: Shared, account: Account) -> None:
     absent = (255, f"Control socket connect({shared.path}): No such file or directory\n")
     assert shared.control("check") == absent
     first = shared.run(*AUTO, "echo out; echo err >&2; exit 3")
@@ -64,7 +64,7 @@ def test_later_commands_log_in_no_more(shared: Shared, account: Account) -> None
     pid = re.fullmatch(r"Master running \(pid=(\d+)\)\r\n", text)
     assert status == 0 and pid and shared.path.stat().st_mode & 0o777 == 0o600
     lines = set(re.findall(r"^debug(\d): ", shared.run("-vvv", "true").stderr.decode(), re.M))
-    assert lines == {"1", "2", "3"}, "Ansible's tests look for them, whether the connection is shared or not"
+    assert lines == {"1", "2", "3"}, "debug lines of each level, which Ansible's tests search for, also with a shared connection"
     done = shared.run("cat; exit 4", stdin=BINARY)
     assert (done.returncode, done.stdout) == (4, BINARY)
     assert shared.run("kill -9 $$").returncode == 255
@@ -72,7 +72,7 @@ def test_later_commands_log_in_no_more(shared: Shared, account: Account) -> None
         assert client.stdout is not None and client.stdout.read(2) == b"y\n"
         client.kill()
     assert shared.logins == 1
-    assert shared.run("-o", "Compression=yes", "echo own").stdout == b"own\n" and shared.logins == 2, "another connection"
+    assert shared.run("-o", "Compression=yes", "echo own").stdout == b"own\n" and shared.logins == 2, "with other options"
     assert shared.run("-S", "none", "echo own").stdout == b"own\n" and shared.logins == 3
     assert shared.control("exit") == (0, "Exit request sent.\r\n")
     wait_until(lambda: not shared.path.exists() and not Path(f"/proc/{pid[1]}").exists())
@@ -81,7 +81,7 @@ def test_later_commands_log_in_no_more(shared: Shared, account: Account) -> None
 
 @pytest.mark.parametrize("program", [OURS, pytest.param(("ssh",), marks=pytest.mark.needs_program("ssh"))])
 def test_scp_and_sftp_use_the_connection(shared: Shared, account: Account, tmp_path: Path, program: tuple[str, ...]) -> None:
-    """They log in no more where there is a connection, and never make one that is shared."""
+    """With a master they need no login, and they never become a master."""
     *options, destination = shared.host
     options[options.index("-p")] = "-P"
     (tmp_path / "file").write_bytes(BINARY)
@@ -102,8 +102,8 @@ def test_scp_and_sftp_use_the_connection(shared: Shared, account: Account, tmp_p
     assert shared.logins == 3
 
 
-def test_a_killed_client_whose_reader_does_not_read(shared: Shared, account: Account) -> None:
-    """Its session ends, and the master too, while the pipe that the client wrote to stays open and full."""
+def test_a_killed_client_with_a_full_output_pipe_ends_its_session(shared: Shared, account: Account) -> None:
+    """The session and the master end while the client's output pipe is still open and full."""
     shared.run(*AUTO, "true")
     _, text = shared.control("check")
     master = Path(f"/proc/{re.findall(r'[0-9]+', text)[0]}")
@@ -118,7 +118,7 @@ def test_a_killed_client_whose_reader_does_not_read(shared: Shared, account: Acc
         wait_until(lambda: not master.exists())
 
 
-def test_it_ends_when_nobody_needs_it(shared: Shared) -> None:
+def test_the_master_ends_after_its_last_client(shared: Shared) -> None:
     shared.run("-o", "ControlMaster=auto", "-o", "ControlPersist=5", "true")
     assert shared.control("check")[0] == 0
     wait_until(lambda: not shared.path.exists(), 20)
@@ -134,7 +134,7 @@ def test_it_ends_when_nobody_needs_it(shared: Shared) -> None:
 
 
 @pytest.mark.needs_program("ssh")
-def test_with_openssh_at_either_end(shared: Shared) -> None:
+def test_master_and_client_work_with_those_of_openssh(shared: Shared) -> None:
     shared.run(*AUTO, "true")
     done = shared.run("cat; exit 5", stdin=BINARY, program=("ssh",))
     assert (done.returncode, done.stdout) == (5, BINARY)
@@ -147,7 +147,7 @@ def test_with_openssh_at_either_end(shared: Shared) -> None:
 
 
 @pytest.mark.needs_program("rsync")
-def test_rsync_over_it(shared: Shared, account: Account, tmp_path: Path) -> None:
+def test_rsync_uses_the_shared_connection(shared: Shared, account: Account, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(BINARY)
     command = " ".join((*OURS, *AUTO, *shared.host[:-1]))
     for target in ("one", "two"):
@@ -161,7 +161,7 @@ BOTH = [(OURS, OURS), pytest.param(OURS, ("ssh",), marks=pytest.mark.slow), pyte
 
 
 @pytest.mark.parametrize(("master", "client"), BOTH)
-def test_forwardings_of_a_master(shared: Shared, master: tuple[str, ...], client: tuple[str, ...]) -> None:
+def test_a_master_opens_and_closes_forwardings(shared: Shared, master: tuple[str, ...], client: tuple[str, ...]) -> None:
     shared.run(*AUTO, "true", program=master)
     target = f"{shared.sshd.host}:{shared.sshd.port}"
 
@@ -208,8 +208,8 @@ def socks(port: int, host: str, target: int) -> bool:
         return sock.recv(2) == b"\5\0"
 
 
-def test_what_a_server_may_reach(shared: Shared) -> None:
-    """-R PORT lets programs on the server name addresses here; PermitRemoteOpen limits them."""
+def test_permitremoteopen_limits_a_dynamic_remote_forwarding(shared: Shared) -> None:
+    """-R PORT lets programs on the server choose local addresses; PermitRemoteOpen limits these."""
     port, target = free_port(["127.0.0.1"]), shared.sshd.port
     permitted = {f"127.0.0.1:{target} x:1": True, f"*:{target}": True, "127.0.0.1:*": True, "any": True}
     refused = {"none": False, "127.0.0.1:1": False, f"localhost:{target}": False}
@@ -240,7 +240,7 @@ def test_another_users_socket_is_not_used(shared: Shared, account: Account) -> N
     shared.path.unlink()
 
 
-def test_in_the_background(shared: Shared, account: Account) -> None:
+def test_f_puts_the_command_into_the_background(shared: Shared, account: Account) -> None:
     begun = time.monotonic()
     flag = account.home / "flag"
     done = subprocess.run([*OURS, "-f", *shared.host, f"sleep 3; touch {flag}"], stdout=subprocess.DEVNULL, timeout=60)
@@ -252,7 +252,7 @@ def test_in_the_background(shared: Shared, account: Account) -> None:
     assert (done.returncode, done.stderr) == (255, b"Cannot fork into background without a command to execute.\n")
 
 
-def test_a_tunnel_in_the_background(shared: Shared, tmp_path: Path) -> None:
+def test_f_and_n_put_a_tunnel_into_the_background(shared: Shared, tmp_path: Path) -> None:
     local = tmp_path / "socket"
     forward = f"{local}:{shared.sshd.host}:{shared.sshd.port}"
     done = subprocess.run([*OURS, "-fN", "-L", forward, *shared.host], timeout=60)

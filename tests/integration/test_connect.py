@@ -1,4 +1,4 @@
-"""Connecting to a real sshd: what works, how each stage fails, and that a connection's end is told."""
+"""Connecting to a real sshd: successful connections, the failures of each stage, and the end of a connection."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MakeSshd = Callable[..., Sshd]
 
 
 def refusal(settings: Settings, stage: str, limit: float = 5.0) -> str:
-    """The message of a connection that fails at *stage* within *limit* seconds."""
+    """Return the message of a connection that fails at *stage* within *limit* seconds."""
     began = time.monotonic()
     with pytest.raises(ConnectError) as caught:
         link_to(settings, limit=limit)
@@ -44,8 +44,8 @@ def refusal(settings: Settings, stage: str, limit: float = 5.0) -> str:
     return caught.value.message
 
 
-def answer(sock: socket.socket, reply: bytes) -> None:
-    """Be a server that says *reply* to everyone and hangs up."""
+def answer_every_client(sock: socket.socket, reply: bytes) -> None:
+    """Send *reply* to every client and close the connection."""
     while True:
         try:
             caller, _ = sock.accept()
@@ -55,10 +55,10 @@ def answer(sock: socket.socket, reply: bytes) -> None:
             caller.sendall(reply)
 
 
-# -- what works -------------------------------------------------------------------------------------------------------------
+# -- success ----------------------------------------------------------------------------------------------------------------
 
 
-def test_key_login_and_what_is_known_of_it(sshd: Sshd) -> None:
+def test_a_key_logs_in_and_the_connection_is_described(sshd: Sshd) -> None:
     with linked(sshd) as link:
         assert link.peer == f"{link.settings.user}@127.0.0.1 port {sshd.port}"
         assert link.end_reason is None
@@ -71,7 +71,7 @@ def test_key_login_and_what_is_known_of_it(sshd: Sshd) -> None:
     assert link.end_reason == "closed by pmitogen"
 
 
-def test_password_login(sshd: Sshd, account: Account) -> None:
+def test_a_password_logs_in(sshd: Sshd, account: Account) -> None:
     assert account.password is not None
     link = link_to(settings_for(sshd, user=account.name, identityfile=()), Credentials(password=Secret(account.password)))
     assert exec_command.run(link, "id -un")[1].decode().strip() == account.name
@@ -80,7 +80,7 @@ def test_password_login(sshd: Sshd, account: Account) -> None:
 
 @pytest.mark.parametrize("cipher", ["aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr", "chacha20-poly1305@openssh.com"])
 @pytest.mark.parametrize("mac", ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512"])
-def test_ciphers_and_macs(sshd: Sshd, cipher: str, mac: str) -> None:
+def test_each_cipher_and_mac_works(sshd: Sshd, cipher: str, mac: str) -> None:
     with linked(sshd, ciphers=(cipher,), macs=(mac,)) as link:
         assert link.describe()["cipher"] == cipher
         blob = os.urandom(300_000)
@@ -88,28 +88,28 @@ def test_ciphers_and_macs(sshd: Sshd, cipher: str, mac: str) -> None:
 
 
 @pytest.mark.parametrize("cipher", ["chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com"])
-def test_a_server_without_our_macs(make_sshd: MakeSshd, cipher: str) -> None:
-    """A cipher that authenticates needs none, as in ssh."""
+def test_an_authenticated_cipher_needs_no_common_mac(make_sshd: MakeSshd, cipher: str) -> None:
+    """As in ssh."""
     server = make_sshd(config=[f"Ciphers {cipher}", "MACs umac-128-etm@openssh.com"])
     with linked(server) as link:
         assert link.describe()["cipher"] == cipher and link.describe()["mac"] == ""
         assert exec_command.run(link, "echo in")[1] == b"in\n"
 
 
-def test_no_mac_in_common_prints_both_lists(make_sshd: MakeSshd) -> None:
+def test_without_a_common_mac_the_error_has_both_lists(make_sshd: MakeSshd) -> None:
     server = make_sshd(config=["Ciphers aes256-ctr", "MACs umac-128-etm@openssh.com"])
     output = refusal(settings_for(server), "kex")
     assert "no MAC algorithm in common: offered hmac-sha2" in output and "the server offers umac-128-etm@openssh.com" in output
 
 
-def test_a_server_that_wants_to_compress(make_sshd: MakeSshd) -> None:
-    """Whatever Compression says: as in ssh, it may where it knows nothing else. (sshd itself always knows "none".)"""
+def test_a_server_may_require_compression(make_sshd: MakeSshd) -> None:
+    """As in ssh, the option Compression does not prevent it. (sshd itself also accepts no compression.)"""
     with linked(make_sshd(), compression=False) as link:
         assert link._transport.preferred_compression == ("none", "zlib@openssh.com")
         assert link.describe()["compression"] == "none"
 
 
-def test_kex_and_compression(sshd: Sshd) -> None:
+def test_each_key_exchange_works_with_compression(sshd: Sshd) -> None:
     with linked(sshd, kexalgorithms=("diffie-hellman-group14-sha256",), compression=True) as link:
         assert link.describe()["kex"] == "diffie-hellman-group14-sha256"
         assert link.describe()["compression"] == "zlib@openssh.com"
@@ -120,31 +120,31 @@ def test_kex_and_compression(sshd: Sshd) -> None:
         assert exec_command.run(link, "cat", stdin=blob)[1] == blob
 
 
-def test_unavailable_names_in_a_list_are_passed_over(sshd: Sshd) -> None:
+def test_unavailable_algorithms_in_a_list_are_skipped(sshd: Sshd) -> None:
     with linked(sshd, ciphers=("rijndael-cbc@lysator.liu.se", "aes256-ctr")) as link:
         assert link.describe()["cipher"] == "aes256-ctr"
 
 
-def test_version_addendum(make_sshd: MakeSshd) -> None:
+def test_versionaddendum_is_sent(make_sshd: MakeSshd) -> None:
     server = make_sshd(log_level="DEBUG1")
     with linked(server, versionaddendum="from the test"):
         server.wait_log(r"remote software version paramiko_\S+ from the test")
 
 
-def test_bind_address(make_sshd: MakeSshd) -> None:
+def test_bindaddress_is_the_source_address(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     with linked(server, bindaddress="127.0.0.7"):
         server.wait_log("Connection from 127.0.0.7 ")
 
 
-def test_environment(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sendenv_and_setenv_reach_the_command(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_SENT", "sent")
     monkeypatch.setenv("LC_SET", "ours")
     with linked(sshd, sendenv=("LC_*",), setenv=(("LC_SET", "set"), ("REFUSED", "x"))) as link:
         assert exec_command.run(link, "echo $LC_SENT $LC_SET $REFUSED")[1] == b"sent set\n"
 
 
-def test_log_file(sshd: Sshd, home: Path) -> None:
+def test_e_writes_a_log_file(sshd: Sshd, home: Path) -> None:
     path = home / "log"
     with linked(sshd, logfile=str(path), loglevel="DEBUG") as link:
         exec_command.run(link, "true")
@@ -153,14 +153,14 @@ def test_log_file(sshd: Sshd, home: Path) -> None:
     assert "-E /nonexistent/log" in refusal(settings_for(sshd, logfile="/nonexistent/log"), "local")
 
 
-def test_weak_crypto_is_warned_of_if_wanted(sshd: Sshd) -> None:
+def test_weak_algorithms_are_warned_about_on_request(sshd: Sshd) -> None:
     with linked(sshd, kexalgorithms=("ecdh-sha2-nistp256",), warnweakcrypto=True) as link:
         assert len(link.warnings) == 1 and "ecdh-sha2-nistp256" in link.warnings[0].text
     with linked(sshd, kexalgorithms=("ecdh-sha2-nistp256",)) as link:
         assert link.warnings == ()
 
 
-def test_shown_host_key(make_sshd: MakeSshd) -> None:
+def test_the_host_key_is_shown_without_a_login(make_sshd: MakeSshd) -> None:
     server = make_sshd(host_keys=["ed25519", "ecdsa"])
     for name, key in zip(("ssh-ed25519", "ecdsa-sha2-nistp256"), server.host_keys, strict=True):
         shown = probe_host_key(settings_for(server), (name,), jump_hosts=JumpHostPool(), deadline=time.monotonic() + 5)
@@ -170,23 +170,23 @@ def test_shown_host_key(make_sshd: MakeSshd) -> None:
         probe_host_key(settings_for(server), ("rsa-sha2-512",), jump_hosts=JumpHostPool(), deadline=time.monotonic() + 5)
 
 
-# -- how it fails -----------------------------------------------------------------------------------------------------------
+# -- failures ---------------------------------------------------------------------------------------------------------------
 
 
-def test_port_refused(make_sshd: MakeSshd) -> None:
+def test_a_closed_port_is_reported(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     settings = settings_for(server)
     server.stop()
     assert "Connection refused" in refusal(settings, "tcp")
 
 
-def test_unknown_name(sshd: Sshd) -> None:
+def test_an_unknown_name_is_reported(sshd: Sshd) -> None:
     assert "cannot resolve" in refusal(settings_for(sshd, hostname="no-such-host.invalid"), "resolve", 15)
 
 
 @pytest.mark.parametrize("connecttimeout", [None, 1])
-def test_silent_server(sshd: Sshd, connecttimeout: int | None) -> None:
-    """ConnectTimeout, or the caller's own limit, whichever is shorter."""
+def test_a_silent_server_is_reported_in_time(sshd: Sshd, connecttimeout: int | None) -> None:
+    """The limit is the shorter of ConnectTimeout and the caller's own."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         settings = settings_for(sshd, port=server.getsockname()[1], connecttimeout=connecttimeout)
         began = time.monotonic()
@@ -196,8 +196,8 @@ def test_silent_server(sshd: Sshd, connecttimeout: int | None) -> None:
 
 
 @contextlib.contextmanager
-def talkative(server: Sshd, *pieces: bytes | float) -> Iterator[int]:
-    """A port that sends *pieces* (a number: waits so many seconds) and then is *server*."""
+def sending_first(server: Sshd, *pieces: bytes | float) -> Iterator[int]:
+    """A port that first sends *pieces* (a number: pauses for so many seconds) and then forwards to *server*."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -236,20 +236,20 @@ def copy(source: socket.socket, target: socket.socket) -> None:
     ],
     ids=["pause", "pieces", "many", "long"],
 )
-def test_lines_before_the_version(sshd: Sshd, pieces: tuple[bytes | float, ...]) -> None:
-    with talkative(sshd, *pieces) as port:
+def test_lines_before_the_version_are_skipped(sshd: Sshd, pieces: tuple[bytes | float, ...]) -> None:
+    with sending_first(sshd, *pieces) as port:
         known = f"[127.0.0.1]:{sshd.port}"
         with linked(sshd, port=port, hostkeyalias=known, connecttimeout=5) as link:
             assert exec_command.run(link, "echo in")[1] == b"in\n"
 
 
-def test_lines_and_then_nothing(sshd: Sshd) -> None:
-    with talkative(sshd, b"hello\r\nwor", 2.0) as port:
+def test_lines_without_a_version_are_reported(sshd: Sshd) -> None:
+    with sending_first(sshd, b"hello\r\nwor", 2.0) as port:
         output = refusal(settings_for(sshd, port=port, connecttimeout=1), "kex", 5)
     assert "no SSH version received within 1 s (ConnectTimeout); it sent: hello | wor; is port" in output
 
 
-def test_server_silent_after_its_greeting(sshd: Sshd) -> None:
+def test_a_server_that_is_silent_after_its_version_is_reported(sshd: Sshd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         settings = settings_for(sshd, port=server.getsockname()[1])
 
@@ -267,9 +267,9 @@ def test_server_silent_after_its_greeting(sshd: Sshd) -> None:
         thread.join()
 
 
-def test_not_ssh(sshd: Sshd) -> None:
+def test_a_server_that_is_not_ssh_is_reported(sshd: Sshd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=answer, args=(server, b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+        thread = threading.Thread(target=answer_every_client, args=(server, b"HTTP/1.1 400 Bad Request\r\n\r\n"))
         thread.start()
         output = refusal(settings_for(sshd, port=server.getsockname()[1]), "kex")
         assert "before an SSH version; it sent: HTTP/1.1 400 Bad Request; is port" in output
@@ -277,40 +277,40 @@ def test_not_ssh(sshd: Sshd) -> None:
     thread.join()
 
 
-def test_no_cipher_in_common_prints_both_lists(make_sshd: MakeSshd) -> None:
+def test_without_a_common_cipher_the_error_has_both_lists(make_sshd: MakeSshd) -> None:
     server = make_sshd(config=["Ciphers aes256-ctr"])
     output = refusal(settings_for(server, ciphers=("aes128-ctr", "aes128-gcm@openssh.com")), "kex")
     assert "no cipher algorithm in common: offered aes128-ctr,aes128-gcm@openssh.com; the server offers aes256-ctr;" in output
     assert "Ciphers=+aes256-ctr" in output
 
 
-def test_no_kex_in_common_prints_both_lists(make_sshd: MakeSshd) -> None:
+def test_without_a_common_kex_the_error_has_both_lists(make_sshd: MakeSshd) -> None:
     server = make_sshd(config=["KexAlgorithms diffie-hellman-group14-sha256"])
     output = refusal(settings_for(server, kexalgorithms=("ecdh-sha2-nistp256",)), "kex")
     assert "offered ecdh-sha2-nistp256; the server offers diffie-hellman-group14-sha256;" in output
 
 
-def test_only_unavailable_algorithms(sshd: Sshd) -> None:
+def test_a_list_of_unavailable_algorithms_is_refused(sshd: Sshd) -> None:
     output = refusal(settings_for(sshd, macs=("umac-64@openssh.com",)), "kex")
     assert "MACs umac-64@openssh.com: no supported algorithm; use some of hmac-sha" in output
 
 
-def test_refused_key(sshd: Sshd, make_key: Callable[..., object]) -> None:
+def test_a_refused_key_is_reported(sshd: Sshd, make_key: Callable[..., object]) -> None:
     with pytest.raises(AuthenticationError):
         link_to(settings_for(sshd, identityfile=(str(make_key()),)))
 
 
-def test_refuse_connection(sshd: Sshd) -> None:
+def test_refuseconnection_refuses_the_connection(sshd: Sshd) -> None:
     assert "RefuseConnection: not from here" in refusal(settings_for(sshd, refuseconnection="not from here"), "local")
 
 
 # -- a busy server ----------------------------------------------------------------------------------------------------------
 
 
-def test_early_close_is_tried_again_then_told(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_closed_early_is_retried_and_then_reported(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pmitogen.transport.connect_limits.MAX_ATTEMPTS", 3)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=answer, args=(server, b""))
+        thread = threading.Thread(target=answer_every_client, args=(server, b""))
         thread.start()
         output = refusal(settings_for(sshd, port=server.getsockname()[1]), "kex")
         assert "closed the connection before the key exchange, 3 times" in output and "MaxStartups" in output
@@ -318,7 +318,7 @@ def test_early_close_is_tried_again_then_told(sshd: Sshd, monkeypatch: pytest.Mo
     thread.join()
 
 
-def test_a_hundred_at_once_within_max_startups(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
+def test_a_hundred_connections_at_once_succeed_within_maxstartups(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
     server = make_sshd(config=["MaxStartups 10:30:60"])
     settings = settings_for(server)
     deadline = time.monotonic() + 60
@@ -329,8 +329,8 @@ def test_a_hundred_at_once_within_max_startups(make_sshd: MakeSshd, jump_hosts: 
         link.close()
 
 
-def test_others_crowd_the_door(make_sshd: MakeSshd) -> None:
-    """Other controllers hold all places for a while: we come in when they have left."""
+def test_a_server_at_maxstartups_is_retried(make_sshd: MakeSshd) -> None:
+    """Other controllers occupy all unauthenticated connections for a while."""
     server = make_sshd(config=["MaxStartups 3:100:3"])
     others = [socket.create_connection((server.host, server.port)) for _ in range(3)]
     for other in others:
@@ -347,7 +347,7 @@ def test_others_crowd_the_door(make_sshd: MakeSshd) -> None:
 # -- sessions ---------------------------------------------------------------------------------------------------------------
 
 
-def test_data_may_follow_the_request_at_once(sshd: Sshd) -> None:
+def test_data_may_follow_the_command_request_without_a_reply(sshd: Sshd) -> None:
     with linked(sshd) as link:
         channel = link.open_session(5)
         link.start_command(channel, b"cat", wait=False)
@@ -358,8 +358,8 @@ def test_data_may_follow_the_request_at_once(sshd: Sshd) -> None:
         channel.close()
 
 
-def test_a_refused_command_is_told(sshd: Sshd) -> None:
-    """A second command on one channel is what sshd refuses."""
+def test_a_refused_command_is_reported(sshd: Sshd) -> None:
+    """sshd refuses a second command on one channel."""
     with linked(sshd) as link:
         channel = link.open_session(5)
         link.start_command(channel, "cat", wait=True)
@@ -373,7 +373,7 @@ def test_a_refused_command_is_told(sshd: Sshd) -> None:
 
 
 @pytest.mark.parametrize(
-    "last_word",
+    "send_late",
     [
         lambda channel: channel.sendall(b"late"),
         lambda channel: channel.shutdown_write(),
@@ -381,10 +381,10 @@ def test_a_refused_command_is_told(sshd: Sshd) -> None:
     ],
     ids=["data", "end of input", "request"],
 )
-def test_what_a_thread_had_ready_does_not_follow_the_close(
-    sshd: Sshd, monkeypatch: pytest.MonkeyPatch, last_word: Callable[[Channel], None]
+def test_no_message_follows_the_close_of_a_channel(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch, send_late: Callable[[Channel], None]
 ) -> None:
-    """A thread waits for new keys, or is not run for a moment, while the server closes the channel: OpenSSH would hang up."""
+    """A thread is delayed while the server closes the channel; OpenSSH would disconnect at a later message."""
     with linked(sshd) as link:
         transport = link._transport
         send, ready = transport._send_user_message, []
@@ -396,7 +396,7 @@ def test_what_a_thread_had_ready_does_not_follow_the_close(
                 "_send_user_message",
                 lambda message: send(message) if threading.current_thread() is transport else ready.append(message),
             )
-            last_word(channel)
+            send_late(channel)
             with transport.channel_closed:
                 assert transport.channel_closed.wait_for(lambda: transport.close_count, 5)
         (message,) = ready
@@ -404,7 +404,7 @@ def test_what_a_thread_had_ready_does_not_follow_the_close(
         assert exec_command.run(link, "echo alive")[1] == b"alive\n"
 
 
-def test_more_sessions_than_max_sessions_wait_for_each_other(make_sshd: MakeSshd) -> None:
+def test_sessions_beyond_maxsessions_wait(make_sshd: MakeSshd) -> None:
     server = make_sshd(config=["MaxSessions 2"])
     with linked(server) as link, ThreadPoolExecutor(8) as pool:
         outputs = list(pool.map(lambda n: exec_command.run(link, f"sleep 0.1; echo {n}")[1], range(8)))
@@ -418,17 +418,17 @@ def test_more_sessions_than_max_sessions_wait_for_each_other(make_sshd: MakeSshd
         link.open_session(5).close()
 
 
-def test_a_session_that_comes_too_late_takes_no_place(make_sshd: MakeSshd) -> None:
+def test_a_session_that_opens_after_its_timeout_is_closed(make_sshd: MakeSshd) -> None:
     server = make_sshd(config=["MaxSessions 1"])
     with linked(server) as link:
         server.freeze()
         with pytest.raises(ConnectError, match="no answer within the timeout"):
             link.open_session(0.3)
         server.thaw()
-        assert exec_command.run(link, "echo there is place", timeout=5)[1] == b"there is place\n"
+        assert exec_command.run(link, "echo in", timeout=5)[1] == b"in\n"
 
 
-def test_no_sessions_at_all(make_sshd: MakeSshd) -> None:
+def test_a_server_without_sessions_is_reported(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(config=["MaxSessions 0"])) as link:
         began = time.monotonic()
         with pytest.raises(ConnectError, match="refuses a session"):
@@ -439,7 +439,7 @@ def test_no_sessions_at_all(make_sshd: MakeSshd) -> None:
 # -- the end ----------------------------------------------------------------------------------------------------------------
 
 
-def test_loss_is_told_once_with_a_reason(make_sshd: MakeSshd) -> None:
+def test_a_lost_connection_is_reported_once_with_a_reason(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     with linked(server) as link:
         reasons: list[str] = []
@@ -459,7 +459,7 @@ def test_loss_is_told_once_with_a_reason(make_sshd: MakeSshd) -> None:
         assert late == reasons
 
 
-def test_close_is_quick_and_quiet(sshd: Sshd) -> None:
+def test_close_is_quick_and_reports_no_loss(sshd: Sshd) -> None:
     reasons: list[str] = []
     with linked(sshd) as link:
         link.on_lost(reasons.append)
@@ -480,7 +480,7 @@ def test_a_forked_child_leaves_the_connection_alone(sshd: Sshd) -> None:
         link.start_command(channel, "cat", wait=True)
         read_end, write_end = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # threads are the point
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads are intended here
             child = os.fork()
         if not child:
             try:

@@ -1,4 +1,4 @@
-"""The demo server, met by Paramiko's client and by OpenSSH's."""
+"""The demo server with Paramiko's client and with OpenSSH's."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_four_megabytes_of_every_byte_pass_unchanged(client: paramiko.Transport)
     assert _run(client, "cat", data) == (0, data, b"")
 
 
-def test_the_environment_is_a_login_s(client: paramiko.Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_that_of_a_login(client: paramiko.Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_OF_THE_SERVER", "x")
     with client.open_session() as channel:
         channel.set_environment_variable("LC_TEST", "wörd")
@@ -72,12 +72,12 @@ def test_the_environment_is_a_login_s(client: paramiko.Transport, monkeypatch: p
     assert "LC_TEST=wörd\n" in out and "SECRET" not in out and out.endswith(pwd.getpwuid(os.getuid()).pw_dir + "\n")
 
 
-def test_an_end_by_signal_is_told(client: paramiko.Transport) -> None:
-    for _ in range(20):  # never before it is told that the command runs
-        assert _run(client, "kill -TERM $$")[0] == -1  # what Paramiko's client says for exit-signal
+def test_the_end_by_a_signal_is_reported(client: paramiko.Transport) -> None:
+    for _ in range(20):  # always after the answer to the command
+        assert _run(client, "kill -TERM $$")[0] == -1  # Paramiko's client reports exit-signal so
 
 
-def test_a_pty_is_a_terminal_of_the_asked_size(client: paramiko.Transport) -> None:
+def test_a_pty_is_a_terminal_of_the_requested_size(client: paramiko.Transport) -> None:
     with client.open_session() as channel:
         channel.get_pty("dumb", width=91, height=17)
         channel.exec_command("tty && stty size && echo $TERM && echo err >&2 && exec 3<>/dev/tty && read x && echo got $x")
@@ -87,7 +87,7 @@ def test_a_pty_is_a_terminal_of_the_asked_size(client: paramiko.Transport) -> No
     assert "/dev/pts/" in out and "17 91\r\n" in out and "dumb\r\nerr\r\n" in out and out.endswith("got word\r\n")
 
 
-def test_many_channels_and_connections_at_once(server: DemoServer, client: paramiko.Transport) -> None:
+def test_several_channels_and_connections_work_at_once(server: DemoServer, client: paramiko.Transport) -> None:
     other = _transport(server)
     other.auth_password("anyone", PASSWORD)
     start = time.monotonic()
@@ -101,7 +101,7 @@ def test_many_channels_and_connections_at_once(server: DemoServer, client: param
 
 
 @pytest.mark.parametrize("how", ["channel", "connection"])
-def test_what_a_client_leaves_running_is_killed(server: DemoServer, how: str) -> None:
+def test_processes_that_a_client_leaves_running_are_killed(server: DemoServer, how: str) -> None:
     client = _transport(server)
     client.auth_publickey("anyone", server.user_key)
     channel = client.open_session()
@@ -114,7 +114,7 @@ def test_what_a_client_leaves_running_is_killed(server: DemoServer, how: str) ->
     client.join(5)
 
 
-def test_strangers_stay_out(server: DemoServer) -> None:
+def test_other_users_and_keys_are_refused(server: DemoServer) -> None:
     client = _transport(server)
     with pytest.raises(paramiko.AuthenticationException):
         client.auth_publickey("anyone", paramiko.ECDSAKey.generate())
@@ -124,7 +124,7 @@ def test_strangers_stay_out(server: DemoServer) -> None:
     client.join(5)
 
 
-def test_noise_instead_of_ssh_does_no_harm(server: DemoServer, client: paramiko.Transport) -> None:
+def test_data_that_is_not_ssh_affects_no_other_client(server: DemoServer, client: paramiko.Transport) -> None:
     import socket
 
     with socket.create_connection((server.address, server.port)) as link:
@@ -132,7 +132,7 @@ def test_noise_instead_of_ssh_does_no_harm(server: DemoServer, client: paramiko.
     assert _run(client, "echo fine")[1] == b"fine\n"
 
 
-def test_files_go_both_ways(client: paramiko.Transport, tmp_path: Path) -> None:
+def test_files_are_copied_in_both_directions(client: paramiko.Transport, tmp_path: Path) -> None:
     sftp = paramiko.SFTPClient.from_transport(client)
     assert sftp is not None
     with sftp:
@@ -157,7 +157,7 @@ def test_files_go_both_ways(client: paramiko.Transport, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_program("ssh")
-def test_openssh_s_client_gets_along(server: DemoServer, client_key: KeyFile) -> None:
+def test_the_client_of_openssh_works(server: DemoServer, client_key: KeyFile) -> None:
     args = ["ssh", "-F", "none", "-i", str(client_key), "-p", str(server.port), "-o", "StrictHostKeyChecking=no"]
     args += ["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", server.address, "cat; exit 3"]
     done = subprocess.run(args, input=b"\0\xff" * 50_000, capture_output=True, timeout=20)

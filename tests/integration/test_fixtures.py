@@ -1,4 +1,4 @@
-"""The fixtures themselves: what they promise, other tests rely on."""
+"""The fixtures of tests/conftest.py have the documented effects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _ssh(sshd: Sshd, account: Account, *command: str) -> subprocess.CompletedPro
 
 
 @pytest.mark.needs_program("ssh")
-def test_a_key_login_is_counted(sshd: Sshd, account: Account) -> None:
+def test_sshd_counts_key_logins(sshd: Sshd, account: Account) -> None:
     start = sshd.mark()
     assert _ssh(sshd, account, "id -un").stdout.strip() == account.name
     sshd.wait_log("Starting session", since=start)
@@ -48,13 +48,13 @@ def test_a_password_logs_in(sshd: Sshd, account: Account) -> None:
 
 
 @pytest.mark.needs_program("ssh", "sudo", "doas")
-def test_become_rows_work_and_are_counted(sshd: Sshd, account: Account) -> None:
+def test_rules_of_sudo_and_doas_work_and_uses_are_counted(sshd: Sshd, account: Account) -> None:
     before = account.sudo_uses()
     assert _ssh(sshd, account, "sudo -n id -u; doas -n id -u").stdout.split() == ["0", "0"]
     assert account.sudo_uses() == before + 1
 
 
-def test_own_servers_take_config_and_addresses(make_sshd: Callable[..., Sshd]) -> None:
+def test_make_sshd_accepts_config_and_addresses(make_sshd: Callable[..., Sshd]) -> None:
     server = make_sshd(config=["Banner none"], addresses=["127.0.0.1", "127.0.1.7"], host_keys=["ed25519", "rsa"])
     for address in server.addresses:
         with socket.create_connection((address, server.port), timeout=5) as link:
@@ -73,7 +73,9 @@ def test_stopping_a_server_ends_its_sessions(make_sshd: Callable[..., Sshd], acc
     assert not account.processes()
 
 
-def test_accounts_go_with_all_they_have(make_account: Callable[..., Account], request: pytest.FixtureRequest) -> None:
+def test_an_account_is_removed_with_its_files_and_processes(
+    make_account: Callable[..., Account], request: pytest.FixtureRequest
+) -> None:
     maker = request.getfixturevalue("_account_maker")
     account = make_account(sudo=["ALL=(ALL) ALL"], doas="password", shell="/bin/sh")
     account.write(".config/x/y", "text")
@@ -85,7 +87,7 @@ def test_accounts_go_with_all_they_have(make_account: Callable[..., Account], re
         pwd.getpwnam(account.name)
 
 
-def test_an_account_that_was_given_back_is_as_new(account: Account, request: pytest.FixtureRequest) -> None:
+def test_a_returned_account_is_reset(account: Account, request: pytest.FixtureRequest) -> None:
     maker = request.getfixturevalue("_account_maker")
     ours = maker.make(sudo="password")
     new = {path.name: path.stat().st_uid for path in ours.home.iterdir()}
@@ -125,7 +127,7 @@ def test_the_leak_check_sees_detached_processes_files_threads_and_sockets() -> N
         assert not processes.wait_gone(process.pid)
 
 
-def test_none_of_a_family_is_left_that_forks_while_it_is_killed(tmp_path: Path) -> None:
+def test_processes_that_fork_while_they_are_killed_are_all_ended(tmp_path: Path) -> None:
     forking = "import os, time\nfor _ in range(300):\n if not os.fork():\n  time.sleep(30)\n  os._exit(0)\ntime.sleep(30)"
     family = subprocess.Popen([sys.executable, "-c", forking])
     processes.wait_until(lambda: len(list(processes.descendants(family.pid))) > 3, 5)
@@ -147,13 +149,13 @@ def test_ansible_runs_and_its_results_are_read(ansible: Ansible) -> None:
     assert not run.warnings
 
 
-def test_ad_hoc_commands_are_read_too(ansible: Ansible) -> None:
+def test_results_of_ad_hoc_commands_are_read(ansible: Ansible) -> None:
     run = ansible.adhoc("ansible.builtin.command", "echo hello", {"here": {}}, connection="local").check()
     assert run.tasks[0]["stdout"] == "hello"
 
 
 @pytest.mark.one_core
-def test_ssh_programs_leave_a_mark(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+def test_started_ssh_programs_are_recorded(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     hosts = {"there": ansible.target(sshd, account)}
     task = {"name": "one", "ansible.builtin.command": "id -un"}
     assert ansible.tasks([task], hosts, connection="ssh").check().task("one")["stdout"] == account.name

@@ -1,4 +1,4 @@
-"""Agent forwarding: programs on the target use the agent that runs here."""
+"""Agent forwarding: programs on the target use the agent of the controller."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ pytestmark = [pytest.mark.needs_sshd, pytest.mark.needs_program("ssh-agent", "ss
 
 @pytest.fixture
 def agent(short_path: Path, make_key: Callable[..., KeyFile]) -> Iterator[tuple[str, KeyFile]]:
-    """A running agent's socket, and the key that it holds."""
+    """Return the socket of a running agent, and its key."""
     key = make_key()
     with ssh_agent(short_path, key) as path:
         yield path, key
 
 
 @pytest.mark.parametrize("named_by", ["identityagent", "forwardagent_socket"])
-def test_key_is_listed_there(sshd: Sshd, agent: tuple[str, KeyFile], named_by: str) -> None:
+def test_the_key_is_listed_on_the_target(sshd: Sshd, agent: tuple[str, KeyFile], named_by: str) -> None:
     path, key = agent
     with linked(sshd, forwardagent=True, identitiesonly=True, **{named_by: path}) as link:
         assert exec_command.run(link, "ssh-add -L")[1].decode().startswith(key.public)
 
 
-def test_it_signs_for_many_at_once(sshd: Sshd, agent: tuple[str, KeyFile], short_path: Path) -> None:
+def test_the_agent_signs_for_several_programs_at_once(sshd: Sshd, agent: tuple[str, KeyFile], short_path: Path) -> None:
     path, key = agent
     public = f"{key.path}.pub"
     with linked(sshd, forwardagent=True, forwardagent_socket=path) as link, ThreadPoolExecutor(8) as pool:
@@ -41,12 +41,12 @@ def test_it_signs_for_many_at_once(sshd: Sshd, agent: tuple[str, KeyFile], short
     assert all(b"BEGIN SSH SIGNATURE" in out for out in outs)
 
 
-def test_nothing_is_forwarded_unasked_or_without_an_agent(sshd: Sshd, agent: tuple[str, KeyFile]) -> None:
+def test_no_agent_is_forwarded_by_default(sshd: Sshd, agent: tuple[str, KeyFile]) -> None:
     for settings in ({"identityagent": agent[0]}, {"forwardagent": True}):
         with linked(sshd, **settings) as link:
             assert exec_command.run(link, "echo [$SSH_AUTH_SOCK]")[1] == b"[]\n"
 
 
-def test_no_agent_here_is_an_error_there_not_a_hang(sshd: Sshd) -> None:
+def test_a_missing_agent_is_an_error_on_the_target_not_a_hang(sshd: Sshd) -> None:
     with linked(sshd, forwardagent=True, forwardagent_socket="/nonexistent") as link:
         assert exec_command.run(link, "ssh-add -l", timeout=10)[0].code != 0

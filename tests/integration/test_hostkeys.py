@@ -1,4 +1,4 @@
-"""Host keys of a real sshd: known, unknown, changed, revoked, certified, and what is written down."""
+"""Host keys of a real sshd: known, unknown, changed, revoked and certified ones, and changes of known_hosts."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ def write(path: Path, *lines: str) -> tuple[str]:
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "ecdsa384", "ecdsa521", "rsa"])
-def test_every_type_known(make_sshd: MakeSshd, kind: str) -> None:
+def test_a_known_key_of_each_type_is_accepted(make_sshd: MakeSshd, kind: str) -> None:
     server = make_sshd(host_keys=[kind])
     verdict = verify(settings_for(server))
     assert (verdict.status, verdict.location, verdict.unsafe) == ("known", f"{server.known_hosts}:1", False)
 
 
-def test_the_known_type_is_asked_for(make_sshd: MakeSshd, short_path: Path) -> None:
+def test_the_type_of_the_known_key_is_preferred(make_sshd: MakeSshd, short_path: Path) -> None:
     server = make_sshd(host_keys=["ed25519", "rsa"])
     files = write(short_path / "kh", f"[127.0.0.1]:{server.port} {server.host_keys[1].public}")
     settings = settings_for(server, userknownhostsfile=files)
-    assert host_key_algorithms(settings, "127.0.0.1")[2:4] == ("rsa-sha2-512", "rsa-sha2-256")  # after their certificates
+    assert host_key_algorithms(settings, "127.0.0.1")[2:4] == ("rsa-sha2-512", "rsa-sha2-256")  # after the certificate types
     assert verify(settings).status == "known"
 
 
-def test_unknown(sshd: Sshd, short_path: Path) -> None:
+def test_an_unknown_key_is_refused_with_advice(sshd: Sshd, short_path: Path) -> None:
     settings = settings_for(sshd, userknownhostsfile=(str(short_path / "kh"),))
     text = refused(settings)
     shown = subprocess.run(
@@ -72,7 +72,7 @@ def test_unknown(sshd: Sshd, short_path: Path) -> None:
     assert not (short_path / "kh").exists()
 
 
-def test_ask(sshd: Sshd, short_path: Path) -> None:
+def test_ask_calls_the_confirmation_function(sshd: Sshd, short_path: Path) -> None:
     settings = settings_for(sshd, stricthostkeychecking="ask", userknownhostsfile=(str(short_path / "kh"),))
     asked: list[str] = []
 
@@ -88,7 +88,7 @@ def test_ask(sshd: Sshd, short_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hashed", [False, True])
-def test_accept_new(sshd: Sshd, short_path: Path, hashed: bool) -> None:
+def test_accept_new_records_an_unknown_key(sshd: Sshd, short_path: Path, hashed: bool) -> None:
     path = short_path / "new" / "kh"
     options = {"stricthostkeychecking": "accept-new", "userknownhostsfile": (str(path),), "hashknownhosts": hashed}
     settings = settings_for(sshd, **options)
@@ -102,7 +102,7 @@ def test_accept_new(sshd: Sshd, short_path: Path, hashed: bool) -> None:
     assert len(path.read_text().splitlines()) == 1
 
 
-def test_appended_once_by_many(sshd: Sshd, short_path: Path) -> None:
+def test_several_threads_record_a_key_once(sshd: Sshd, short_path: Path) -> None:
     path = short_path / "kh"
     path.write_text("# mine\n@cert-authority *.example ssh-ed25519 AAAA\nno newline at the end")
     settings = settings_for(sshd, stricthostkeychecking="accept-new", userknownhostsfile=(str(path),))
@@ -116,7 +116,7 @@ def test_appended_once_by_many(sshd: Sshd, short_path: Path) -> None:
     assert len(lines) == 4
 
 
-def test_cannot_be_written(sshd: Sshd, short_path: Path) -> None:
+def test_an_unwritable_known_hosts_file_is_a_warning(sshd: Sshd, short_path: Path) -> None:
     options = {"stricthostkeychecking": "accept-new"}
     write(short_path / "file", "not a folder")
     verdict = verify(settings_for(sshd, userknownhostsfile=(f"{short_path}/file/kh",), **options))
@@ -125,7 +125,7 @@ def test_cannot_be_written(sshd: Sshd, short_path: Path) -> None:
     assert verify(settings_for(sshd, userknownhostsfile=("/dev/null",), **options)).status == "added"
 
 
-def test_changed(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
+def test_a_changed_key_is_refused(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
     files = write(short_path / "kh", "# a comment", f"[127.0.0.1]:{sshd.port} {make_key('rsa').public}")
     for strict in ("yes", "ask", "accept-new"):
         text = refused(settings_for(sshd, stricthostkeychecking=strict, userknownhostsfile=files), confirm=lambda question: True)
@@ -142,28 +142,28 @@ def test_changed(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
     assert limited.pubkeyauthentication
 
 
-def test_rotation_knows_either_key(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
+def test_each_of_two_known_keys_is_accepted(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
     name = f"[127.0.0.1]:{sshd.port}"
     files = write(short_path / "kh", f"{name} {make_key().public}", f"{name} {sshd.host_keys[0].public}")
     assert verify(settings_for(sshd, userknownhostsfile=files)).location == f"{files[0]}:2"
 
 
-def test_port_falls_back_to_the_plain_name(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
+def test_the_name_without_the_port_is_used_as_a_fallback(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
     files = write(short_path / "kh", f"127.0.0.1 {sshd.host_keys[0].public}")
     assert verify(settings_for(sshd, userknownhostsfile=files)).status == "known"
-    # Another key for the plain name says nothing about this port: the host is new, not changed.
+    # Another key under the name without the port does not concern this port: the host is new, not changed.
     files = write(short_path / "kh", f"127.0.0.1 {make_key().public}")
     assert "is not in" in refused(settings_for(sshd, userknownhostsfile=files))
     assert verify(settings_for(sshd, userknownhostsfile=files, stricthostkeychecking="accept-new")).status == "added"
 
 
-def test_alias(sshd: Sshd, short_path: Path) -> None:
+def test_hostkeyalias_replaces_the_name(sshd: Sshd, short_path: Path) -> None:
     files = write(short_path / "kh", f"Build-Box {sshd.host_keys[0].public}")
     assert verify(settings_for(sshd, userknownhostsfile=files, hostkeyalias="build-BOX")).status == "known"
     assert "HostKeyAlias other" in refused(settings_for(sshd, userknownhostsfile=files, hostkeyalias="other"))
 
 
-def test_revoked_marker(sshd: Sshd, short_path: Path) -> None:
+def test_a_key_with_the_revoked_marker_is_refused(sshd: Sshd, short_path: Path) -> None:
     name = f"[127.0.0.1]:{sshd.port}"
     key = sshd.host_keys[0].public
     files = write(short_path / "kh", f"{name} {key}", f"@revoked * {key}")
@@ -174,7 +174,7 @@ def test_revoked_marker(sshd: Sshd, short_path: Path) -> None:
     assert f"@revoked in {files[0]}:1" in refused(settings)
 
 
-def test_revoked_file(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
+def test_a_key_in_revokedhostkeys_is_refused(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
     (path,) = write(short_path / "revoked", "# lost", make_key().public, sshd.host_keys[0].public + " a comment")
     for strict in ("yes", "no"):
         assert f"revoked by {path}:3" in refused(settings_for(sshd, revokedhostkeys=(path,), stricthostkeychecking=strict))
@@ -184,7 +184,7 @@ def test_revoked_file(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
     assert f"revoked by {path}:3" in refused(settings_for(sshd, revokedhostkeys=(other, path)))
 
 
-def test_revoked_binary_list(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
+def test_a_key_in_a_binary_revocation_list_is_refused(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
     path = short_path / "krl"
     for line, reason in (("key: ", "the key"), ("sha1: ", "the SHA1 fingerprint"), ("sha256: ", "the SHA256 fingerprint")):
         (source,) = write(short_path / "lines", line + sshd.host_keys[0].public)
@@ -201,7 +201,7 @@ def test_revoked_binary_list(sshd: Sshd, short_path: Path, make_key: MakeKey) ->
     assert verify(settings_for(sshd, revokedhostkeys=(str(path),))).status == "known"
 
 
-def test_known_hosts_command(sshd: Sshd, short_path: Path) -> None:
+def test_knownhostscommand_provides_keys(sshd: Sshd, short_path: Path) -> None:
     program = short_path / "keys"
     program.write_text(f'#!/bin/sh\necho "$@" >> {short_path}/calls\necho "$1 {sshd.host_keys[0].public}"\n')
     program.chmod(0o700)
@@ -214,8 +214,8 @@ def test_known_hosts_command(sshd: Sshd, short_path: Path) -> None:
     assert "did not run" in refused(settings_for(sshd, userknownhostsfile=(), knownhostscommand="/nonexistent"))
 
 
-def test_arguments_of_known_hosts_command(sshd: Sshd, short_path: Path) -> None:
-    """As ssh's: cut into arguments first, so that a user's name is one argument whatever is in it."""
+def test_knownhostscommand_is_split_before_its_tokens_are_expanded(sshd: Sshd, short_path: Path) -> None:
+    """As with ssh, so that any user name is one argument."""
     program, notes = short_path / "keys", short_path / "calls"
     program.write_text(f"#!/bin/sh\nfor word; do printf '[%s]' \"$word\"; done >> {notes}; echo >> {notes}\n")
     program.chmod(0o700)
@@ -237,16 +237,16 @@ def test_arguments_of_known_hosts_command(sshd: Sshd, short_path: Path) -> None:
     assert "unknown token" in refused(resolve([*args[:-4], "-o", f"KnownHostsCommand={program} %z", sshd.host]))
 
 
-def test_localhost_exempt(sshd: Sshd) -> None:
+def test_nohostauthenticationforlocalhost_skips_the_check(sshd: Sshd) -> None:
     assert verify(settings_for(sshd, userknownhostsfile=(), nohostauthenticationforlocalhost=True)).status == "local"
 
 
-def test_required_size(make_sshd: MakeSshd) -> None:
+def test_requiredrsasize_refuses_a_short_key(make_sshd: MakeSshd) -> None:
     server = make_sshd(host_keys=["rsa"])
     assert "2048 bits" in refused(settings_for(server, requiredrsasize=3072))
 
 
-def test_unreadable_file_is_told(sshd: Sshd, short_path: Path) -> None:
+def test_an_unreadable_known_hosts_file_is_reported(sshd: Sshd, short_path: Path) -> None:
     (short_path / "folder").mkdir()
     settings = settings_for(sshd, userknownhostsfile=(str(short_path / "folder"),))
     assert "folder (not readable: Is a directory)" in refused(settings)
@@ -265,7 +265,9 @@ def certified(make_sshd: MakeSshd, authority: KeyFile, *args: str, kind: str = "
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
 @pytest.mark.parametrize("authority", ["ed25519", "ecdsa384", "rsa"])
-def test_host_certificate(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, kind: str, authority: str) -> None:
+def test_a_host_certificate_is_accepted(
+    make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, kind: str, authority: str
+) -> None:
     ca = make_key(authority)
     server = certified(make_sshd, ca, "-h", "-n", "other,127.0.0.*", kind=kind)
     files = write(short_path / "kh", f"@cert-authority [127.0.0.1]:* {ca.public}")
@@ -282,19 +284,19 @@ def test_host_certificate(make_sshd: MakeSshd, make_key: MakeKey, short_path: Pa
         (("-n", "127.0.0.1"), "it is a user certificate, not a host certificate"),
     ],
 )
-def test_host_certificate_refused(
+def test_an_invalid_host_certificate_is_refused(
     make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, args: tuple[str, ...], reason: str
 ) -> None:
     ca = make_key()
     server = certified(make_sshd, ca, *args)
     files = write(short_path / "kh", f"@cert-authority * {ca.public}")
     assert reason in refused(settings_for(server, userknownhostsfile=files))
-    # As in ssh, the plain key within still counts where it is known itself.
+    # As in ssh, the plain key in it is accepted if it is known itself.
     files = write(short_path / "kh2", f"@cert-authority * {ca.public}", f"[127.0.0.1]:{server.port} {server.host_keys[0].public}")
     assert verify(settings_for(server, userknownhostsfile=files)).location == f"{files[0]}:2"
 
 
-def test_host_certificate_authority(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path) -> None:
+def test_only_known_authorities_are_accepted(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path) -> None:
     ca = make_key("rsa")
     server = certified(make_sshd, ca, "-h", "-n", "127.0.0.1")
     name = f"[127.0.0.1]:{server.port}"
@@ -314,7 +316,7 @@ def test_host_certificate_authority(make_sshd: MakeSshd, make_key: MakeKey, shor
     ("line", "reason"),
     [("serial: 41-43", "serial number 42"), ("id: test", "key id 'test'"), ("serial: 43", None), ("id: rest", None)],
 )
-def test_host_certificate_on_a_binary_list(
+def test_a_host_certificate_in_a_binary_revocation_list_is_refused(
     make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, line: str, reason: str | None
 ) -> None:
     ca = make_key()
@@ -330,7 +332,7 @@ def test_host_certificate_on_a_binary_list(
         assert verify(settings).status == "certificate"
 
 
-def test_unknown_authority_falls_to_the_plain_key(make_sshd: MakeSshd, make_key: MakeKey) -> None:
+def test_with_an_unknown_authority_the_plain_key_counts(make_sshd: MakeSshd, make_key: MakeKey) -> None:
     server = certified(make_sshd, make_key(), "-h", "-n", "127.0.0.1")
     assert verify(settings_for(server)).status == "known"
     options = {"hostkeyalgorithms": ("ssh-ed25519-cert-v01@openssh.com",)}
@@ -338,10 +340,10 @@ def test_unknown_authority_falls_to_the_plain_key(make_sshd: MakeSshd, make_key:
 
 
 @pytest.mark.parametrize("strict", ["yes", "accept-new", "no"])
-def test_an_authority_of_the_plain_name_vouches_for_other_ports(
+def test_an_authority_for_a_name_without_a_port_counts_for_other_ports(
     make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, strict: str
 ) -> None:
-    """Teleport writes such lines. The key within the certificate is never taken as new there."""
+    """Teleport writes such lines. The key in the certificate is not accepted as new."""
     ca = make_key()
     server = certified(make_sshd, ca, "-h", "-n", "127.0.0.1")
     for before in ((), (f"@cert-authority [127.0.0.1]:{server.port} {make_key().public}",)):
@@ -354,7 +356,7 @@ def test_an_authority_of_the_plain_name_vouches_for_other_ports(
 
 
 @pytest.mark.parametrize("by", ["serial", "id"])
-def test_a_revoked_certificate_is_asked_for_where_its_key_is_known(
+def test_a_revoked_certificate_is_requested_if_its_key_is_known(
     make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, by: str
 ) -> None:
     ca = make_key()
@@ -366,7 +368,7 @@ def test_a_revoked_certificate_is_asked_for_where_its_key_is_known(
         assert "a KRL, which lists the certificate by its" in refused(settings_for(server, **options))
 
 
-def test_another_key_at_a_rekey_is_refused(sshd: Sshd) -> None:
+def test_another_host_key_during_rekeying_is_refused(sshd: Sshd) -> None:
     settings = key_settings(sshd, sshd.key)
     with handshake(settings) as transport:
         authenticate(transport, settings, Credentials(), time.monotonic() + 10)
@@ -377,7 +379,7 @@ def test_another_key_at_a_rekey_is_refused(sshd: Sshd) -> None:
             transport.renegotiate_keys()
 
 
-def test_algorithms_as_written(sshd: Sshd) -> None:
+def test_hostkeyalgorithms_are_used_in_the_given_order(sshd: Sshd) -> None:
     chosen = ("ecdsa-sha2-nistp256", "ssh-dss", "ssh-ed25519")
     assert host_key_algorithms(settings_for(sshd, hostkeyalgorithms=chosen), "") == ("ecdsa-sha2-nistp256", "ssh-ed25519")
     with pytest.raises(ConnectError, match="older than OpenSSH 7.2") as caught:
@@ -386,8 +388,10 @@ def test_algorithms_as_written(sshd: Sshd) -> None:
 
 
 @pytest.mark.needs_root
-def test_as_ssh_itself(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, client_key: KeyFile) -> None:
-    """The installed ssh decides the same on the same files."""
+def test_decisions_about_keys_are_those_of_ssh(
+    make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, client_key: KeyFile
+) -> None:
+    """The installed ssh decides the same for the same files."""
     server = make_sshd(host_keys=["ed25519"])
     key, other, name = server.host_keys[0].public, make_key().public, f"[127.0.0.1]:{server.port}"
     cases = [
@@ -423,7 +427,7 @@ def test_as_ssh_itself(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path,
 
 
 def _certificates_for(server: Sshd, ca: KeyFile, other: KeyFile) -> dict[str, bytes]:
-    """What the server may show, by name; of each, every ssh since 8.9 thinks the same."""
+    """Return the server's certificates by name; every ssh since 8.9 decides the same about each."""
     key, now, mine = server.host_keys[0], int(time.time()), [b"127.0.0.1"]
     return {
         "good": certificates.certificate(ca, key, principals=mine, serial=42),
@@ -441,8 +445,10 @@ def _certificates_for(server: Sshd, ca: KeyFile, other: KeyFile) -> dict[str, by
 
 @pytest.mark.slow
 @pytest.mark.needs_root
-def test_certificates_as_ssh_itself(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, client_key: KeyFile) -> None:
-    """The installed ssh decides the same on the same files, and writes the same into them."""
+def test_decisions_about_certificates_are_those_of_ssh(
+    make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, client_key: KeyFile
+) -> None:
+    """The installed ssh decides the same for the same files, and makes the same changes to them."""
     server = make_sshd()
     shown = short_path / "host-cert.pub"
     ca, other, key, name = make_key(), make_key(), server.host_keys[0].public, f"[127.0.0.1]:{server.port}"

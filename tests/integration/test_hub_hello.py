@@ -1,4 +1,4 @@
-"""The first frame of a client: a hub serves its own version only, and can be listed and stopped by any."""
+"""The first frame of a client: a hub serves its own version only, but clients of any version can list and stop it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPEN = {"op": "open", "options": {"host": "127.0.0.1"}, "caller": CALLER.digest}
 
 
 def exchange(*headers: dict[str, Any]) -> list[dict[str, Any]]:
-    """Send frames to the hub; return all that it answers until it closes the connection or has answered ``status``."""
+    """Send frames to the hub; return its answers until it closes the connection or has answered ``status``."""
     reader, answers = framing.FrameReader(), []
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(20)
@@ -67,11 +67,11 @@ def test_another_version_is_refused(hub: hub_client.Client, first: dict[str, Any
     message = answers[0]["msg"]
     assert text in message and re.search(r"end that hub with 'pmitogen hubs --stop \d+'$", message)
     assert message.isprintable() and len(message) < 1000
-    assert exchange(SAME, TELL, OPEN, {"op": "status", "id": 1})[0]["op"] == "ok", "others are still served"
+    assert exchange(SAME, TELL, OPEN, {"op": "status", "id": 1})[0]["op"] == "ok", "other clients are still served"
 
 
 @pytest.mark.parametrize("first", [[], [{**SAME, "version": 99}]])
-def test_any_version_may_list_and_stop(hub: hub_client.Client, first: list[dict[str, Any]]) -> None:
+def test_a_client_of_any_version_may_list_and_stop_a_hub(hub: hub_client.Client, first: list[dict[str, Any]]) -> None:
     (answer,) = exchange(*first, {"op": "status", "id": 1})
     assert (answer["op"], answer["id"]) == ("ok", 1)
     assert exchange(*first, {"op": "stop", "id": 2})[-1] == {"op": "closed"}
@@ -79,7 +79,7 @@ def test_any_version_may_list_and_stop(hub: hub_client.Client, first: list[dict[
         hub.receive(20)
 
 
-def test_the_client_raises_what_the_hub_says(hub: hub_client.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_raises_the_reason_of_the_hub(hub: hub_client.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hello, "identity", lambda: {**SAME, "version": 99})
     client = start_or_adopt.connect(os.getpid())
     client.send(OPEN)
@@ -88,14 +88,14 @@ def test_the_client_raises_what_the_hub_says(hub: hub_client.Client, monkeypatch
     client.close()
 
 
-def test_every_field_counts() -> None:
+def test_a_version_differs_if_any_field_of_the_hello_differs() -> None:
     assert hello.difference(json.loads(json.dumps(hello.identity()))) is None
     for name in hello.identity():
         assert hello.difference({key: value for key, value in hello.identity().items() if key != name})
 
 
-def test_an_unknown_caller_is_asked_for_once(hub: hub_client.Client) -> None:
-    """What follows waits until it is known."""
+def test_an_unknown_caller_is_requested_once(hub: hub_client.Client) -> None:
+    """Later requests wait until it is known."""
     answers = exchange(SAME, OPEN, {"op": "reset", "id": 7}, TELL, {"op": "status", "id": 1})
     assert [answer["op"] for answer in answers] == ["need", "ok", "ok"] and answers[0]["caller"] == CALLER.digest
     assert [answer["op"] for answer in exchange(SAME, OPEN, {"op": "reset", "id": 7}, {"op": "status", "id": 1})] == ["ok", "ok"]
@@ -118,8 +118,8 @@ def test_an_unknown_caller_is_asked_for_once(hub: hub_client.Client) -> None:
         {"op": "caller"},
     ],
 )
-def test_another_caller_than_the_one_named_is_refused(hub: hub_client.Client, caller: dict[str, Any]) -> None:
+def test_a_caller_with_another_digest_is_refused(hub: hub_client.Client, caller: dict[str, Any]) -> None:
     unknown = {**OPEN, "caller": "of nobody"}
     answers = exchange(SAME, unknown, caller, {"op": "reset", "id": 1})
     assert [answer["op"] for answer in answers] == ["need", "refused", "closed"]
-    assert exchange(SAME, {"op": "status", "id": 1})[0]["op"] == "ok", "others are still served"
+    assert exchange(SAME, {"op": "status", "id": 1})[0]["op"] == "ok", "other clients are still served"

@@ -1,4 +1,4 @@
-"""docs/json.md has the keys that the commands print with --json, and its examples have them too."""
+"""docs/json.md lists exactly the keys that the commands print with --json, and its examples have them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FREE = "object of "  # the type of an object whose keys are not listed
 
 
 def _documented(section: str) -> dict[str, str]:
-    """The keys of a section and their types; those that objects of two lists share are added to both."""
+    """Return the keys of a section and their types; keys of both lists are added to both."""
     first, _, shared = SECTIONS[section].partition("\nEach object of ")
     keys = dict(_rows(first))
     for name in re.findall(r"`(\w+)`", shared.partition(" also has")[0]):
@@ -38,7 +38,7 @@ def _rows(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _keys(value: Any, documented: dict[str, str], prefix: str = "") -> set[str]:
-    """The keys in *value*, as the page writes them; not those inside an error, or of an object of which none are listed."""
+    """Return the keys in *value* in the notation of the page, except those of an error, or of an object without listed keys."""
     if isinstance(value, list):
         inner = prefix.rstrip(".") + "[]." if prefix else ""
         return set().union(*(_keys(each, documented, inner) for each in value)) if value else set()
@@ -68,7 +68,7 @@ def test_examples_have_the_keys_of_the_tables(section: str) -> None:
     _check(section, json.loads(example))
 
 
-def test_error() -> None:
+def test_the_keys_of_an_error_are_documented() -> None:
     _check("error", error_object(ConnectError("x", "tcp")))
     (line,) = (line for line in SECTIONS["error"].splitlines() if line.startswith("| `stage`"))
     assert set(re.findall(r"`(\w+)`", line.split("|")[3])) - {"auth", "connect"} == set(get_args(ConnectStage)) - {"auth"}
@@ -76,7 +76,7 @@ def test_error() -> None:
 
 @pytest.mark.needs_root
 @pytest.mark.needs_sshd
-def test_commands_with_a_host(sshd: Sshd, account: Account, short_path: Path) -> None:
+def test_the_keys_of_commands_with_a_host_are_documented(sshd: Sshd, account: Account, short_path: Path) -> None:
     where = [*sshd.ssh_args(), f"{account.name}@{sshd.host}"]
     _check("ping", _run("ping", "--json", *where))
     _check("ping", {**_run("ping", "--json", "-p", "1", "127.0.0.1", status=1), **_none_of("ping", "round_trip", "algorithms")})
@@ -85,11 +85,11 @@ def test_commands_with_a_host(sshd: Sshd, account: Account, short_path: Path) ->
 
 
 def _none_of(section: str, *names: str) -> dict[str, Any]:
-    """Objects with all keys, for those that are null after an error."""
+    """Return objects with all keys, for those that are null after an error."""
     return {name: {key.partition(".")[2]: 0 for key in _documented(section) if key.startswith(f"{name}.")} for name in names}
 
 
-def test_commands_without_a_host(tmp_path: Path) -> None:
+def test_the_keys_of_commands_without_a_host_are_documented(tmp_path: Path) -> None:
     _check("version", _run("version", "--json"))
     _check("explain", _run("explain", "ssh", "--json", "-F", "none", "-A", "web1"))
     assert _keys(_run("explain", "sudo", "--json", "-H"), _documented("explain")) == set(_documented("explain")) - {"host"}
@@ -100,7 +100,7 @@ def test_commands_without_a_host(tmp_path: Path) -> None:
         assert set(_run(*argv, status=1)["error"]) == set(_documented("error"))
 
 
-def test_hubs() -> None:
+def test_the_keys_of_hubs_are_documented() -> None:
     transfer = {"host": "h", "action": "put", "path": "/x", "transferred": 1, "size": None}
     _check("hubs", [hubs._as_object({**dict.fromkeys(hubs.FIELDS, 1), "transfers": [transfer]})])
     assert _run("hubs", "--json") == [] or set(_run("hubs", "--json")[0]) == {*hubs.FIELDS, "transfers"}

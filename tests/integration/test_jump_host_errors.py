@@ -1,4 +1,4 @@
-"""A failing jump host is named, with its position in the chain and the target, for every failure and every waiting caller."""
+"""The error of a failing jump host names it, its position in the chain and the target, for every failure and every caller."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOCAL = "127.0.0.1"
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """A port that accepts and sends nothing."""
+    """A port that accepts connections and sends nothing."""
     with socket.socket() as server:
         server.bind((LOCAL, 0))
         server.listen()
@@ -42,7 +42,7 @@ def _failing(case: str, good: Settings, silent: int, other_key: Path) -> Setting
     return good._replace(**changes[case])  # type: ignore[arg-type]
 
 
-# The case -> the stage of the error, and the text of it.
+# case -> stage and text of the error
 CASES = {
     "resolve": ("resolve", "cannot resolve the name no-such-host.invalid"),
     "tcp": ("tcp", "Connection refused"),
@@ -55,10 +55,10 @@ CASES = {
 
 @pytest.mark.parametrize("position", [1, 2])
 @pytest.mark.parametrize("case", CASES)
-def test_the_failing_one_is_named(
+def test_the_failing_jump_host_is_named(
     case: str, position: int, sshd: Sshd, silent: int, make_key: Callable[..., KeyFile], jump_hosts: JumpHostPool
 ) -> None:
-    """In a chain of two, of which the first works where the second fails. What the first cannot resolve, it says itself."""
+    """In a chain of two; if the second one fails, the first one works. A name that the first cannot resolve is its own error."""
     good = settings_for(sshd)
     bad = _failing(case, good, silent, make_key().path)
     chain = [bad, good] if position == 1 else [good._replace(originalhost="gate"), bad]
@@ -80,8 +80,8 @@ def test_the_failing_one_is_named(
     assert type(arrived) is type(caught.value) and vars(arrived)["jump_host"] == culprit.endpoint
 
 
-def test_each_target_behind_a_failing_one_is_named_in_its_own_error(sshd: Sshd, jump_hosts: JumpHostPool) -> None:
-    """The attempt is shared."""
+def test_each_target_behind_a_failing_jump_host_has_its_own_error(sshd: Sshd, jump_hosts: JumpHostPool) -> None:
+    """The connection attempt is shared."""
     good = settings_for(sshd)
     bad = good._replace(userknownhostsfile=("/dev/null",))
     targets = [through(good._replace(user=f"user{index}"), bad) for index in range(3)]
@@ -97,9 +97,7 @@ def test_each_target_behind_a_failing_one_is_named_in_its_own_error(sshd: Sshd, 
             assert message.startswith(f"user{index}@{LOCAL} port {sshd.port}: jump host 1 of 1: {bad.endpoint}: host key: ")
 
 
-def test_the_command_that_adds_a_host_key_leads_through_the_same_jump_hosts(
-    make_sshd: Callable[..., Sshd], jump_hosts: JumpHostPool
-) -> None:
+def test_the_advised_trust_command_uses_the_same_jump_hosts(make_sshd: Callable[..., Sshd], jump_hosts: JumpHostPool) -> None:
     gate, server = make_sshd(), make_sshd()
     unknown = settings_for(server, userknownhostsfile=("/dev/null",))
     settings, resolver = through(settings_for(server), settings_for(gate), unknown)

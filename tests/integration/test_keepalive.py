@@ -1,4 +1,4 @@
-"""A peer that falls silent is noticed; one that is only busy is not."""
+"""Keepalive: a silent peer is detected; a busy one is not disconnected."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tests.support.sshd import Sshd
 pytestmark = pytest.mark.needs_sshd
 MakeSshd = Callable[..., Sshd]
 
-INTERVAL, COUNT = 1, 2  # seconds, questions
+INTERVAL, COUNT = 1, 2  # seconds, requests
 
 
 def _time_of_loss(link: Connection, server: Sshd) -> tuple[float, str]:
-    """Seconds from the silence to its report, and the report."""
+    """Return the seconds between the silence and its report, and the report."""
     lost = threading.Event()
     reasons: list[str] = []
     link.on_lost(lambda reason: (reasons.append(reason), lost.set()))
     began = time.monotonic()
     server.freeze()
     try:
-        assert lost.wait(INTERVAL * (COUNT + 5)), "never noticed"
+        assert lost.wait(INTERVAL * (COUNT + 5)), "the silence was not detected"
         return time.monotonic() - began, reasons[0]
     finally:
         server.thaw()
@@ -38,17 +38,17 @@ def _assert_in_time(took: float) -> None:
     assert INTERVAL * COUNT * 0.85 <= took <= INTERVAL * (COUNT + 1) + 0.3
 
 
-def test_idle_peer_that_stops(make_sshd: MakeSshd) -> None:
+def test_a_peer_that_stops_while_idle_is_detected(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     with linked(server, serveraliveinterval=INTERVAL, serveralivecountmax=COUNT) as link:
-        time.sleep(1.3)  # past the first question
+        time.sleep(1.3)  # past the first request
         took, reasons = _time_of_loss(link, server)
         _assert_in_time(took)
         assert reasons == f"{link.peer}: no answer for 2.8 s"
 
 
-def test_peer_that_stops_while_we_send(make_sshd: MakeSshd) -> None:
-    """The writer is stuck in a full socket and holds every lock there is."""
+def test_a_peer_that_stops_during_sending_is_detected(make_sshd: MakeSshd) -> None:
+    """The writing thread is blocked by a full socket and has every lock."""
     server = make_sshd()
     with linked(server, serveraliveinterval=INTERVAL, serveralivecountmax=COUNT) as link:
         running = exec_command.Command(link, "cat > /dev/null", stdin=(bytes(1 << 20) for _ in range(1 << 20)))
@@ -63,7 +63,7 @@ def test_peer_that_stops_while_we_send(make_sshd: MakeSshd) -> None:
         assert time.monotonic() - began < 1
 
 
-def test_peer_that_stops_in_a_key_exchange(make_sshd: MakeSshd) -> None:
+def test_a_peer_that_stops_during_a_key_exchange_is_detected(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     with linked(server, serveraliveinterval=INTERVAL, serveralivecountmax=COUNT) as link:
         server.freeze()
@@ -76,12 +76,12 @@ def test_peer_that_stops_in_a_key_exchange(make_sshd: MakeSshd) -> None:
         _assert_in_time(took)
 
 
-def test_slow_command_is_not_a_dead_peer(make_sshd: MakeSshd) -> None:
+def test_a_slow_command_is_not_ended(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(), serveraliveinterval=INTERVAL, serveralivecountmax=1) as link:
         assert exec_command.run(link, "sleep 4; echo done")[1] == b"done\n"
 
 
-def test_questions_keep_an_idle_connection_alive_without_polling(make_sshd: MakeSshd) -> None:
+def test_an_idle_connection_stays_open_without_polling(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     with linked(server, serveraliveinterval=INTERVAL) as link:
         before = link.bytes_sent
@@ -93,7 +93,7 @@ def test_questions_keep_an_idle_connection_alive_without_polling(make_sshd: Make
         assert link.end_reason is None
 
 
-def test_off(make_sshd: MakeSshd) -> None:
+def test_serveraliveinterval_0_sends_no_requests(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     with linked(server, serveraliveinterval=0) as link:
         before = link.bytes_sent
@@ -101,10 +101,10 @@ def test_off(make_sshd: MakeSshd) -> None:
         assert link.bytes_sent == before
 
 
-def test_server_side_questions_are_answered(make_sshd: MakeSshd) -> None:
+def test_keepalive_requests_of_the_server_are_answered(make_sshd: MakeSshd) -> None:
     server = make_sshd(config=["ClientAliveInterval 1", "ClientAliveCountMax 1"])
     with linked(server, serveraliveinterval=0) as link:
-        channel = link.open_session(5)  # they come as requests on a channel where there is one
+        channel = link.open_session(5)  # with an open channel, they are channel requests
         link.start_command(channel, "cat", wait=True)
         time.sleep(3.5)
         assert link.end_reason is None

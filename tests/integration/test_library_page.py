@@ -1,4 +1,4 @@
-"""Every example of docs/library.md runs as it stands there, as a script of its own."""
+"""Every example of docs/library.md runs unchanged as a separate script."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOOLS, EXAMPLES = (
     [text for page in pages for text in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)] for pages in (PAGES[1:], PAGES)
 )
 
-# The page's hosts are this server, by a configuration file that would else be the user's own.
+# The hosts of the page are this server, by a configuration file in place of the user's own.
 SITE = """
 import os
 from pmitogen.api import connecting
@@ -38,9 +38,9 @@ def test_the_page_has_examples() -> None:
 
 
 def prepared(text: str, sshd: Sshd, account: Account, tmp_path: Path) -> tuple[list[str], dict[str, str]]:
-    """The command line that runs an example, and its environment."""
+    """Return the command line that runs an example, and its environment."""
     if "TaskGroup" in text and sys.version_info < (3, 11):
-        pytest.skip("TaskGroup came with Python 3.11")
+        pytest.skip("TaskGroup needs Python 3.11")
     (tmp_path / "config").write_text(
         f"Host nowhere.example.com\nHostname 127.0.0.1\nPort 1\n"
         f"Host *.example.com\nHostname {sshd.host}\nPort {sshd.port}\nHostKeyAlias [{sshd.host}]:{sshd.port}\n"
@@ -54,15 +54,15 @@ def prepared(text: str, sshd: Sshd, account: Account, tmp_path: Path) -> tuple[l
 
 
 @pytest.mark.parametrize("index", range(len(EXAMPLES)))
-def test_example(index: int, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+def test_each_example_runs(index: int, sshd: Sshd, account: Account, tmp_path: Path) -> None:
     args, env = prepared(EXAMPLES[index], sshd, account, tmp_path)
     done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=env)
     assert not done.returncode and not done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("index", range(len(TOOLS)))
-def test_a_tool_that_is_stopped_leaves_nothing_on_its_hosts(index: int, sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    """Each tool while it waits for its hosts: the inventory and the deployment for a command that takes long."""
+def test_a_stopped_tool_leaves_no_process_on_its_hosts(index: int, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    """Each tool is stopped while it waits for its hosts: the inventory and the deployment during a long command."""
     slow = {
         '"uname -sr"': '"sleep 4770; uname -sr"',
         '["test", "-s", "index.html"]': '["sleep", "4770"]',

@@ -1,4 +1,4 @@
-"""Forwarded ports and sockets, and SOCKS, through a real sshd and with curl as an independent client."""
+"""Forwarded ports and sockets, and SOCKS, through a real sshd, with curl as an independent client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BODY = bytes(range(256)) * 8192  # 2 MiB
 
 @pytest.fixture
 def web() -> Iterator[TCPAddress]:
-    """A web server on this machine, whose every page is BODY."""
+    """Run a web server on this machine whose every page is BODY."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802 - the library's name
@@ -48,12 +48,12 @@ def web() -> Iterator[TCPAddress]:
 
 
 def fetch(*curl: str) -> bytes:
-    """A page, by curl."""
+    """Return a page that curl fetched."""
     return subprocess.run(["curl", "-sgS", "--max-time", "20", *curl], capture_output=True, timeout=30, check=True).stdout
 
 
 def url(address: object) -> list[str]:
-    """curl's words for a forwarded address."""
+    """Return curl's arguments for a forwarded address."""
     if isinstance(address, UnixPath):
         return ["--unix-socket", address.path, "http://page/"]
     assert isinstance(address, TCPAddress)
@@ -61,25 +61,25 @@ def url(address: object) -> list[str]:
 
 
 @pytest.mark.needs_program("curl")
-def test_local_ports_and_sockets(sshd: Sshd, web: TCPAddress, short_path: Path) -> None:
+def test_local_ports_and_sockets_are_forwarded(sshd: Sshd, web: TCPAddress, short_path: Path) -> None:
     with linked(sshd) as link:
         for listen in (TCPAddress("127.0.0.1", 0), UnixPath(str(short_path / "s"))):
             with LocalForwarding(link, listen, web) as forwarding:
                 assert fetch(*url(forwarding.address)) == BODY
                 assert fetch(*url(forwarding.address)) == BODY
-        assert not (short_path / "s").exists(), "the socket goes with its forwarding"
+        assert not (short_path / "s").exists(), "the socket is removed with its forwarding"
 
 
 @pytest.mark.needs_program("curl")
 @pytest.mark.parametrize("option", ["--socks4", "--socks4a", "--socks5", "--socks5-hostname"])
-def test_socks(sshd: Sshd, web: TCPAddress, option: str) -> None:
+def test_socks_clients_are_forwarded(sshd: Sshd, web: TCPAddress, option: str) -> None:
     with linked(sshd) as link, LocalForwarding(link, TCPAddress("127.0.0.1", 0), None) as forwarding:
         assert isinstance(forwarding.address, TCPAddress)
         assert fetch(option, f"127.0.0.1:{forwarding.address.port}", f"http://localhost:{web.port}/") == BODY
 
 
 @pytest.mark.needs_program("curl")
-def test_remote_ports_and_sockets(sshd: Sshd, web: TCPAddress, short_path: Path) -> None:
+def test_remote_ports_and_sockets_are_forwarded(sshd: Sshd, web: TCPAddress, short_path: Path) -> None:
     with linked(sshd) as link:
         with RemoteForwarding(link, TCPAddress("127.0.0.1", 0), web) as forwarding:
             assert isinstance(forwarding.address, TCPAddress) and forwarding.address.port
@@ -91,13 +91,13 @@ def test_remote_ports_and_sockets(sshd: Sshd, web: TCPAddress, short_path: Path)
 
 
 @pytest.mark.needs_program("curl")
-def test_remote_socks(sshd: Sshd, web: TCPAddress) -> None:
+def test_remote_socks_clients_are_forwarded(sshd: Sshd, web: TCPAddress) -> None:
     with linked(sshd) as link, RemoteForwarding(link, TCPAddress("127.0.0.1", 0), None) as forwarding:
         assert isinstance(forwarding.address, TCPAddress)
         assert fetch("--socks5", f"127.0.0.1:{forwarding.address.port}", f"http://127.0.0.1:{web.port}/") == BODY
 
 
-def test_half_close_passes_both_ways(sshd: Sshd) -> None:
+def test_a_half_close_passes_in_both_directions(sshd: Sshd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, linked(sshd) as link:
         target = TCPAddress(*server.getsockname())
         with LocalForwarding(link, TCPAddress("127.0.0.1", 0), target) as forwarding:
@@ -125,7 +125,7 @@ def test_failures_name_the_address(sshd: Sshd, web: TCPAddress, make_sshd: Calla
             link.open_stream(web, None, time.monotonic() + 10)
 
 
-def test_a_dead_target_costs_its_connection_alone(sshd: Sshd, web: TCPAddress) -> None:
+def test_an_unreachable_target_ends_only_its_connection(sshd: Sshd, web: TCPAddress) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         dead = TCPAddress(*unused.getsockname())
     with linked(sshd) as link, LocalForwarding(link, TCPAddress("127.0.0.1", 0), dead) as forwarding:
@@ -157,7 +157,7 @@ def test_the_command_line_forwards(sshd: Sshd, web: TCPAddress, short_path: Path
     assert not local.exists()
 
 
-def test_stdio_is_a_connection(sshd: Sshd, web: TCPAddress) -> None:
+def test_w_forwards_stdin_and_stdout(sshd: Sshd, web: TCPAddress) -> None:
     argv = [sys.executable, "-m", "pmitogen", "ssh", *sshd.ssh_args(), "-W", f"127.0.0.1:{web.port}", sshd.host]
     done = subprocess.run(argv, input=b"GET / HTTP/1.0\r\n\r\n", capture_output=True, timeout=30)
     assert done.returncode == 0 and done.stdout.endswith(BODY)

@@ -1,4 +1,4 @@
-"""Through bastions and programs: jumps with each hop's own settings, one connection per hop, ProxyCommand by the shell."""
+"""Jump hosts and ProxyCommand: each hop has its own settings, one connection for each hop, and the shell runs ProxyCommand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MakeKey = Callable[..., KeyFile]
 
 
 @pytest.mark.parametrize("form", ["-J", "file", "ProxyCommand"])
-def test_jump_with_own_key_user_and_known_hosts(
+def test_a_jump_host_has_its_own_key_user_and_known_hosts(
     form: str,
     make_sshd: MakeSshd,
     make_account: Callable[..., Account],
@@ -40,7 +40,7 @@ def test_jump_with_own_key_user_and_known_hosts(
     jump_hosts: JumpHostPool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With no ssh program on PATH."""
+    """No ssh program is on PATH."""
     bastion, target = make_sshd(), make_sshd()
     people = {"hop": (make_account(), make_key(), bastion), "target": (make_account(), make_key("ecdsa"), target)}
     text = ""
@@ -73,10 +73,10 @@ def test_jump_with_own_key_user_and_known_hosts(
         ("ssh -F ~/bs.cfg -W %h:%p hop | cat", False),
     ],
 )
-def test_what_a_shell_would_expand_in_a_native_jump(
+def test_a_proxycommand_that_needs_a_shell_is_not_made_a_jump(
     make_sshd: MakeSshd, home: Path, jump_hosts: JumpHostPool, monkeypatch: pytest.MonkeyPatch, command: str, native: bool
 ) -> None:
-    """With no ssh program on PATH, what needs a shell fails, in one line that says what to write."""
+    """Without an ssh program on PATH it fails with one line that names the alternative."""
     bastion, target = make_sshd(), make_sshd()
     options = f" UserKnownHostsFile {bastion.known_hosts}\n GlobalKnownHostsFile none\n StrictHostKeyChecking yes\n"
     text = f"Host hop\n HostName 127.0.0.1\n Port {bastion.port}\n IdentityFile {bastion.key.path}\n{options}"
@@ -96,11 +96,11 @@ def test_what_a_shell_would_expand_in_a_native_jump(
                 assert "no ssh program was found; use ProxyJump, or ssh -W" in caught.value.message
     assert bastion.connections() == native
     if not native and "'" not in command:
-        link_to(resolve(args), jump_hosts=jump_hosts).close()  # with the program
+        link_to(resolve(args), jump_hosts=jump_hosts).close()  # with the ssh program
         assert bastion.connections() == 1
 
 
-def test_chain_of_three(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
+def test_a_chain_of_three_hosts_works(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
     servers = [make_sshd() for _ in range(3)]
     first, second, last = (settings_for(server) for server in servers)
     settings, resolver = through(last, first, second)
@@ -130,7 +130,7 @@ def test_twenty_targets_behind_one_bastion_use_one_connection_to_it(make_sshd: M
         link.close()
 
 
-def test_a_lost_bastion_takes_its_targets_along_and_is_made_anew(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
+def test_a_lost_bastion_ends_its_targets_and_is_reconnected(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
     bastion, target = make_sshd(), make_sshd()
     settings, resolver = through(settings_for(target), settings_for(bastion))
     link = link_to(settings, jump_hosts=jump_hosts, resolver=resolver)
@@ -148,7 +148,7 @@ def test_a_lost_bastion_takes_its_targets_along_and_is_made_anew(make_sshd: Make
     assert bastion.connections() == 2
 
 
-def test_the_targets_password_is_not_for_the_bastion(make_sshd: MakeSshd, account: Account, jump_hosts: JumpHostPool) -> None:
+def test_the_targets_password_is_not_sent_to_the_bastion(make_sshd: MakeSshd, account: Account, jump_hosts: JumpHostPool) -> None:
     assert account.password is not None
     bastion, target = make_sshd(), make_sshd()
     only = {"user": account.name, "identityfile": ()}
@@ -159,7 +159,7 @@ def test_the_targets_password_is_not_for_the_bastion(make_sshd: MakeSshd, accoun
     assert "Failed password" not in bastion.log()
 
 
-def test_target_unreachable_from_the_bastion(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
+def test_a_target_that_the_bastion_cannot_reach_is_reported(make_sshd: MakeSshd, jump_hosts: JumpHostPool) -> None:
     bastion, target = make_sshd(), make_sshd()
     settings, resolver = through(settings_for(target), settings_for(bastion))
     target.stop()
@@ -170,19 +170,19 @@ def test_target_unreachable_from_the_bastion(make_sshd: MakeSshd, jump_hosts: Ju
     assert "Connection refused" in got.value.message
 
 
-def test_forwarding_forbidden(make_sshd: MakeSshd, sshd: Sshd, jump_hosts: JumpHostPool) -> None:
+def test_forbidden_forwarding_is_reported(make_sshd: MakeSshd, sshd: Sshd, jump_hosts: JumpHostPool) -> None:
     settings, resolver = through(settings_for(sshd), settings_for(make_sshd(config=["AllowTcpForwarding no"])))
     with pytest.raises(ConnectError, match="AllowTcpForwarding"):
         link_to(settings, jump_hosts=jump_hosts, resolver=resolver)
 
 
-def test_circle(sshd: Sshd, jump_hosts: JumpHostPool) -> None:
+def test_a_circle_of_jump_hosts_is_refused(sshd: Sshd, jump_hosts: JumpHostPool) -> None:
     settings = settings_for(sshd, proxyjump=(JumpHop("myself"),))
     with pytest.raises(ConnectError, match="form a loop"):
         link_to(settings, jump_hosts=jump_hosts, resolver=lambda _hop, _target: settings)
 
 
-def test_closed_pool_refuses(sshd: Sshd, jump_hosts: JumpHostPool) -> None:
+def test_a_closed_pool_makes_no_connection(sshd: Sshd, jump_hosts: JumpHostPool) -> None:
     jump_hosts.close()
     settings, resolver = through(settings_for(sshd), settings_for(sshd, user=getpass.getuser()))
     with pytest.raises(ConnectError, match="the run is ending"):
@@ -204,7 +204,7 @@ while d := s.recv(65536):
 
 
 @pytest.mark.needs_program("python3")
-def test_proxy_command_is_the_shells_business(sshd: Sshd, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+def test_proxycommand_runs_in_the_users_shell(sshd: Sshd, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.setenv("PORT", str(sshd.port))
     script = home / "relay.sh"
     script.write_text(RELAY)
@@ -230,7 +230,7 @@ def test_proxy_command_is_the_shells_business(sshd: Sshd, monkeypatch: pytest.Mo
         ("sh -c 'kill -9 $$'", "was killed by signal 9"),
     ],
 )
-def test_what_a_failed_program_said_is_in_the_message(sshd: Sshd, command: str, text: str) -> None:
+def test_the_error_output_of_a_proxycommand_is_in_the_message(sshd: Sshd, command: str, text: str) -> None:
     began = time.monotonic()
     with pytest.raises(ConnectError) as caught:
         link_to(settings_for(sshd, proxycommand=command))
@@ -239,7 +239,7 @@ def test_what_a_failed_program_said_is_in_the_message(sshd: Sshd, command: str, 
     assert time.monotonic() - began < 3
 
 
-def test_a_silent_program_ends_with_the_deadline_and_all_it_started(sshd: Sshd) -> None:
+def test_a_silent_proxycommand_is_ended_at_the_deadline_with_its_children(sshd: Sshd) -> None:
     began = time.monotonic()
     with pytest.raises(ConnectError, match="no SSH version"):
         link_to(settings_for(sshd, proxycommand="sh -c 'sleep 77 | sleep 78'"), limit=1)

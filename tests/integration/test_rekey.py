@@ -1,6 +1,6 @@
-"""Keys that change under traffic: nothing is lost, nothing waits for long, by volume and by time.
+"""Rekeying under traffic, by volume and by time: no data is lost, and no pause is long.
 
-``PMITOGEN_REKEY_SECONDS=300`` makes the first test run for that long; a few seconds otherwise.
+``PMITOGEN_REKEY_SECONDS=300`` sets the duration of the first test; the default is a few seconds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BLOCK = 64 << 10
 
 
 class _Pipe:
-    """Random blocks through a remote ``cat`` and back, with a check of every byte and a watch on the pauses."""
+    """Sends random blocks through a remote ``cat``, checks every byte that comes back, and records the longest pause."""
 
     def __init__(self, link: Connection, seconds: float) -> None:
         self.sent = hashlib.sha256()
@@ -70,7 +70,7 @@ class _Pipe:
 
 @pytest.mark.timeout(int(SECONDS) + 100)
 @pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "aes128-ctr", "chacha20-poly1305@openssh.com"])
-def test_traffic_both_ways_while_keys_change_all_the_time(make_sshd: MakeSshd, cipher: str) -> None:
+def test_traffic_in_both_directions_passes_during_rekeying(make_sshd: MakeSshd, cipher: str) -> None:
     server = make_sshd(config=["ClientAliveInterval 1", "ClientAliveCountMax 2"], log_level="DEBUG1")
     with linked(server, ciphers=(cipher,), rekeylimit=(MEBIBYTE, 0), serveraliveinterval=1) as link:
         pipes = [_Pipe(link, SECONDS) for _ in range(2)]
@@ -88,8 +88,8 @@ def test_traffic_both_ways_while_keys_change_all_the_time(make_sshd: MakeSshd, c
         assert link.end_reason is None
 
 
-def test_many_short_channels_while_keys_change(make_sshd: MakeSshd) -> None:
-    """The transport thread's own closes and replies meet a key exchange: upstream's dies of that."""
+def test_short_channels_work_during_rekeying(make_sshd: MakeSshd) -> None:
+    """The transport thread's own closes and replies coincide with a key exchange, which Paramiko does not handle."""
     server = make_sshd(config=["ClientAliveInterval 1", "MaxSessions 100"])
     with linked(server, rekeylimit=(64 << 10, 0)) as link:
         began = time.monotonic()
@@ -99,8 +99,8 @@ def test_many_short_channels_while_keys_change(make_sshd: MakeSshd) -> None:
         assert link.end_reason is None
 
 
-def test_commands_of_the_library_while_keys_change(make_sshd: MakeSshd, account: Account) -> None:
-    """Their messages are sent without waiting, unless new keys are due."""
+def test_commands_of_the_library_work_during_rekeying(make_sshd: MakeSshd, account: Account) -> None:
+    """Their messages are sent without a wait, unless new keys are due."""
     server = make_sshd(log_level="DEBUG1", config=["MaxSessions 100"])
     args = [*server.ssh_args(), "-o", "RekeyLimit=16K"]
     with connect(server, account, ssh_args=args) as host:
@@ -114,7 +114,7 @@ def test_commands_of_the_library_while_keys_change(make_sshd: MakeSshd, account:
     assert server.log().count("SSH2_MSG_NEWKEYS received") > 2  # the answers are compressed
 
 
-def test_the_server_may_begin(make_sshd: MakeSshd) -> None:
+def test_the_server_may_start_rekeying(make_sshd: MakeSshd) -> None:
     server = make_sshd(config=["RekeyLimit 1M"], log_level="DEBUG1")
     with linked(server) as link:
         pipe = _Pipe(link, 2)
@@ -122,13 +122,13 @@ def test_the_server_may_begin(make_sshd: MakeSshd) -> None:
         assert server.log().count("SSH2_MSG_NEWKEYS received") > 2
 
 
-def test_both_may_begin_at_once(make_sshd: MakeSshd) -> None:
+def test_both_ends_may_start_rekeying_at_once(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(config=["RekeyLimit 1M"]), rekeylimit=(MEBIBYTE, 0)) as link:
         _Pipe(link, 2).finish()
         assert link.end_reason is None
 
 
-def test_by_time_on_an_idle_connection(make_sshd: MakeSshd) -> None:
+def test_an_idle_connection_is_rekeyed_by_time(make_sshd: MakeSshd) -> None:
     server = make_sshd(log_level="DEBUG1")
     with linked(server, rekeylimit=(0, 1)) as link:
         time.sleep(2.5)
@@ -137,7 +137,7 @@ def test_by_time_on_an_idle_connection(make_sshd: MakeSshd) -> None:
 
 
 @pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com"])
-def test_compressed(make_sshd: MakeSshd, cipher: str) -> None:
+def test_rekeying_works_with_compression(make_sshd: MakeSshd, cipher: str) -> None:
     server = make_sshd(config=[f"Ciphers {cipher}"], log_level="DEBUG1")
     with linked(server, rekeylimit=(MEBIBYTE, 0), compression=True) as link:
         assert link.describe()["cipher"] == cipher and link.describe()["compression"] == "zlib@openssh.com"
@@ -146,8 +146,8 @@ def test_compressed(make_sshd: MakeSshd, cipher: str) -> None:
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_the_cipher_may_change_with_the_keys(make_sshd: MakeSshd, strict: bool) -> None:
-    """Sequence numbers go on, or begin anew with a strict key exchange, whatever cipher comes next."""
+def test_rekeying_may_change_the_cipher(make_sshd: MakeSshd, strict: bool) -> None:
+    """Sequence numbers continue, or start again with a strict key exchange, whatever the next cipher is."""
     with linked(make_sshd(), ciphers=("aes128-gcm@openssh.com",), connecttimeout=5) as link:
         transport = link._transport
         assert transport.agreed_on_strict_kex
@@ -160,7 +160,7 @@ def test_the_cipher_may_change_with_the_keys(make_sshd: MakeSshd, strict: bool) 
 
 
 def test_a_rekey_that_does_not_end_ends_the_connection(make_sshd: MakeSshd) -> None:
-    """Or what waits for an answer would wait forever: upstream tells the one that sends, and goes on."""
+    """Otherwise callers would wait forever for their answers: Paramiko only fails the sender, and goes on."""
     server = make_sshd()
     with linked(server) as link:
         running = exec_command.Command(link, "cat", stdin=None)
@@ -177,7 +177,7 @@ def test_a_rekey_that_does_not_end_ends_the_connection(make_sshd: MakeSshd) -> N
         server.thaw()
 
 
-def test_another_host_key_at_a_rekey_ends_it(sshd: Sshd) -> None:
+def test_another_host_key_during_rekeying_ends_the_connection(sshd: Sshd) -> None:
     with linked(sshd) as link:
         link._transport._shown_host_key = b"another"
         link._transport.packetizer._trigger_rekey()

@@ -23,12 +23,12 @@ from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
 
-from .test_transfers import Door, options
+from .test_transfers import WorkerConnection, options
 
 __all__ = ["options"]  # the fixture
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
-# What Thread.start does where clone(2) says EAGAIN; a limit of the kernel's would be root's own, or the whole container's.
+# Behaves as Thread.start after EAGAIN of clone(2); a limit of the kernel would count for root, or for the whole container.
 LIMITED = """
 import threading
 started, real = [], threading.Thread.start
@@ -59,19 +59,19 @@ def _hub_pids() -> list[int]:
 
 
 def _ask(options: dict[str, Any]) -> str:
-    """What becomes of a command: "in", or why not."""
-    door = Door(options)
+    """Return the outcome of a command: "in", or the error."""
+    worker = WorkerConnection(options)
     try:
-        header, body = door.final(door.request({"op": "exec", "argv": ["echo", "in"]}))
+        header, body = worker.final(worker.request({"op": "exec", "argv": ["echo", "in"]}))
         return body.decode().strip() if header["op"] == "exit" else f"{header.get('kind')}: {header['msg']}"
     except HubError as error:
         return error.message
     finally:
-        door.client.close()
+        worker.client.close()
 
 
-def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other is the one that cannot be had."""
+def test_a_missing_thread_of_the_hub_is_reported(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread that a connection needs is the one that cannot start."""
     main, answers = start_or_adopt.HUB_COMMAND, []
     for limit in range(12):
         monkeypatch.setattr(start_or_adopt, "HUB_COMMAND", LIMITED.format(limit=limit) + main)
@@ -108,22 +108,22 @@ def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatc
 def test_a_hub_with_an_internal_error_ends(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
 ) -> None:
-    """At its start, with its sockets half made, and with a request that runs: the process ends, and says why."""
+    """At its start, with its sockets half ready, and during a request: the process ends, and its clients get the reason."""
     monkeypatch.setattr(start_or_adopt, "HUB_COMMAND", f"{fault}\n{start_or_adopt.HUB_COMMAND}")
-    door = Door(options)
+    worker = WorkerConnection(options)
     try:
-        header, _ = door.final(door.request({"op": "exec", "argv": ["sleep", "20"]}))
+        header, _ = worker.final(worker.request({"op": "exec", "argv": ["sleep", "20"]}))
         answer = header["msg"]
     except HubError as error:
         answer = error.message
     finally:
-        door.client.close()
+        worker.client.close()
     assert reason in answer
     processes.wait_until(lambda: not _hub_pids(), 8)
 
 
-def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are connected stay so, and the others are told; one after the other, and all at once."""
+def test_hosts_beyond_the_limit_of_open_files_are_unreachable(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connected hosts stay connected; both one after the other and all at once."""
     monkeypatch.setattr(start_or_adopt, "HUB_COMMAND", FEW_FILES + start_or_adopt.HUB_COMMAND)
     answers = [_ask({**options, "ssh_extra_args": f"-o ServerAliveInterval={60 + index}"}) for index in range(24)]
     most = answers.count("in")
@@ -136,24 +136,26 @@ def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatc
     assert answers[:most].count("in") >= most - 1 and set(answers) == {"in", f"unreachable: {limits.EXHAUSTED_MESSAGE}"}
 
 
-def test_a_hub_does_not_spin_while_it_has_no_file_for_a_worker(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_without_a_free_descriptor_for_a_client_does_not_spin(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(start_or_adopt, "HUB_COMMAND", FEW_FILES + start_or_adopt.HUB_COMMAND)
     assert _ask(options) == "in"
     (pid,) = _hub_pids()
-    doors = [Door(options) for _ in range(40)]
+    workers = [WorkerConnection(options) for _ in range(40)]
     try:
-        for door in doors:
-            door.client.send({"op": "status", "id": 1})
+        for worker in workers:
+            worker.client.send({"op": "status", "id": 1})
         time.sleep(0.5)
         before = processes.cpu(pid)
         time.sleep(1)
         assert processes.cpu(pid) - before < 0.3
-        for door in doors:
-            assert door.client.receive(10)[0]["op"] == "ok"
-            door.client.close()
+        for worker in workers:
+            assert worker.client.receive(10)[0]["op"] == "ok"
+            worker.client.close()
     finally:
-        for door in doors:
-            door.client.close()
+        for worker in workers:
+            worker.client.close()
 
 
 def test_a_hub_whose_io_thread_has_ended_ends(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,11 +165,11 @@ def test_a_hub_whose_io_thread_has_ended_ends(options: dict[str, Any], monkeypat
         assert _ask(options) == "lost: 127.0.0.1: internal error; PMITOGEN_LOG=debug shows more"
         assert time.monotonic() - began < 15
         processes.wait_until(lambda: not _hub_pids(), 8)
-    assert _ask(options) == "in"  # the next one starts another
+    assert _ask(options) == "in"  # the next command starts another hub
 
 
-def _few(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Let threads start whose name holds none of *names*."""
+def _limit_threads(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Prevent the start of threads whose names begin with *names*."""
     real = threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
@@ -191,25 +193,27 @@ def connect(sshd: Sshd, account: Account) -> Connect:
 
 
 @pytest.mark.parametrize("name", ["mitogen.broker", "pmitogen host", "ssh ", "pmitogen write", "proxy "])
-def test_the_library_says_so(connect: Connect, sshd: Sshd, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_missing_thread_of_the_library_is_reported(
+    connect: Connect, sshd: Sshd, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     args = ["-o", f"ProxyCommand=exec nc {sshd.host} {sshd.port}"] if name == "proxy " else []
-    _few(monkeypatch, name, "pmitogen close")
+    _limit_threads(monkeypatch, name, "pmitogen close")
     with pytest.raises(ConnectError) as caught, connect(*args) as host:
         host.exists("/")  # starts Python
     assert caught.value.message == threads.EXHAUSTED_MESSAGE
 
 
-def test_what_is_there_ends_without_a_thread_to_end_it(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_connection_works_and_ends_without_further_threads(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     with connect() as host:
-        assert host.exists("/")  # Python is there
-        _few(monkeypatch, "pmitogen ")
+        assert host.exists("/")  # starts Python
+        _limit_threads(monkeypatch, "pmitogen ")
         assert host.run("echo in").stdout == b"in\n"
         with pytest.raises(ConnectError, match="can.t start new thread"):
             host._hub.map(lambda each: each.run("true"), [host])
 
 
 def _end_of_a_call(host: pmitogen.Host, cause: Callable[[], object]) -> BaseException:
-    """How a call ends during which *cause* is done."""
+    """Return the error of a call during which *cause* is called."""
     seen: list[BaseException] = []
 
     def wait() -> None:
@@ -226,26 +230,24 @@ def _end_of_a_call(host: pmitogen.Host, cause: Callable[[], object]) -> BaseExce
     return seen[0]
 
 
-def test_a_lost_connection_is_cleared_away_without_a_thread(
-    connect: Connect, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_connection_is_cleaned_up_without_a_thread(connect: Connect, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     with connect() as host:
-        _few(monkeypatch, "pmitogen close", "pmitogen write")
+        _limit_threads(monkeypatch, "pmitogen close", "pmitogen write")
         error = _end_of_a_call(host, sshd.kill_sessions)
         assert isinstance(error, ConnectionLost) and "internal" not in error.message
         assert host.run("echo in").stdout == b"in\n"
 
 
-def test_calls_of_a_hub_whose_io_thread_has_ended_end(connect: Connect) -> None:
+def test_calls_end_with_the_io_thread_of_their_hub(connect: Connect) -> None:
     with connect() as host:
-        assert host.exists("/")  # Python runs the command, and ends it with itself
+        assert host.exists("/")  # so that Python runs the command, which ends with it
         error = _end_of_a_call(host, lambda: host._hub._core.registry.broker.defer(lambda: 1 / 0))
         assert isinstance(error, ConnectionLost) and "internal error" in error.message
         with pytest.raises(ConnectionLost):
             host.run("true")
 
 
-def test_a_call_that_the_io_thread_never_saw_ends(connect: Connect) -> None:
+def test_a_call_that_did_not_reach_the_io_thread_ends(connect: Connect) -> None:
     with connect() as host:
         contexts = host._hub._core.registry
         with pytest.MonkeyPatch.context() as patch:
@@ -254,7 +256,7 @@ def test_a_call_that_the_io_thread_never_saw_ends(connect: Connect) -> None:
         assert isinstance(error, ConnectionLost)
 
 
-def test_keyscan_asks_with_as_many_as_there_are(
+def test_keyscan_uses_as_many_threads_as_can_start(
     sshd: Sshd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real, started, most = threading.Thread.start, [], 0

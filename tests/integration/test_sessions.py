@@ -1,4 +1,4 @@
-"""Commands and files in a session each, without Python there."""
+"""Commands and files in separate sessions, without Python on the host."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ def link(sshd: Sshd) -> Iterator[Connection]:
 # -- commands ---------------------------------------------------------------------------------------------------------------
 
 
-def test_streams_apart_and_status(link: Connection) -> None:
+def test_a_command_has_two_streams_and_a_status(link: Connection) -> None:
     ended, out, err = exec_command.run(link, "echo out; echo err >&2; exit 3")
     assert (ended.status, ended.signal, ended.code, out, err) == (3, None, 3, b"out\n", b"err\n")
 
 
-def test_signal(link: Connection) -> None:
+def test_the_end_by_a_signal_is_reported(link: Connection) -> None:
     ended, _, _ = exec_command.run(link, "kill -9 $$")
     assert ended.status is None and ended.signal is not None and ended.signal.name == "KILL"
     assert ended.code == 137
 
 
-def test_input_bytes_pieces_and_none(link: Connection) -> None:
+def test_input_may_be_bytes_pieces_or_none(link: Connection) -> None:
     blob = os.urandom(3_000_000)
     assert exec_command.run(link, "cat", stdin=blob)[1] == blob
     assert exec_command.run(link, "cat", stdin=(blob[at : at + 777_777] for at in range(0, len(blob), 777_777)))[1] == blob
     assert exec_command.run(link, "cat")[1] == b""
 
 
-def test_input_that_nobody_reads(link: Connection) -> None:
+def test_unread_input_does_not_block(link: Connection) -> None:
     assert exec_command.run(link, "exec <&-; echo done", stdin=(bytes(1 << 20) for _ in range(50)))[1] == b"done\n"
 
 
-def test_a_source_that_fails_is_not_a_success(link: Connection) -> None:
+def test_a_failing_input_fails_the_command(link: Connection) -> None:
     def pieces() -> Iterator[bytes]:
         yield b"half"
         raise RemoteError("gone")
@@ -66,13 +66,13 @@ def test_a_source_that_fails_is_not_a_success(link: Connection) -> None:
         exec_command.run(link, "cat", stdin=pieces())
 
 
-def test_output_comes_as_it_is_made(link: Connection) -> None:
+def test_output_arrives_while_the_command_runs(link: Connection) -> None:
     times: list[float] = []
     exec_command.run(link, "echo 1; sleep 0.5; echo 2", on_output=lambda _out, _err: times.append(time.monotonic()))
     assert times[-1] - times[0] > 0.4
 
 
-def test_conversation(link: Connection) -> None:
+def test_input_and_output_can_alternate(link: Connection) -> None:
     with exec_command.Command(link, "read name; echo hello $name", stdin=None) as running:
         with pytest.raises(TimeoutError):
             running.read(0.1)
@@ -82,7 +82,7 @@ def test_conversation(link: Connection) -> None:
         assert running.wait().status == 0
 
 
-def test_terminal(link: Connection) -> None:
+def test_a_command_can_have_a_terminal(link: Connection) -> None:
     ended, out, err = exec_command.run(
         link, "tty; stty size; echo $TERM; echo err >&2", terminal=exec_command.Terminal("xterm", 132, 43)
     )
@@ -92,7 +92,7 @@ def test_terminal(link: Connection) -> None:
 
 @pytest.mark.parametrize("terminal", [None, exec_command.Terminal("dumb", 80, 24)])
 def test_timeout_ends_the_command(sshd: Sshd, account: Account, terminal: exec_command.Terminal | None) -> None:
-    """And what it started; the leak check looks."""
+    """Its child processes end too, which the leak check tests."""
     with linked(sshd, user=account.name) as link:
         began = time.monotonic()
         with pytest.raises(TimeoutError):
@@ -100,8 +100,8 @@ def test_timeout_ends_the_command(sshd: Sshd, account: Account, terminal: exec_c
         assert time.monotonic() - began < 2
 
 
-def test_huge_output_in_bounded_memory(link: Connection) -> None:
-    """A reader that does not read stops the writer there, and holds no more than a window here."""
+def test_large_output_takes_bounded_memory(link: Connection) -> None:
+    """A reader that stops reading blocks the writer on the host, and at most one window is buffered here."""
     with exec_command.Command(link, "head -c 60000000 /dev/zero") as running:
         time.sleep(0.5)
         assert len(running._channel.in_buffer) <= 16 << 20
@@ -117,10 +117,10 @@ def test_more_output_than_expected_ends_the_command(link: Connection) -> None:
     assert exec_command.run(link, "echo alive")[1] == b"alive\n"
 
 
-def test_loss_is_not_an_exit(make_sshd: MakeSshd) -> None:
+def test_a_lost_connection_is_not_an_exit(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     with linked(server) as link:
-        # Not the command itself, whose death sshd would have the time to report. sshd forks once more after the login.
+        # Not the command itself, because sshd would have the time to report its death. sshd forks once more after the login.
         exec_command.run(link, "true")
         sessions = [each.pid for each in processes.descendants(server.pid)]
         timer = threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGKILL) for pid in sessions])
@@ -130,14 +130,14 @@ def test_loss_is_not_an_exit(make_sshd: MakeSshd) -> None:
         timer.join()
 
 
-def test_forced_subsystem_or_refusal(make_sshd: MakeSshd) -> None:
-    """An account that may not run what it is asked: its status is told as it came."""
+def test_the_status_of_a_forced_command_is_returned(make_sshd: MakeSshd) -> None:
+    """The account may not run the requested command."""
     with linked(make_sshd(config=["ForceCommand echo no commands here; exit 9"])) as link:
         ended, out, _ = exec_command.run(link, "id")
         assert (ended.status, out) == (9, b"no commands here\n")
 
 
-def test_many_at_once(link: Connection) -> None:
+def test_several_commands_run_at_once(link: Connection) -> None:
     results: dict[int, bytes] = {}
     threads = [
         threading.Thread(target=lambda n=n: results.update({n: exec_command.run(link, f"sleep 0.1; echo {n}")[1]}))  # type: ignore[misc]
@@ -155,7 +155,7 @@ def test_many_at_once(link: Connection) -> None:
 
 @pytest.fixture(params=["sftp", "cat"])
 def files(request: pytest.FixtureRequest, make_sshd: MakeSshd) -> Iterator[file_transfer.FileTransfer]:
-    # Of a word that is given twice sshd takes the first: this one names a program that is not there.
+    # sshd uses the first value of a repeated option: this one names a missing program.
     server = make_sshd(config=[] if request.param == "sftp" else ["Subsystem sftp /nonexistent"])
     with linked(server) as link:
         made = file_transfer.FileTransfer(link)
@@ -165,7 +165,7 @@ def files(request: pytest.FixtureRequest, make_sshd: MakeSshd) -> Iterator[file_
 
 
 @pytest.mark.parametrize("size", [0, 1, 32 << 10, 5_000_001])
-def test_there_and_back(files: file_transfer.FileTransfer, short_path: Path, size: int) -> None:
+def test_a_file_is_copied_in_both_directions(files: file_transfer.FileTransfer, short_path: Path, size: int) -> None:
     blob = os.urandom(size)
     path = short_path / 'it\'s a "name" with $(echo) 語'
     files.put(io.BytesIO(blob), size, str(path), 0o640)
@@ -177,14 +177,14 @@ def test_there_and_back(files: file_transfer.FileTransfer, short_path: Path, siz
     assert [each.name for each in short_path.iterdir()] == [path.name]
 
 
-def test_replaces(files: file_transfer.FileTransfer, short_path: Path) -> None:
+def test_an_existing_file_is_replaced(files: file_transfer.FileTransfer, short_path: Path) -> None:
     path = short_path / "f"
     path.write_bytes(b"old and longer")
     files.put(io.BytesIO(b"new"), 3, str(path))
     assert path.read_bytes() == b"new"
 
 
-def test_a_source_cut_short_leaves_the_old_file(files: file_transfer.FileTransfer, short_path: Path) -> None:
+def test_an_interrupted_source_leaves_the_old_file(files: file_transfer.FileTransfer, short_path: Path) -> None:
     path = short_path / "f"
     path.write_bytes(b"old")
     with pytest.raises(RemoteError):
@@ -193,7 +193,7 @@ def test_a_source_cut_short_leaves_the_old_file(files: file_transfer.FileTransfe
     assert path.read_bytes() == b"old"
 
 
-def test_missing_directory_and_file(files: file_transfer.FileTransfer, short_path: Path) -> None:
+def test_a_missing_directory_and_a_missing_file_are_reported(files: file_transfer.FileTransfer, short_path: Path) -> None:
     with pytest.raises(RemoteError, match="cannot write .*/no/f: .*[Nn]o such file") as caught:
         files.put(io.BytesIO(b"x"), 1, str(short_path / "no" / "f"))
     assert "\n" not in caught.value.message
@@ -202,7 +202,7 @@ def test_missing_directory_and_file(files: file_transfer.FileTransfer, short_pat
 
 
 def test_a_session_serves_many_transfers(files: file_transfer.FileTransfer, short_path: Path) -> None:
-    """Failures between them leave nothing behind in it."""
+    """Failures between them have no effect on later ones."""
     for index in range(5):
         path = short_path / str(index)
         files.put(io.BytesIO(b"x" * index * 100_000), index * 100_000, str(path))
@@ -214,7 +214,7 @@ def test_a_session_serves_many_transfers(files: file_transfer.FileTransfer, shor
             files.fetch(str(short_path), io.BytesIO())  # a directory
         back = io.BytesIO()
         assert files.fetch(str(path), back) == index * 100_000 == len(back.getvalue())
-    wait_until(lambda: not list(short_path.glob("*.part")))  # the shell removes it when it sees the end of its input
+    wait_until(lambda: not list(short_path.glob("*.part")))  # the shell removes it at the end of its input
 
 
 def test_a_directory_is_not_replaced(files: file_transfer.FileTransfer, short_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_a_directory_is_not_replaced(files: file_transfer.FileTransfer, short_pa
         files.put(io.BytesIO(b"x"), 1, str(short_path / "d"))
 
 
-def test_a_file_that_grows_meanwhile(files: file_transfer.FileTransfer, short_path: Path) -> None:
-    """The data read is the beginning of the file, without a gap."""
+def test_a_growing_file_is_read_without_a_gap(files: file_transfer.FileTransfer, short_path: Path) -> None:
+    """The data is the beginning of the file."""
     path = short_path / "f"
     path.write_bytes(bytes(100_000))
     grown = threading.Event()
@@ -242,11 +242,11 @@ def test_a_file_that_grows_meanwhile(files: file_transfer.FileTransfer, short_pa
     assert target.getvalue() == (bytes(100_000) + b"x" * 100_000)[:got] and got >= 100_000
 
 
-def test_a_file_that_tells_no_size(files: file_transfer.FileTransfer) -> None:
+def test_a_file_without_a_size_is_read(files: file_transfer.FileTransfer) -> None:
     got = io.BytesIO()
     assert files.fetch("/proc/self/status", got) == len(got.getvalue()) > 100
 
 
-def test_no_sessions_is_told(make_sshd: MakeSshd) -> None:
+def test_a_server_without_sessions_is_reported(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(config=["MaxSessions 0"])) as link, pytest.raises(ConnectError, match="MaxSessions"):
         file_transfer.FileTransfer(link).fetch("/etc/hostname", io.BytesIO())

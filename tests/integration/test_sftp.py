@@ -40,7 +40,7 @@ def listing(sftp: SFTP, path: Path) -> dict[str, Attributes]:
     return {entry.name: entry.attributes for piece in sftp.list_directory(str(path)) for entry in piece}
 
 
-def test_attributes(sftp: SFTP, tmp_path: Path) -> None:
+def test_attributes_are_read_and_set(sftp: SFTP, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     (tmp_path / "link").symlink_to("file")
@@ -57,7 +57,7 @@ def test_attributes(sftp: SFTP, tmp_path: Path) -> None:
     assert caught.value.code == NO_SUCH_FILE
 
 
-def test_directories(sftp: SFTP, tmp_path: Path) -> None:
+def test_directories_are_listed_created_and_removed(sftp: SFTP, tmp_path: Path) -> None:
     name = os.fsdecode(b"n\xff \xe8\xaa\x9e\n'")
     sftp.mkdir(str(tmp_path / "d"), 0o750)
     for index in range(1, 1201):
@@ -77,7 +77,7 @@ def test_directories(sftp: SFTP, tmp_path: Path) -> None:
     assert sftp.realpath(".") == pwd.getpwuid(os.getuid()).pw_dir == sftp.expand_path("~")
 
 
-def test_names(sftp: SFTP, tmp_path: Path) -> None:
+def test_names_with_any_byte_pass_unchanged(sftp: SFTP, tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("old")
     new.write_text("new")
@@ -95,7 +95,7 @@ def test_names(sftp: SFTP, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_offsets(sftp: SFTP, tmp_path: Path) -> None:
+def test_data_is_read_and_written_at_offsets(sftp: SFTP, tmp_path: Path) -> None:
     path, blob = tmp_path / "file", os.urandom(5_000_001)
     with sftp.open(str(path), CREATE, 0o600) as file:
         assert file.write_pieces([blob[:10], b"", blob[10:3_000_000]]) == 3_000_000
@@ -126,8 +126,8 @@ def test_offsets(sftp: SFTP, tmp_path: Path) -> None:
     assert path.read_bytes() == b"z"
 
 
-def test_a_write_that_fails(sftp: SFTP) -> None:
-    """The answers to later writes are dropped; the session goes on."""
+def test_a_failed_write_is_reported_and_the_session_goes_on(sftp: SFTP) -> None:
+    """The answers to later writes are discarded."""
     with pytest.raises(SFTPError) as caught, sftp.open("/dev/full", UPDATE) as file:
         file.write_pieces(bytes(32 << 10) for _ in range(200))
     assert caught.value.code is not None
@@ -136,7 +136,7 @@ def test_a_write_that_fails(sftp: SFTP) -> None:
 
 @pytest.fixture
 def basic_sftp(sshd: Sshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SFTP]:
-    """The demo server's, which is Paramiko's."""
+    """The SFTP server of the demo server, which is Paramiko's."""
     for server in python_backend(DEMO, sshd.key, tmp_path_factory.mktemp("demo")):
         link = link_to(server.settings())
         with session(link) as made:
@@ -144,7 +144,7 @@ def basic_sftp(sshd: Sshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         link.close()
 
 
-def test_a_server_without_extensions(basic_sftp: SFTP, tmp_path: Path) -> None:
+def test_operations_work_without_extensions(basic_sftp: SFTP, tmp_path: Path) -> None:
     sftp = basic_sftp
     (tmp_path / "old").write_text("old")
     (tmp_path / "new").write_text("new")

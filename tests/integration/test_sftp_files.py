@@ -1,4 +1,4 @@
-"""Operations on files where the host has no Python: over SFTP, with the results and errors of the others."""
+"""File operations on a host without Python: over SFTP, with the same results and errors as through Python."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def top(ssh_server: ScriptedServer) -> Path:
     return ssh_server.root
 
 
-def test_files_and_directories(host: pmitogen.Host, top: Path) -> None:
+def test_file_operations_have_the_same_results(host: pmitogen.Host, top: Path) -> None:
     host.mkdir("/a/b/c", parents=True)
     host.put(b"text", "/a/b/größer")
     assert host.listdir("/a/b") == ["c", "größer"] and host.exists("/a/b/c") and not host.exists("/nothing")
@@ -61,7 +61,7 @@ def test_files_and_directories(host: pmitogen.Host, top: Path) -> None:
     assert not (top / "a").exists()
 
 
-def test_errors_are_those_of_os(host: pmitogen.Host) -> None:
+def test_errors_are_those_of_the_os_module(host: pmitogen.Host) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         host.stat("/nothing")
     assert caught.value.filename == "/nothing" and isinstance(caught.value, pmitogen.RemoteError)
@@ -77,7 +77,7 @@ def test_errors_are_those_of_os(host: pmitogen.Host) -> None:
         host.remove("/nothing")
 
 
-def test_what_sftp_cannot_do_says_so(host: pmitogen.Host) -> None:
+def test_operations_that_sftp_lacks_are_reported(host: pmitogen.Host) -> None:
     with pytest.raises(pmitogen.ConnectError, match="Python") as caught:
         host.become().stat("/")
     assert caught.value.stage == "python"
@@ -86,7 +86,7 @@ def test_what_sftp_cannot_do_says_so(host: pmitogen.Host) -> None:
     assert refused.value.errno == errno.EINVAL
 
 
-def test_owners(host: pmitogen.Host, top: Path) -> None:
+def test_owners_are_read_and_changed(host: pmitogen.Host, top: Path) -> None:
     host.put(b"", "/file")
     found = (top / "file").stat()
     host.chown("/file", found.st_uid)
@@ -159,7 +159,7 @@ def test_glob_in_directories_without_an_end(host: pmitogen.Host, top: Path) -> N
             deep = os.path.dirname(deep)
 
 
-def test_trees(host: pmitogen.Host, top: Path, tmp_path: Path) -> None:
+def test_trees_are_copied_in_both_directions(host: pmitogen.Host, top: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     fill(source)
@@ -181,7 +181,7 @@ def test_trees(host: pmitogen.Host, top: Path, tmp_path: Path) -> None:
         host.get_tree("/tree/run", tmp_path / "x")
 
 
-def test_for_tasks(ssh_server: ScriptedServer) -> None:
+def test_the_asyncio_library_works_over_sftp(ssh_server: ScriptedServer) -> None:
     async def work() -> list[str]:
         async with aio.connect(ssh_server.target, options=ssh_server.options, timeout=20) as host:
             await host.mkdir("/made")

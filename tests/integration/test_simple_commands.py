@@ -1,4 +1,4 @@
-"""Commands that wait for no Python on the host: their results are those of the agent, and they end as those do."""
+"""Commands that do not wait for Python on the host: they have the same results and ends as those of the agent."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_results_are_those_of_the_agent(shell: str, sshd: Sshd, make_account: Ca
     if noise:
         (account.home / noise).write_text("echo noise of the shell\n")
     simple, agent = [], []
-    few = simple_commands.MIN_COUNT - 1  # then Python starts
+    few = simple_commands.MIN_COUNT - 1  # after more commands Python starts
     for index in range(0, len(COMMANDS), few):
         with connect(sshd, account) as host:
             simple += [host.run(command, stdin="input") for command in COMMANDS[index : index + few]]
@@ -137,7 +137,7 @@ def test_with_many_hosts_python_starts_later() -> None:
         for number in range(1, 100):
             first.check({"op": "exec", "argv": [], "simple": True}, False, 0)
             if first.are_many(host_count):
-                assert not first.are_many(host_count)  # once
+                assert not first.are_many(host_count)  # only once
                 return number
         return 0
 
@@ -151,7 +151,7 @@ def test_with_many_hosts_python_starts_later() -> None:
 
 @pytest.mark.parametrize("start", ["sleep 2\nexec python3", "sleep 60", "exit 3", "exit 99"])
 def test_no_command_waits_for_python(start: str, sshd: Sshd, account: Account) -> None:
-    """However slow its start is, or whatever it ends with."""
+    """Neither for a slow start nor for a failed one."""
     python = account.write("python", f'#!/bin/sh\n{start} "$@"\n', 0o755)
     with connect(sshd, account, python=str(python)) as host:
         began = time.monotonic()
@@ -179,21 +179,21 @@ def test_python_starts_when_something_needs_it(sshd: Sshd, account: Account) -> 
             assert work(host) and has_python(account)
 
 
-def test_a_late_start_of_python_has_its_own_time(sshd: Sshd, account: Account) -> None:
+def test_a_later_start_of_python_has_the_full_timeout(sshd: Sshd, account: Account) -> None:
     with connect(sshd, account, timeout=2) as host:
         time.sleep(2.2)
         assert host.info()["python"]
 
 
-def test_a_login_shell_that_runs_nothing_is_told_as_before(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_a_login_shell_that_runs_no_command_has_the_same_result(sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account(shell="/usr/sbin/nologin")
     with connect(sshd, account) as host:
         done = host.run("echo x", text=True)
         assert done.rc and "not available" in done.stdout + done.stderr
-        assert host.run("echo x", text=True) == done  # by now it is known that the account's shell runs nothing
+        assert host.run("echo x", text=True) == done  # now the shell is known to run nothing
 
 
-def test_many_at_once(sshd: Sshd, account: Account) -> None:
+def test_several_commands_run_at_once(sshd: Sshd, account: Account) -> None:
     with pmitogen.Hub() as hub:
         host = connect(sshd, account, hub)
         found = hub.map(lambda index: host.run(f"echo {index}", text=True).stdout, range(40), limit=20)
@@ -201,14 +201,14 @@ def test_many_at_once(sshd: Sshd, account: Account) -> None:
 
 
 @pytest.mark.parametrize("text", ["hostname", "it's", "a\nb", "größer!", "\\", "echo a \\\n", "cat <<E\nfoo\n\n\n"])
-def test_a_simulated_shell_can_read_the_line(text: str) -> None:
+def test_the_command_line_can_be_read_by_a_simulated_shell(text: str) -> None:
     wire = text.encode().decode("latin-1")
     for executes in (False, True):
         command = simple_commands.Text(wire, executes)
         assert simple_commands.parse(simple_commands.line("00ff", command)) == ("PMITOGEN-00ff run", text)
 
 
-def test_markers_in_pieces() -> None:
+def test_markers_are_found_in_pieces_of_output() -> None:
     started = simple_commands.Started("00ff")
     got = b"".join(started.output(0, bytes([byte])) for byte in b"noise\nPMITOGEN-00ff run\nPMITOGEN-00ff run\nout")
     assert got == b"PMITOGEN-00ff run\nout" and started.has_run
@@ -229,7 +229,7 @@ def test_markers_in_pieces() -> None:
 def test_no_command_runs_twice(
     shell_reads: str, out: bytes | None, err: bytes, sshd: Sshd, make_account: Callable[..., Account]
 ) -> None:
-    """Whatever start-up files do to the markers; and no marker is taken for output."""
+    """Whatever start-up files do to the markers; and no marker appears in the output."""
     account = make_account()
     account.write(".bashrc", f"{shell_reads}\n")
     with connect(sshd, account) as host:
@@ -238,7 +238,7 @@ def test_no_command_runs_twice(
     assert (account.home / "ran").read_text() == "ran\n"
 
 
-def test_a_recorder_that_ends_lines_as_a_terminal_does(
+def test_a_session_recorder_that_writes_crlf_does_not_repeat_the_command(
     make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
 ) -> None:
     account, server = make_account(), make_sshd(config=['ForceCommand script -q -e -c "$SSH_ORIGINAL_COMMAND" /dev/null'])
@@ -247,7 +247,7 @@ def test_a_recorder_that_ends_lines_as_a_terminal_does(
     assert (done.rc, done.stdout) == (0, b"out\r\n") and (account.home / "ran").read_text() == "ran\n"
 
 
-def test_one_session_is_enough_for_one_command_after_another(make_sshd: Callable[..., Sshd], account: Account) -> None:
+def test_consecutive_commands_need_one_session_at_a_time(make_sshd: Callable[..., Sshd], account: Account) -> None:
     server = make_sshd(config=["MaxSessions 1"])
     with connect(server, account) as host:
         began = time.monotonic()
@@ -256,8 +256,8 @@ def test_one_session_is_enough_for_one_command_after_another(make_sshd: Callable
         assert server.connections() == 1 and time.monotonic() < began + 3
 
 
-def test_output_in_pieces(sshd: Sshd, account: Account) -> None:
-    """As it comes, under the client's credit; the server waits meanwhile."""
+def test_output_arrives_in_pieces_under_credit(sshd: Sshd, account: Account) -> None:
+    """The server waits for the client's credit."""
     pieces: list[bytes] = []
     times: list[float] = []
 
@@ -279,8 +279,8 @@ def test_output_in_pieces(sshd: Sshd, account: Account) -> None:
         assert not has_python(account)
 
 
-def test_where_the_server_allows_one_session(make_sshd: Callable[..., Sshd], account: Account) -> None:
-    """A second command makes another connection, as ssh does; the first goes on, and its connection then ends."""
+def test_a_second_command_makes_a_second_connection_if_needed(make_sshd: Callable[..., Sshd], account: Account) -> None:
+    """As with ssh; the first command goes on, and its connection then ends."""
     server, slow = make_sshd(config=["MaxSessions 1"]), []
     with connect(server, account) as host:
         waiting = threading.Thread(target=lambda: slow.append(host.run("sleep 5; echo slow").stdout))

@@ -1,4 +1,4 @@
-"""Interpreters, sessions and connections are replaced if files of the host change; no request is lost. Over a real sshd."""
+"""Interpreters, sessions and connections are replaced when files of the host change, and no request is lost. Over a real sshd."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def show(host: pmitogen.Host) -> str:
 
 
 def change(account: Account, value: str) -> None:
-    """Have the login shell set another value."""
+    """Change a variable in the start-up file of the login shell."""
     account.write(".bashrc", f"export FRESH={value}\n")
 
 
-def test_a_session_on_the_same_connection(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_a_new_session_on_the_same_connection_replaces_the_old(sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account()
     mark = sshd.mark()
     with connect(sshd, account) as host:
@@ -41,18 +41,18 @@ def test_a_session_on_the_same_connection(sshd: Sshd, make_account: Callable[...
             change(account, value)
             assert show(host) == value
         assert (sshd.connections(mark), sshd.sessions(mark)) == (1, 3)
-        assert _settled(account, count), "the older sessions should have ended"
+        assert _processes_are(account, count), "the older sessions should have ended"
 
 
-def _settled(account: Account, count: int) -> bool:
-    """Whether no more than *count* processes are left of the account's, after a while."""
+def _processes_are(account: Account, count: int) -> bool:
+    """Return whether the account has *count* processes, after a wait of at most 10 seconds."""
     deadline = time.monotonic() + 10
     while len(account.processes()) > count and time.monotonic() < deadline:
         time.sleep(0.05)
     return len(account.processes()) == count
 
 
-def test_what_is_under_way_goes_on(sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
+def test_running_commands_are_not_interrupted(sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
     account, other = make_account(sudo="nopasswd"), make_account()
     with connect(sshd, account) as host:
         entered = host.become(other.name)
@@ -68,15 +68,17 @@ def test_what_is_under_way_goes_on(sshd: Sshd, make_account: Callable[..., Accou
         time.sleep(0.7)
         change(account, "new")
         assert (show(host), show(entered)) == ("new", "")
-        assert not results, "they should still be under way"
+        assert not results, "both commands must still run"
         for thread in threads:
             thread.join()
         assert results == {"login": [b"given"], "other": [b"given"]}
 
 
 @pytest.mark.parametrize("size", [1 << 10, 3 << 20, 9 << 20])
-def test_a_file_on_its_way(size: int, sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
-    """A refused request is resent with all that has followed it."""
+def test_a_file_in_transit_is_sent_again_completely(
+    size: int, sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path
+) -> None:
+    """A refused request is sent again with all its data."""
     account = make_account()
     data = os.urandom(size)
     (tmp_path / "sent").write_bytes(data)
@@ -91,11 +93,13 @@ def test_a_file_on_its_way(size: int, sshd: Sshd, make_account: Callable[..., Ac
         assert show(host) == "newer"
 
 
-def test_where_the_server_allows_one_session(make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> None:
-    """The old session ends first, if it has nothing to do; else there is another connection, as ssh makes one."""
+def test_an_idle_session_ends_first_if_the_server_allows_one(
+    make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
+) -> None:
+    """If it is busy, another connection is made, as by ssh."""
     account, sshd = make_account(), make_sshd(config=["MaxSessions 1"])
     with connect(sshd, account, timeout=2) as host:
-        assert host.exists("/")  # Python is there, so it runs the commands
+        assert host.exists("/")  # starts Python, which runs the commands
         assert show(host) == ""
         count = len(account.processes())
         change(account, "new")
@@ -108,11 +112,11 @@ def test_where_the_server_allows_one_session(make_sshd: Callable[..., Sshd], mak
         assert show(host) == "newer" and not results and sshd.connections() == 2
         slow.join()
         assert results == [b"new\n"]
-        assert _settled(account, count)
+        assert _processes_are(account, count)
 
 
-def test_a_file_that_changes_all_the_time(sshd: Sshd, make_account: Callable[..., Account]) -> None:
-    """The task is done, in an interpreter that is as fresh as can be."""
+def test_a_constantly_changing_file_does_not_prevent_commands(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """The command runs in the newest interpreter."""
     account = make_account()
     rc = account.write(".bashrc", f"date +%N > {account.home}/.more; . {account.home}/.more >/dev/null 2>&1\n")
     assert rc.exists()
@@ -124,7 +128,7 @@ def test_a_file_that_changes_all_the_time(sshd: Sshd, make_account: Callable[...
             assert host.run("echo done", check=True).stdout == b"done\n"
 
 
-def test_a_rule_that_is_removed(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_a_removed_sudo_rule_takes_effect_at_once(sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account(sudo="nopasswd")
     rules = Path("/etc/sudoers.d") / account.name
     with connect(sshd, account) as host:
@@ -139,7 +143,7 @@ def test_a_rule_that_is_removed(sshd: Sshd, make_account: Callable[..., Account]
         assert root.run("id -un", check=True).stdout == b"root\n"
 
 
-def test_others_accounts_are_no_change(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+def test_changes_of_other_accounts_replace_nothing(sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account(sudo="nopasswd")
     with connect(sshd, account) as host:
         root = host.become()

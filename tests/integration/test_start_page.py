@@ -1,4 +1,4 @@
-"""The start page as a new user types it: an environment of its own, an account with an empty ~/.ssh, a real sshd."""
+"""The start page as a new user follows it: a new environment, an account with an empty ~/.ssh, and a real sshd."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ pytestmark = [
     pytest.mark.needs_program("unshare", "script", "git"),
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not (repository / ".git").exists(), reason="not a git checkout"),
+    pytest.mark.skipif(not (repository / ".git").exists(), reason="needs a git checkout"),
 ]
-# Each begins with an installation and a playbook.
+# Pages that begin with an installation and a playbook.
 FIRST = ("docs/start.md", "README.md")
-# Pages with commands that build on those of the first.
+# Pages whose commands need those of the first page.
 FURTHER = ("docs/migrating.md", "docs/playbooks.md", "docs/performance.md", "docs/commands.md")
 
 
 def _commands(page: str, account: Account, source: Path) -> Iterator[str]:
-    """The page's commands in their order. Its package is this checkout, its host the test's; the question is answered."""
+    """Yield the page's commands in order, with this checkout as the package, the test's host, and an answer to the prompt."""
     for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", (repository / page).read_text(), re.M | re.S):
         if kind == "yaml":
             if page in FIRST:
@@ -42,8 +42,8 @@ def _commands(page: str, account: Account, source: Path) -> Iterator[str]:
             yield f"echo yes | script -qec '{line}' /dev/null" if line.startswith("pmitogen trust ") else line
 
 
-def test_every_command_of_the_pages(sshd: Sshd, account: Account, short_path: Path) -> None:
-    home, source = short_path / "home", short_path / "source"  # a path of a socket has at most 107 bytes
+def test_every_command_of_the_pages_works(sshd: Sshd, account: Account, short_path: Path) -> None:
+    home, source = short_path / "home", short_path / "source"  # the path of a socket has at most 107 bytes
     ssh = home / ".ssh"
     ssh.mkdir(parents=True, mode=0o700)
     shutil.copy(sshd.key.path, ssh / "id_ed25519")
@@ -53,7 +53,7 @@ def test_every_command_of_the_pages(sshd: Sshd, account: Account, short_path: Pa
     inventory = f"printf '[defaults]\\ninventory = hosts\\n' > ansible.cfg; echo {account.name}@web1.example.com > hosts"
     further = "\n".join(line for page in FURTHER for line in _commands(page, account, source))
     further = further.replace("keyscan web1.example.com web2.example.com", f"keyscan -p {sshd.port} {sshd.host}")
-    # Files of ssh are those of the account, wherever HOME points to.
+    # ssh's files are in the account's home, whatever HOME is.
     script = "\n".join(
         [
             "set -eux",
@@ -63,14 +63,14 @@ def test_every_command_of_the_pages(sshd: Sshd, account: Account, short_path: Pa
             inventory,
             "mkdir src; date > src/file",
             further,
-            "pmitogen hubs --stop",  # the one that ControlPersist keeps
+            "pmitogen hubs --stop",  # the hub that ControlPersist keeps running
         ]
     )
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "ANSIBLE", "VIRTUAL", "PMITOGEN"))
     }
     args = ["unshare", "--mount", "bash", "-c", script]
-    made = Path("/tmp/hello.txt")  # by the play, on this machine
+    made = Path("/tmp/hello.txt")  # written by the play, on this machine
     done = subprocess.run(
         args, env={**environ, "HOME": str(home)}, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=home
     )

@@ -1,4 +1,4 @@
-"""pmitogen.testing: the fixture, by pmitogen, by Paramiko and by a pytest of its own."""
+"""pmitogen.testing: the fixture with pmitogen, with Paramiko and in a separate pytest project."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _connect(server: ScriptedServer) -> pmitogen.Host:
     return pmitogen.connect(server.target, options=server.options, timeout=20)
 
 
-def test_commands_get_their_answers_and_nothing_runs(ssh_server: ScriptedServer, tmp_path: Path) -> None:
+def test_commands_get_their_scripted_answers_and_are_not_run(ssh_server: ScriptedServer, tmp_path: Path) -> None:
     made = tmp_path / "made"
     ssh_server.answer("uname -s; pwd", "Plan 9\n")
     ssh_server.answer(re.compile(r"systemctl restart \S+"), stderr="no such unit\n", rc=5)
@@ -36,21 +36,21 @@ def test_commands_get_their_answers_and_nothing_runs(ssh_server: ScriptedServer,
     assert ssh_server.commands == ["uname -s; pwd", "systemctl restart nginx", f"touch {made}"]
 
 
-def test_output_of_every_byte_and_a_megabyte(ssh_server: ScriptedServer) -> None:
+def test_output_may_have_any_byte_and_any_size(ssh_server: ScriptedServer) -> None:
     data = bytes(range(256)) * 4096
     ssh_server.answer("dump", data)
     with _connect(ssh_server) as host:
         assert host.run("dump").stdout == data
 
 
-def test_the_newest_answer_counts_for_as_often_as_it_says(ssh_server: ScriptedServer) -> None:
+def test_the_newest_answer_counts_for_its_number_of_times(ssh_server: ScriptedServer) -> None:
     ssh_server.answer("state", "up")
     ssh_server.answer("state", "starting", rc=1, times=2)
     with _connect(ssh_server) as host:
         assert [host.run("state", text=True).stdout for _ in range(4)] == ["starting", "starting", "up", "up"]
 
 
-def test_a_delay_runs_into_a_timeout(ssh_server: ScriptedServer) -> None:
+def test_a_delayed_answer_exceeds_the_timeout(ssh_server: ScriptedServer) -> None:
     ssh_server.answer("slow", "x", delay=30)
     ssh_server.answer("fast", "y", delay=0.2)
     with _connect(ssh_server) as host:
@@ -60,18 +60,18 @@ def test_a_delay_runs_into_a_timeout(ssh_server: ScriptedServer) -> None:
             host.run("slow", timeout=0.3)
 
 
-def test_a_connection_that_closes_in_the_middle(ssh_server: ScriptedServer) -> None:
+def test_an_answer_can_close_the_connection(ssh_server: ScriptedServer) -> None:
     ssh_server.answer("half", "half of it", close=True)
     ssh_server.answer("fine", "fine")
     with _connect(ssh_server) as host:
         for count in range(1, 6):
             with pytest.raises(pmitogen.ConnectionLost):
                 host.run("half")
-            assert host.run("fine").stdout == b"fine"  # at once, by another connection
+            assert host.run("fine").stdout == b"fine"  # at once, over another connection
             assert ssh_server.connections == count + 1
 
 
-def test_refused_logins(ssh_server: ScriptedServer) -> None:
+def test_logins_can_be_refused(ssh_server: ScriptedServer) -> None:
     ssh_server.refuse_logins(times=1)
     with pytest.raises(pmitogen.AuthenticationError):
         _connect(ssh_server)
@@ -84,20 +84,20 @@ def test_refused_logins(ssh_server: ScriptedServer) -> None:
     _connect(ssh_server).close()
 
 
-def test_dropped_and_slow_connections(ssh_server: ScriptedServer) -> None:
+def test_connections_can_be_dropped_and_delayed(ssh_server: ScriptedServer) -> None:
     ssh_server.drop_connections()
     with pytest.raises(pmitogen.ConnectError) as caught:
         _connect(ssh_server)
     assert not isinstance(caught.value, pmitogen.AuthenticationError)
     ssh_server.accept_logins()
-    ssh_server.drop_connections(times=1)  # pmitogen connects once more
+    ssh_server.drop_connections(times=1)  # pmitogen tries once more
     _connect(ssh_server).close()
     ssh_server.login_delay = 30
     with pytest.raises(pmitogen.ConnectError):
         pmitogen.connect(ssh_server.target, options=ssh_server.options, timeout=1)
 
 
-def test_files_are_below_the_root(ssh_server: ScriptedServer) -> None:
+def test_files_are_in_the_root_directory(ssh_server: ScriptedServer) -> None:
     (ssh_server.root / "etc").mkdir()
     (ssh_server.root / "etc" / "motd").write_text("hello")
     with _connect(ssh_server) as host:
@@ -110,7 +110,7 @@ def test_files_are_below_the_root(ssh_server: ScriptedServer) -> None:
     assert (ssh_server.root / "etc" / "other").read_text() == "text"
 
 
-def test_other_clients_and_every_host_name(ssh_server: ScriptedServer) -> None:
+def test_other_clients_and_any_host_name_work(ssh_server: ScriptedServer) -> None:
     ssh_server.answer("hostname", "web1\n")
     with pmitogen.connect("web1.example.com", ssh_args=ssh_server.ssh_args) as host:
         assert host.run("hostname").stdout == b"web1\n"
@@ -121,7 +121,7 @@ def test_other_clients_and_every_host_name(ssh_server: ScriptedServer) -> None:
         assert client.exec_command("hostname")[1].read() == b"web1\n"
 
 
-def test_a_real_server_runs_the_rest(tmp_path: Path) -> None:
+def test_unscripted_commands_run_on_request(tmp_path: Path) -> None:
     with ScriptedServer(tmp_path, real=True) as server, _connect(server) as host:
         assert host.info()["python"] and host.run("echo $((6 * 7))", text=True).stdout == "42\n"
 
@@ -132,7 +132,7 @@ def test_wrong_numbers_are_refused_at_the_call(ssh_server: ScriptedServer, wrong
         ssh_server.answer("x", **wrong)  # type: ignore[arg-type]
 
 
-def test_a_project_of_its_own_gets_the_fixture_without_a_warning(tmp_path: Path) -> None:
+def test_a_separate_project_gets_the_fixture_without_a_warning(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["pmitogen.testing"]\nimport pmitogen.testing.server\n')
     (tmp_path / "test_it.py").write_text(
         "import pmitogen\n"
@@ -148,7 +148,7 @@ def test_a_project_of_its_own_gets_the_fixture_without_a_warning(tmp_path: Path)
 
 
 @pytest.mark.parametrize("end", ["close", "wait"])
-def test_a_process_that_waits_for_its_connection_ends_when_it_is_told(end: str, ssh_server: ScriptedServer) -> None:
+def test_a_process_that_waits_for_its_connection_can_be_ended(end: str, ssh_server: ScriptedServer) -> None:
     with _connect(ssh_server) as host:
         ssh_server.login_delay = 20
         ssh_server.disconnect()
@@ -165,7 +165,7 @@ def test_a_process_that_waits_for_its_connection_ends_when_it_is_told(end: str, 
         assert time.monotonic() - begin < 5 and process.returncode is None and ssh_server.commands == []
 
 
-def test_mock_ssh_server_as_the_page_has_it(tmp_path: Path) -> None:
+def test_the_documented_use_of_mock_ssh_server_works(tmp_path: Path) -> None:
     pytest.importorskip("mockssh")
     page = (repository / "docs/library.md").read_text()
     (example,) = [text for text in re.findall(r"^```py\n(.*?)^```", page, re.M | re.S) if "mockssh" in text]

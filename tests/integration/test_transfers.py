@@ -44,8 +44,8 @@ NAMES = {
 }
 
 
-class Door:
-    """A worker's connection to a hub of this process's own, with the option set of one account."""
+class WorkerConnection:
+    """A worker's connection to a hub of this process, with the options of one account."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.client = start_or_adopt.connect(os.getpid())
@@ -72,7 +72,7 @@ class Door:
         return header.get("rc", -1), body
 
     def put(self, path: bytes, pieces: Iterator[bytes], mode: int = 0o640, **more: Any) -> dict[str, Any]:
-        """Send a file as a worker does: as much as there is credit for."""
+        """Send a file as a worker does: as much as the credit allows."""
         request_id = self.request({"op": "put", "path": to_wire(path), "mode": mode, "more": True, **more})
         credit, ended = CREDIT_WINDOW, False
         while True:
@@ -96,7 +96,7 @@ class Door:
 
 @pytest.fixture
 def options(sshd: Sshd, make_account: Callable[..., Account]) -> dict[str, Any]:
-    """The account's options; it is made anew, so that its files go with it."""
+    """Return the options of a new account, which is removed with its files."""
     account = make_account()
     return {
         "host": sshd.host,
@@ -110,14 +110,14 @@ def options(sshd: Sshd, make_account: Callable[..., Account]) -> dict[str, Any]:
 
 @pytest.fixture
 def account_processes(options: dict[str, Any]) -> Callable[[], set[processes.Process]]:
-    """What runs as the account."""
+    """Return a function that lists the account's processes."""
     uid = pwd.getpwnam(options["remote_user"]).pw_uid
     return lambda: processes.of_user(uid)
 
 
 @pytest.fixture
-def door(options: dict[str, Any]) -> Iterator[Door]:
-    made = Door(options)
+def worker(options: dict[str, Any]) -> Iterator[WorkerConnection]:
+    made = WorkerConnection(options)
     yield made
     made.client.close()
     hub_client.stop_hubs(everything=True)
@@ -131,19 +131,20 @@ def pieces(data: bytes) -> Iterator[bytes]:
     return (data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
 
 
-def test_what_can_fail_late_is_waited_for_where_nothing_is_sent_ahead(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pipelining_each_write_is_waited_for(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     put = {"op": "put", "path": "/nonexistent/x", "mode": 0o600, "ack_early": True}
     output: dict[str, list[str]] = {}
     for setting in ("1", "0"):
         monkeypatch.setenv("PMITOGEN_PIPELINE", setting)
-        door = Door(options)
+        worker = WorkerConnection(options)
         try:
-            answers = [door.final(door.request(put, b"x"))[0], door.final(door.request({"op": "exec", "argv": ["true"]}))[0]]
+            answers = [
+                worker.final(worker.request(put, b"x"))[0],
+                worker.final(worker.request({"op": "exec", "argv": ["true"]}))[0],
+            ]
             output[setting] = [answer["op"] for answer in answers]
         finally:
-            door.client.close()
+            worker.client.close()
             hub_client.stop_hubs(everything=True)
     assert output == {"1": ["ok", "error"], "0": ["error", "exit"]}
 
@@ -160,64 +161,64 @@ def small_disk(options: dict[str, Any]) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("size", [200_000, 3 * CREDIT_WINDOW], ids=["small", "streamed"])
-def test_a_full_disk_is_told_with_the_file_that_it_was_for(door: Door, small_disk: Path, size: int) -> None:
+def test_a_full_disk_is_reported_with_the_file_name(worker: WorkerConnection, small_disk: Path, size: int) -> None:
     header = {"op": "put", "path": str(small_disk / "x"), "mode": 0o600, "label": "failed to transfer file to x"}
     if size < CREDIT_WINDOW:
-        answer = door.final(door.request({**header, "ack_early": True}, bytes(size)))[0]
+        answer = worker.final(worker.request({**header, "ack_early": True}, bytes(size)))[0]
         if toggles.request_pipelining_enabled():
             assert answer["op"] == "ok"
-            answer = door.final(door.request({"op": "exec", "argv": ["true"]}))[0]
+            answer = worker.final(worker.request({"op": "exec", "argv": ["true"]}))[0]
     else:
-        answer = door.put(os.fsencode(small_disk / "x"), pieces(bytes(size)), label=header["label"])
+        answer = worker.put(os.fsencode(small_disk / "x"), pieces(bytes(size)), label=header["label"])
     assert answer["msg"] == "failed to transfer file to x: No space left on device"
     assert not list(small_disk.iterdir())
-    assert door.run("echo", "in") == (0, b"in\n")
+    assert worker.run("echo", "in") == (0, b"in\n")
 
 
-def test_sizes(door: Door, options: dict[str, Any]) -> None:
+def test_files_of_each_size_pass_unchanged(worker: WorkerConnection, options: dict[str, Any]) -> None:
     for name, size in SIZES.items():
         data, path = os.urandom(size), os.path.join(home(options), name.encode())
-        assert door.put(path, pieces(data))["op"] == "ok"
+        assert worker.put(path, pieces(data))["op"] == "ok"
         assert Path(os.fsdecode(path)).read_bytes() == data
         assert Path(os.fsdecode(path)).stat().st_mode & 0o777 == 0o640
         taken: list[bytes] = []
-        assert door.get(path, taken.append)["op"] == "ok"
+        assert worker.get(path, taken.append)["op"] == "ok"
         assert b"".join(taken) == data
 
 
-def test_names(door: Door, options: dict[str, Any]) -> None:
+def test_files_of_any_name_pass_unchanged(worker: WorkerConnection, options: dict[str, Any]) -> None:
     directory = home(options)
     for name, raw in NAMES.items():
         data = name.encode()
         path = os.path.join(directory, raw)
-        assert door.put(path, pieces(data))["op"] == "ok", name
+        assert worker.put(path, pieces(data))["op"] == "ok", name
         taken: list[bytes] = []
-        assert door.get(path, taken.append)["op"] == "ok", name
+        assert worker.get(path, taken.append)["op"] == "ok", name
         assert b"".join(taken) == data, name
     assert {name for name in os.listdir(directory) if not name.startswith(b".")} == set(NAMES.values())
 
 
-def test_what_cannot_be_said_so(door: Door, options: dict[str, Any]) -> None:
-    assert door.put(home(options) + b"/no/such/folder", pieces(b"x"))["msg"].endswith("No such file or directory")
-    assert door.put(b"/etc/passwd", pieces(b"x"))["msg"].endswith("Permission denied")
-    assert door.get(b"/nonexistent", bytes)["msg"].endswith("No such file or directory")
-    assert door.get(home(options), bytes)["msg"].endswith("Is a directory")
-    assert door.run("/bin/echo", "still here") == (0, b"still here\n")
+def test_failures_are_reported_and_the_connection_goes_on(worker: WorkerConnection, options: dict[str, Any]) -> None:
+    assert worker.put(home(options) + b"/no/such/folder", pieces(b"x"))["msg"].endswith("No such file or directory")
+    assert worker.put(b"/etc/passwd", pieces(b"x"))["msg"].endswith("Permission denied")
+    assert worker.get(b"/nonexistent", bytes)["msg"].endswith("No such file or directory")
+    assert worker.get(home(options), bytes)["msg"].endswith("Is a directory")
+    assert worker.run("/bin/echo", "still here") == (0, b"still here\n")
 
 
 def peak(pid: int) -> int:
-    """A process's largest resident size so far, in bytes."""
+    """Return the largest resident size of a process so far, in bytes."""
     return int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]) << 10
 
 
-def test_a_large_file_takes_little_memory_and_others_go_on(door: Door, options: dict[str, Any]) -> None:
-    """300 MiB there and back again. The hub's size stays, and a second worker's commands are answered meanwhile."""
+def test_a_large_file_takes_little_memory_and_others_go_on(worker: WorkerConnection, options: dict[str, Any]) -> None:
+    """300 MiB in each direction. The size of the hub stays constant, and a second worker's commands are answered meanwhile."""
     size, block = 300 * MIB, os.urandom(MIB)
     path = home(options) + b"/large"
-    assert door.run("/bin/true")[0] == 0
-    pid = door.hub_pid()
+    assert worker.run("/bin/true")[0] == 0
+    pid = worker.hub_pid()
     before = peak(pid)
-    other, slowest, stop = Door(options), [0.0], threading.Event()
+    other, slowest, stop = WorkerConnection(options), [0.0], threading.Event()
 
     def keep_asking() -> None:
         while not stop.is_set():
@@ -229,10 +230,10 @@ def test_a_large_file_takes_little_memory_and_others_go_on(door: Door, options: 
     asking = threading.Thread(target=keep_asking)
     asking.start()
     try:
-        assert door.put(path, (block for _ in range(size // MIB)))["op"] == "ok"
+        assert worker.put(path, (block for _ in range(size // MIB)))["op"] == "ok"
         assert os.path.getsize(path) == size
         sums = hashlib.sha256()
-        assert door.get(path, sums.update)["op"] == "ok"
+        assert worker.get(path, sums.update)["op"] == "ok"
         assert sums.digest() == hashlib.sha256(block * (size // MIB)).digest()
     finally:
         stop.set()
@@ -240,15 +241,15 @@ def test_a_large_file_takes_little_memory_and_others_go_on(door: Door, options: 
         other.client.close()
         os.unlink(path)
     assert peak(pid) - before < 60 * MIB
-    assert slowest[0] < 5, "others waited"
+    assert slowest[0] < 5, "commands of another worker must not wait"
 
 
-def test_a_cut_leaves_the_old_file_whole(door: Door, options: dict[str, Any]) -> None:
-    """Whichever end goes in the middle: the worker, or the connection."""
+def test_an_interrupted_transfer_leaves_the_old_file(worker: WorkerConnection, options: dict[str, Any]) -> None:
+    """Either the worker or the connection ends in the middle."""
     path = Path(os.fsdecode(home(options)), "kept")
-    assert door.put(os.fsencode(path), pieces(b"old"))["op"] == "ok"
+    assert worker.put(os.fsencode(path), pieces(b"old"))["op"] == "ok"
     for cut in ("worker", "connection"):
-        other = Door(options)
+        other = WorkerConnection(options)
         request_id = other.request({"op": "put", "path": to_wire(str(path)), "mode": 0o644, "more": True})
         other.client.send({"op": "data", "id": request_id}, bytes(2 * MIB))
         time.sleep(0.3)
@@ -258,23 +259,23 @@ def test_a_cut_leaves_the_old_file_whole(door: Door, options: dict[str, Any]) ->
         other.client.close()
         until = time.monotonic() + 5
         while [name for name in os.listdir(path.parent) if name.startswith(".pmitogen")]:
-            assert time.monotonic() < until, f"{cut}: a piece is left behind"
+            assert time.monotonic() < until, f"{cut}: a partial file is left"
             time.sleep(0.05)
         assert path.read_bytes() == b"old"
 
 
-def test_twenty_workers_start_one_hub(options: dict[str, Any]) -> None:
-    """All at once, in threads: one hub, whose process all of them reach, and one connection."""
+def test_twenty_threads_start_one_hub(options: dict[str, Any]) -> None:
+    """All at once: all of them reach one hub process, which makes one connection."""
     found: queue.SimpleQueue[int] = queue.SimpleQueue()
     barrier = threading.Barrier(20)
 
     def work() -> None:
         barrier.wait()
-        door = Door(options)
+        worker = WorkerConnection(options)
         try:
-            found.put(door.hub_pid() if door.run("/bin/true")[0] == 0 else -1)
+            found.put(worker.hub_pid() if worker.run("/bin/true")[0] == 0 else -1)
         finally:
-            door.client.close()
+            worker.client.close()
 
     threads = [threading.Thread(target=work) for _ in range(20)]
     for thread in threads:
@@ -287,77 +288,77 @@ def test_twenty_workers_start_one_hub(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("early", ["put", "remove"])
-def test_what_was_answered_early_and_is_lost_with_the_connection(
-    door: Door, options: dict[str, Any], account_processes: Callable[[], set[processes.Process]], early: str
+def test_a_request_acknowledged_early_may_be_lost_with_the_connection(
+    worker: WorkerConnection, options: dict[str, Any], account_processes: Callable[[], set[processes.Process]], early: str
 ) -> None:
-    """The requests that depend on it fail, and do not run over a new connection; a file that no request depends on is lost."""
+    """Requests that depend on it fail, and do not run over a new connection; a lost removal of a file affects no request."""
     place = home(options).decode()
-    assert door.run("echo", "in") == (0, b"in\n")
+    assert worker.run("echo", "in") == (0, b"in\n")
     for process in account_processes():
-        os.kill(process.pid, signal.SIGSTOP)  # so that it is never read
+        os.kill(process.pid, signal.SIGSTOP)  # so that it does not read the request
     header = {
         "put": {"op": "put", "path": f"{place}/lost", "mode": 0o600, "label": "putting"},
         "remove": {"op": "fs", "action": "remove", "path": f"{place}/none", "label": "removing"},
     }[early]
-    assert door.final(door.request({**header, "ack_early": True}, b"x" if early == "put" else b""))[0]["op"] == "ok"
+    assert worker.final(worker.request({**header, "ack_early": True}, b"x" if early == "put" else b""))[0]["op"] == "ok"
     for process in account_processes():
-        with contextlib.suppress(ProcessLookupError):  # it has followed its parent
+        with contextlib.suppress(ProcessLookupError):  # it has ended with its parent
             os.kill(process.pid, signal.SIGKILL)
     time.sleep(1)
-    answer = door.final(door.request({"op": "exec", "argv": ["echo", "in"]}))[0]
+    answer = worker.final(worker.request({"op": "exec", "argv": ["echo", "in"]}))[0]
     if early == "put":
         assert (answer["op"], answer["kind"]) == ("error", "lost") and "127.0.0.1" in answer["msg"]
     else:
         assert answer["op"] == "exit"
-    assert door.run("echo", "in") == (0, b"in\n")
+    assert worker.run("echo", "in") == (0, b"in\n")
 
 
-def test_what_was_answered_early_and_is_known_to_be_done(
-    door: Door, options: dict[str, Any], account_processes: Callable[[], set[processes.Process]]
+def test_a_request_acknowledged_early_and_confirmed_is_not_lost(
+    worker: WorkerConnection, options: dict[str, Any], account_processes: Callable[[], set[processes.Process]]
 ) -> None:
-    """A connection that ends between two tasks of a loop, say, is made anew."""
+    """If the connection ends later, for example between two tasks of a loop, the next request reconnects."""
     put = {"op": "put", "path": f"{home(options).decode()}/done", "mode": 0o600, "label": "putting", "ack_early": True}
-    assert door.final(door.request(put, b"x"))[0]["op"] == "ok"
-    assert door.run("echo", "in") == (0, b"in\n")
+    assert worker.final(worker.request(put, b"x"))[0]["op"] == "ok"
+    assert worker.run("echo", "in") == (0, b"in\n")
     for process in account_processes():
-        with contextlib.suppress(ProcessLookupError):  # it has followed its parent
+        with contextlib.suppress(ProcessLookupError):  # it has ended with its parent
             os.kill(process.pid, signal.SIGKILL)
     time.sleep(1)
-    assert door.run("cat", put["path"]) == (0, b"x")
+    assert worker.run("cat", put["path"]) == (0, b"x")
 
 
-def test_what_was_answered_early_and_is_lost_with_the_account(
+def test_a_request_acknowledged_early_may_be_lost_with_the_account(
     sshd: Sshd, options: dict[str, Any], make_account: Callable[..., Account]
 ) -> None:
-    """The same if an interpreter behind sudo has ended, while the connection is open."""
+    """An interpreter behind sudo has ended, while the connection is open."""
     account, other = make_account(sudo="nopasswd"), make_account()
-    door = Door({**options, "remote_user": account.name})
+    worker = WorkerConnection({**options, "remote_user": account.name})
     try:
         become = {"become": {"method": "sudo", "user": other.name, "timeout": 10}}
         say = {"op": "exec", "argv": ["echo", "in"], **become}
         put = {"op": "put", "path": f"{other.home}/lost", "mode": 0o600, "label": "putting", "ack_early": True, **become}
-        assert door.final(door.request(say))[0]["op"] == "exit"
+        assert worker.final(worker.request(say))[0]["op"] == "exit"
         for process in other.processes():
             os.kill(process.pid, signal.SIGSTOP)
-        assert door.final(door.request(put, b"x"))[0]["op"] == "ok"
+        assert worker.final(worker.request(put, b"x"))[0]["op"] == "ok"
         for process in other.processes():
-            with contextlib.suppress(ProcessLookupError):  # it has followed its parent
+            with contextlib.suppress(ProcessLookupError):  # it has ended with its parent
                 os.kill(process.pid, signal.SIGKILL)
         for process in processes.descendants(sshd.pid):
             if process.command.startswith("sudo"):
-                os.kill(process.pid, signal.SIGCONT)  # it stops with its program
+                os.kill(process.pid, signal.SIGCONT)  # sudo stops with its program
         time.sleep(1)
-        answer = door.final(door.request(say))[0]
+        answer = worker.final(worker.request(say))[0]
         assert (answer["op"], answer["kind"]) == ("error", "interpreter-ended")
-        assert door.final(door.request(say))[0]["op"] == "exit"
+        assert worker.final(worker.request(say))[0]["op"] == "exit"
     finally:
-        door.client.close()
+        worker.client.close()
         hub_client.stop_hubs(everything=True)
 
 
 @pytest.fixture
 def other_python(tmp_path: Path) -> str:
-    """The same interpreter under another name, which has a runner of its own."""
+    """Return the same interpreter under another name, which has its own runner."""
     path = tmp_path / "python"
     path.symlink_to("/usr/bin/python3")
     for directory in (tmp_path, *tmp_path.parents[:3]):
@@ -365,31 +366,33 @@ def other_python(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_what_was_answered_early_comes_first_in_another_interpreter_too(
-    door: Door, options: dict[str, Any], other_python: str
+def test_a_request_acknowledged_early_is_done_before_one_in_another_interpreter(
+    worker: WorkerConnection, options: dict[str, Any], other_python: str
 ) -> None:
-    """A file for a module: the one runner writes it, the other runs the module."""
-    (pid,) = map(int, door.run("/bin/sh", "-c", "echo $PPID")[1].split())
+    """For example the file of a module: one runner writes it, another runs the module."""
+    (pid,) = map(int, worker.run("/bin/sh", "-c", "echo $PPID")[1].split())
     put = {"op": "put", "path": f"{home(options).decode()}/first", "mode": 0o600, "label": "putting", "ack_early": True}
     read = {"op": "exec", "argv": ["cat", put["path"]], "python": [other_python]}
-    assert door.final(door.request({**read, "argv": ["true"]}))[0]["rc"] == 0
+    assert worker.final(worker.request({**read, "argv": ["true"]}))[0]["rc"] == 0
     os.kill(pid, signal.SIGSTOP)
     try:
-        assert door.final(door.request(put, b"x"))[0]["op"] == "ok"
-        request_id = door.request(read)
+        assert worker.final(worker.request(put, b"x"))[0]["op"] == "ok"
+        request_id = worker.request(read)
         with pytest.raises(TimeoutError):
-            door.client.receive(1)
+            worker.client.receive(1)
     finally:
         os.kill(pid, signal.SIGCONT)
-    header, body = door.final(request_id)
+    header, body = worker.final(request_id)
     assert (header["rc"], body) == (0, b"x")
 
 
-def test_what_was_answered_early_and_fails_is_told_by_another_interpreter_too(door: Door, other_python: str) -> None:
+def test_a_failure_after_an_early_acknowledgement_fails_a_request_in_another_interpreter(
+    worker: WorkerConnection, other_python: str
+) -> None:
     put = {"op": "put", "path": "/nonexistent/x", "mode": 0o600, "label": "putting", "ack_early": True}
     run = {"op": "exec", "argv": ["true"], "python": [other_python]}
-    assert door.run("echo", "in") == (0, b"in\n")
-    assert door.final(door.request(put, b"x"))[0]["op"] == "ok"
-    answer = door.final(door.request(run))[0]
+    assert worker.run("echo", "in") == (0, b"in\n")
+    assert worker.final(worker.request(put, b"x"))[0]["op"] == "ok"
+    answer = worker.final(worker.request(run))[0]
     assert answer["op"] == "error" and answer["msg"].startswith("putting: No such file")
-    assert door.final(door.request(run))[0]["rc"] == 0
+    assert worker.final(worker.request(run))[0]["rc"] == 0

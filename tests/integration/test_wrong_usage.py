@@ -1,6 +1,6 @@
-"""Wrong command lines: each command ends with the message and the exit status of the program that it stands in for.
+"""Wrong command lines: each command has the message and the exit status of the program that it replaces.
 
-Programs that start ssh, scp and the others look at both. The usage text is not compared, because it lists pmitogen's own options.
+Programs that start ssh, scp and the others depend on both. The usage text is not compared, because it lists pmitogen's options.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pmitogen.cli.shims import PROGRAMS
 
 pytestmark = pytest.mark.needs_program("ssh")
 
-# With the same message and status as the installed program.
+# Command lines with the same message and status as the installed program.
 SAME = r"""
 ssh
 ssh -p
@@ -126,7 +126,7 @@ ssh-add
 ssh-add -l
 """.strip().splitlines()
 
-# With the same status; the message says more, or is that of ssh's file of options.
+# Command lines with the same status; the message has more detail, or is that of ssh for a configuration file.
 SAME_STATUS = r"""
 ssh -o Port h
 ssh -o Port=x h
@@ -151,7 +151,7 @@ ssh-keyscan -p 1 127.0.0.1
 
 @pytest.fixture
 def files(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with the files that the command lines name."""
+    """Create the files of the command lines in the working directory, and return it."""
     monkeypatch.chdir(tmp_path)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a passphrase", "-f", "key"], check=True)
     texts = {"garbage": "garbage\n", "empty": "", "file": "text\n", "badkey": "NoSuchKey yes\n", "badport": "Port abc\n"}
@@ -163,7 +163,7 @@ def files(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def outcome(status: int, text: str) -> tuple[int, str]:
-    """The status and the message, without the usage."""
+    """Return the status and the message without the usage."""
     return status, re.split(r"^\s*usage: ", text.replace("\r", ""), flags=re.MULTILINE)[0].rstrip()
 
 
@@ -181,13 +181,13 @@ def ours(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     return outcome(status, captured.out + captured.err)
 
 
-def test_the_same_message_and_status(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_message_and_status_are_those_of_the_installed_program(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     different = [(line, got, wanted) for line in SAME if (got := ours(line, capsys)) != (wanted := theirs(line))]
     assert not different
     assert not (files / "new").exists()
 
 
-def test_the_same_status(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_status_is_that_of_the_installed_program(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in SAME_STATUS:
         status, text = ours(line, capsys)
         assert (line, status) == (line, theirs(line)[0]), text
@@ -196,7 +196,7 @@ def test_the_same_status(files: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.needs_root
-def test_a_log_file_that_another_user_has_planted_is_refused(tmp_path: Path) -> None:
+def test_a_log_file_of_another_user_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     (secret := tmp_path.parent / f"{tmp_path.name}-secret").write_text("old")
     (link := tmp_path / "log").symlink_to(secret)

@@ -1,11 +1,11 @@
 """Temporary accounts of this machine, with passwords, shells, sudoers rows and doas rows.
 
-They are named ``pmt…``, and their comment field has the run's pid and start time: the next run removes the accounts of a run that
-was killed. Changes to /etc go through one lock, since several runs may share the machine.
-Everything about an account (home, mail, processes, files in the common temporary directories, rows) is removed with it.
+Their names begin with ``pmt``, and their comment field has the run's pid and start time: the next run removes the accounts of a
+killed run. Changes to /etc need one lock, because several runs may share the machine. Removing an account removes its home, mail,
+processes, rows, and files in the common temporary directories.
 
-To make and remove one takes a fifth of a second of processor time, and other runs have to wait, so an ordinary account that a
-test gives back is made as new and serves the next test that wants the same.
+Creating and removing an account takes 0.2 seconds of processor time and blocks other runs. Therefore an ordinary account that a
+test returns is reset and reused for the next test that needs the same kind.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DOAS_RULES = {"nopass": "permit nopass {name}", "password": "permit {name}", "ke
 
 @dataclass
 class Account:
-    """One temporary account. *password* is None if none was set (then only keys log in)."""
+    """A temporary account. *password* is None if none was set (then only keys log in)."""
 
     name: str
     uid: int
@@ -52,11 +52,11 @@ class Account:
 
     @property
     def sudo_log(self) -> Path:
-        """Where sudo notes each use by this account, one line each; only if it has a sudoers row."""
+        """The file to which sudo appends one line for each use by this account, if it has a sudoers row."""
         return Path(f"/run/lock/{self.name}.sudo")
 
     def sudo_uses(self) -> int:
-        """How many commands this account has started through sudo."""
+        """Return how many commands this account has started through sudo."""
         return self.sudo_log.read_text().count("COMMAND=") if self.sudo_log.exists() else 0
 
     def write(self, path: str, text: str, mode: int = 0o644) -> Path:
@@ -71,7 +71,7 @@ class Account:
         return target
 
     def run(self, *command: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
-        """Runs a command as the account, without a login."""
+        """Run a command as the account, without a login."""
         args = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--init-groups", "--", *command]
         env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.home), "USER": self.name, "LOGNAME": self.name}
         return subprocess.run(
@@ -79,13 +79,13 @@ class Account:
         )
 
     def processes(self) -> set[processes.Process]:
-        """Its living processes."""
+        """Return its living processes."""
         return processes.of_user(self.uid)
 
 
 @dataclass(frozen=True)
 class _Ordinary:
-    """How an account was made that can serve again: *entries* are the lines of /etc about it."""
+    """The properties of a reusable account: *entries* are its lines in /etc."""
 
     kind: _Kind
     entries: list[str]
@@ -97,7 +97,7 @@ _holding = False  # whether this process has the lock
 
 @contextlib.contextmanager
 def etc_lock() -> Iterator[None]:
-    """Keep other test runs from changing accounts and rules. May be entered again by who has it."""
+    """Prevent other test runs from changing accounts and rules. The process that has the lock may enter it again."""
     global _holding
     if _holding:
         yield
@@ -118,7 +118,7 @@ def _run(*command: str, text: str | None = None) -> None:
 
 
 class Accounts:
-    """Makes accounts, and removes all it has made."""
+    """Creates accounts, and removes all of them at the end."""
 
     def __init__(self) -> None:
         self._made: list[Account] = []
@@ -140,11 +140,11 @@ class Accounts:
         groups: Sequence[str] = (),
         suffix: str = "",
     ) -> Account:
-        """Makes an account, whose name ends in *suffix*.
+        """Create an account whose name ends in *suffix*.
 
-        *password*: the text, True for a random one, None for none (locked). *sudo*: "nopasswd", "password", or rules as they
-        stand in sudoers after the name; *sudo_defaults*: ``Defaults`` words that hold for it alone. *doas*: "nopass",
-        "password", "keepenv", or whole rows of doas.conf, in which ``{name}`` is the name. *home*: whether the home exists.
+        *password*: the text, True for a random one, None for none (locked). *sudo*: "nopasswd", "password", or rules in the form
+        of sudoers after the name; *sudo_defaults*: ``Defaults`` settings for this account only. *doas*: "nopass", "password",
+        "keepenv", or whole rows of doas.conf, in which ``{name}`` is the name. *home*: whether the home exists.
         """
         ordinary = home and not sudo_defaults and not groups and not suffix
         ordinary = ordinary and sudo in (None, *SUDO_RULES) and doas in (None, *DOAS_RULES)
@@ -173,7 +173,7 @@ class Accounts:
         return account
 
     def give_back(self, account: Account) -> None:
-        """Make it as new for the next that wants such an account, or remove it if it is a special one or /etc says otherwise."""
+        """Reset it for the next test that needs such an account, or remove it if it is special or /etc has changed."""
         made = self._ordinary.get(account.name)
         is_whole = account in self._made and account.home.is_dir() and not account.home.is_symlink()
         if made is None or not is_whole or _entries(account.name) != made.entries:
@@ -189,7 +189,7 @@ class Accounts:
         self._spare.setdefault(made.kind, []).append(account)
 
     def remove(self, account: Account) -> None:
-        """Kills its processes and removes every trace of it."""
+        """End its processes and remove all its files and entries."""
         self._ordinary.pop(account.name, None)
         if account in self._made:
             self._made.remove(account)
@@ -218,7 +218,7 @@ def _write_doas(account: Account, rules: Sequence[str]) -> None:
 
 
 def _replace(path: Path, text: str, mode: int) -> None:
-    """Writes *path* anew in one step: another run's sudo or doas may read it at any moment. sudo reads no name with a dot."""
+    """Replace *path* in one step: another run's sudo or doas may read it at any moment. sudo ignores names with a dot."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.touch(mode=mode)
     fresh.write_text(text)
@@ -226,7 +226,7 @@ def _replace(path: Path, text: str, mode: int) -> None:
 
 
 def _entries(name: str) -> list[str]:
-    """Every line below /etc about an account."""
+    """Return every line below /etc about an account."""
     paths = [*(Path("/etc", file) for file in ("passwd", "shadow", "group", "gshadow")), _DOAS, _SUDOERS / name]
     return [line for path in paths if path.exists() for line in path.read_text().splitlines() if name in line]
 
@@ -243,7 +243,7 @@ def _end_processes(uid: int) -> None:
 
 
 def _remove_files(name: str, uid: int) -> None:
-    """What it has outside of its home: sudo's log and tickets, and files in the common temporary directories."""
+    """Remove its files outside of its home: sudo's log and tickets, and files in the common temporary directories."""
     Path(f"/run/lock/{name}.sudo").unlink(missing_ok=True)
     for directory in _SUDO_STATE:
         for known_as in (name, str(uid)):

@@ -1,8 +1,8 @@
-"""Runs ansible-playbook and ansible, of any ansible-core installed here, and reads every task's result.
+"""Run ansible-playbook and ansible, of any ansible-core installed here, and read every task's result.
 
-An ansible-core is found in this interpreter's own environment, in the project's ``.venv*`` directories, and in those that the
-variable PMITOGEN_VENVS names (separated by colons). A run sees a clean environment, its own directory, this checkout's plugin,
-and first on its PATH an ssh, scp, sftp and sshpass that leave a mark and fail.
+An ansible-core is found in the environment of this interpreter, in the project's ``.venv*`` directories, and in those of the
+variable PMITOGEN_VENVS (separated by colons). A run has a clean environment, its own directory, this checkout's plugin, and
+first on its PATH an ssh, scp, sftp and sshpass that record their start and fail.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _counter = itertools.count()
 
 
 def installed_cores() -> dict[str, Path]:
-    """ansible-core's version ("2.22") -> a Python that has it. Newest first."""
+    """Return ansible-core's version ("2.22") -> a Python that has it, newest first."""
     prefixes = [Path(sys.prefix), *sorted(session.repository.glob(".venv*"))]
     prefixes += [Path(name) for name in os.environ.get("PMITOGEN_VENVS", "").split(":") if name]
     found: dict[str, Path] = {}
@@ -71,7 +71,7 @@ class TaskResult:
 
 @dataclass
 class Run:
-    """What an ended run printed and did."""
+    """The output and the effects of a finished run."""
 
     rc: int
     stdout: str
@@ -86,25 +86,25 @@ class Run:
         return self.stdout + self.stderr
 
     def task(self, name: str, host: str | None = None) -> TaskResult:
-        """The one result of the task *name*; say *host* if there are several."""
+        """Return the only result of the task *name*; *host* is needed if there are several."""
         found = [task for task in self.tasks if task.task == name and host in (None, task.host)]
         assert len(found) == 1, f"{len(found)} results of {name!r}:\n{self.output}"
         return found[0]
 
     def check(self) -> Run:
-        """Asserts that all went well and that no ssh program was started."""
+        """Assert that the run succeeded and started no ssh program."""
         assert self.rc == 0, f"rc {self.rc}\n{self.output}"
         assert not self.ssh_programs, f"started {self.ssh_programs}"
         return self
 
     @property
     def warnings(self) -> list[str]:
-        """The [WARNING] and [DEPRECATION WARNING] lines."""
+        """Return the [WARNING] and [DEPRECATION WARNING] lines."""
         return re.findall(r"^\[(?:DEPRECATION )?WARNING\].*", self.output, re.M)
 
 
 class Running:
-    """A run under way."""
+    """A run in progress."""
 
     def __init__(self, command: list[str], directory: Path, env: dict[str, str], marks: Path) -> None:
         self._directory, self._marks = directory, marks
@@ -119,15 +119,15 @@ class Running:
         return self.process.pid
 
     def tasks(self) -> list[TaskResult]:
-        """The results so far."""
+        """Return the results so far."""
         return [record for record in read_records(self._directory / "records")[0] if not record.kind.startswith("item-")]
 
     def signal(self, signum: int, *, group: bool = True) -> None:
-        """Sends a signal to the run's whole process group, as a terminal does, or to its main process alone."""
+        """Send a signal to the run's whole process group, as a terminal does, or to its main process only."""
         (os.killpg if group else os.kill)(self.pid, signum)
 
     def finish(self, timeout: float = 100) -> Run:
-        """Waits for the end. After *timeout* seconds the run is killed and TimeoutError raised, with what it printed."""
+        """Wait for the end. After *timeout* seconds, kill the run and raise TimeoutError with its output."""
         try:
             rc = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -166,7 +166,7 @@ class Ansible:
         return tuple(int(part) for part in self.core.split("."))
 
     def ansible(self, *args: str | Path) -> list[str]:
-        """The command line of ``ansible ARGS``."""
+        """Return the command line of ``ansible ARGS``."""
         argv = [str(self.python), "-m", "ansible", *map(str, args)]
         return argv if self.has_openssh else no_openssh.command(*argv)
 
@@ -174,7 +174,7 @@ class Ansible:
         return f"ansible-core {self.core}"
 
     def target(self, sshd: Sshd, account: Account | str, **more: Any) -> dict[str, Any]:
-        """A host's variables: log in to *sshd* as *account*, with the run's key."""
+        """Return variables of a host: log in to *sshd* as *account*, with the run's key."""
         name = account if isinstance(account, str) else account.name
         options = f"-o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
         variables = {
@@ -187,23 +187,23 @@ class Ansible:
         return {**variables, **more}
 
     def run_python(self, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Its Python with *args*, to the end."""
+        """Run its Python with *args*, and wait for the end."""
         argv = [str(self.python), *args]
         env = {**os.environ, **environment}
         return subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
 
     def answer(self, code: str, *args: str, **environment: str) -> Any:
-        """What this program prints last, as JSON."""
+        """Return the last output line of this program, decoded from JSON."""
         done = self.run_python("-c", code, *args, **environment)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 
     def playbook(self, play: Any, hosts: Mapping[str, Mapping[str, Any]], *, timeout: float = 100, **options: Any) -> Run:
-        """Runs a playbook to its end; the parameters are those of ``start``."""
+        """Run a playbook to its end; the parameters are those of ``start``."""
         return self.start(play, hosts, **options).finish(timeout)
 
     def tasks(self, tasks: Sequence[Mapping[str, Any]], hosts: Mapping[str, Mapping[str, Any]], **options: Any) -> Run:
-        """Runs one play of these *tasks*, without gathering facts; ``play={...}`` adds keywords of the play."""
+        """Run one play of these *tasks*, without gathering facts; ``play={...}`` adds keywords of the play."""
         play = {"hosts": "all", "gather_facts": False, **options.pop("play", {}), "tasks": list(tasks)}
         return self.playbook([play], hosts, **options)
 
@@ -218,10 +218,10 @@ class Ansible:
         files: Mapping[str, str | bytes] | None = None,
         ssh_programs: bool | None = None,
     ) -> Running:
-        """Starts a playbook.
+        """Start a playbook.
 
-        *play*: YAML text, or plays as Python lists and dicts. *hosts*: name -> variables. *files*: path -> content, laid beside
-        the playbook. *ssh_programs*: whether real ones are on the PATH; by default only if the *connection* is "ssh".
+        *play*: YAML text, or plays as Python lists and dicts. *hosts*: name -> variables. *files*: path -> content, written
+        beside the playbook. *ssh_programs*: whether real ones are on the PATH; by default only if the *connection* is "ssh".
         """
         directory = self._new_directory(hosts, files or {})
         (directory / "play.yml").write_text(play if isinstance(play, str) else json.dumps(play, indent=1))
@@ -239,7 +239,7 @@ class Ansible:
         args: Sequence[str] = (),
         env: Mapping[str, str],
     ) -> Running:
-        """Start the playbook named *play* in *directory*, with the files beside it; *variables* are the group all's."""
+        """Start the playbook *play* in *directory*, with the files beside it; *variables* are those of the group all."""
         (directory / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
         command = self.ansible("playbook", "-i", "hosts.json", "-c", connection, *args, play)
         return self._start(command, directory, connection, env, True)
@@ -255,7 +255,7 @@ class Ansible:
         env: Mapping[str, str] | None = None,
         timeout: float = 100,
     ) -> Run:
-        """Runs ``ansible all -m module -a words``."""
+        """Run ``ansible all -m module -a args``."""
         directory = self._new_directory(hosts, {})
         command = self.ansible("adhoc", "-i", "hosts.json", "-c", connection, "all", "-m", module)
         more = {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", **(env or {})}
@@ -276,14 +276,14 @@ class Ansible:
     ) -> Running:
         marks = directory / "ssh-programs"
         if connection == "ssh" and not self.has_openssh and ssh_programs is None:
-            pytest.skip("a play over ssh, where OpenSSH's client is not installed")
+            pytest.skip("needs OpenSSH's client, for a play over ssh")
         full = {**os.environ, **self._environment(directory), **(env or {})}
         if not (connection == "ssh" if ssh_programs is None else ssh_programs):
-            full["PATH"] = f"{_poisoned(directory, marks)}:{full['PATH']}"
+            full["PATH"] = f"{_failing_ssh_programs(directory, marks)}:{full['PATH']}"
         return Running(command, directory, full, marks)
 
     def environment(self) -> dict[str, str]:
-        """What a run sees, for a script that is to run under the same Python."""
+        """Return the environment of a run, for a script that runs under the same Python."""
         self.directory.mkdir(parents=True, exist_ok=True)
         return {**os.environ, **self._environment(self.directory)}
 
@@ -301,8 +301,8 @@ class Ansible:
         }
 
 
-def _poisoned(directory: Path, marks: Path) -> Path:
-    """A directory with programs that leave a mark and fail, under the names of the ssh programs."""
+def _failing_ssh_programs(directory: Path, marks: Path) -> Path:
+    """Create programs under the names of the ssh programs that record their start and fail; return their directory."""
     poison = directory / "poison"
     poison.mkdir()
     for name in _SSH_PROGRAMS:
@@ -312,7 +312,7 @@ def _poisoned(directory: Path, marks: Path) -> Path:
 
 
 def read_records(path: Path) -> tuple[list[TaskResult], dict[str, dict[str, int]]]:
-    """The results that the callback ``records`` wrote to *path*, and the statistics of the last playbook."""
+    """Return the results that the callback ``records`` wrote to *path*, and the statistics of the last playbook."""
     stats: dict[str, dict[str, int]] = {}
     results = []
     for line in path.read_text().splitlines() if path.exists() else []:

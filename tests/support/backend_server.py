@@ -1,4 +1,4 @@
-"""An SSH server that needs neither root nor sshd, as a process of its own: ``backend_server.py demo|mock KEY [PASSWORD]``.
+"""An SSH server that needs neither root nor sshd, as a separate process: ``backend_server.py demo|mock KEY [PASSWORD]``.
 
 It prints ``PORT KEYTYPE BASE64`` (its host key) when it listens on 127.0.0.1, and serves until it is killed. ``demo`` is the
 server of ``pmitogen demo``. ``mock`` is the package mock-ssh-server, with password and keyboard-interactive login added.

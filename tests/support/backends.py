@@ -1,6 +1,6 @@
-"""The SSH servers that the transport's tests run against: OpenSSH's sshd, the demo server and mock-ssh-server.
+"""The SSH servers of the transport's tests: OpenSSH's sshd, the demo server and mock-ssh-server.
 
-Only sshd has to be installed, and only its password login needs root. The others run as any user.
+Only sshd must be installed, and only its password login needs root. The others run as any user.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .session import repository
 PASSWORD = "correct horse"
 SSHD, DEMO, MOCK = "sshd", "demo", "mock-ssh-server"
 KINDS = (SSHD, DEMO, MOCK)
-# What a server cannot do, and why: the reason for which a test is skipped.
+# Features that a server lacks, and the reason for which their tests are skipped.
 MISSING = {
     (SSHD, "keyboard-interactive"): "sshd asks by PAM, which the tests leave as it is",
     (DEMO, "keyboard-interactive"): "the demo server has keys and a password only",
@@ -37,7 +37,7 @@ MISSING = {
 
 @dataclass
 class Backend:
-    """A running server. *password* is None where no account has one; *freeze*, *thaw* and *kill* act on all its processes."""
+    """A running server. *password*: None if no account has one; *freeze*, *thaw* and *kill* act on all its processes."""
 
     kind: str
     host: str
@@ -52,7 +52,7 @@ class Backend:
     password_user: str = field(default="")
 
     def settings(self, **changes: Any) -> Settings:
-        """Settings that reach it by its key."""
+        """Return settings for a login with its key."""
         plain: dict[str, Any] = {
             "originalhost": "target",
             "hostname": self.host,
@@ -67,12 +67,12 @@ class Backend:
 
 
 def is_installed(kind: str) -> bool:
-    """Whether the package for *kind* is there; sshd is looked for elsewhere."""
+    """Return whether the package for *kind* is installed; sshd is found elsewhere."""
     return kind != MOCK or importlib.util.find_spec("mockssh") is not None
 
 
 def python_backend(kind: str, key: KeyFile, directory: Path) -> Iterator[Backend]:
-    """Run the demo server or mock-ssh-server while the caller's body runs."""
+    """Run the demo server or mock-ssh-server during a with block."""
     name = "demo" if kind == DEMO else "mock"
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.backend_server", name, str(key.path), PASSWORD],

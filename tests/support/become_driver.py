@@ -1,4 +1,4 @@
-"""Runs one Escalation to its end, as the agent's loop would: ``pythonX become_driver.py``, for Python 2.7 and every 3.x.
+"""Run one Escalation to its end, as the agent's loop would: ``pythonX become_driver.py``, for Python 2.7 and every 3.x.
 
 NOTE: this is a program, not a module; it runs under the Pythons of targets. It reads one JSON object on stdin (keys: ``root``,
 the project's directory; ``uid``, ``gid``, ``name`` of the account; ``plan``; ``secrets`` by kind; ``command``; ``token``;
@@ -16,7 +16,7 @@ import types
 
 
 def load(root):
-    package = types.ModuleType("pmitogen")  # the package itself is not Python 2.7
+    package = types.ModuleType("pmitogen")  # pmitogen/__init__.py does not support Python 2.7
     package.__path__ = [os.path.join(root, "pmitogen")]
     sys.modules["pmitogen"] = package
     sys.dont_write_bytecode = True
@@ -26,7 +26,7 @@ def load(root):
 
 
 def drop(job):
-    """Becomes the account. Its stdlib may be out of reach then (a Python in root's home), so what loads late is loaded now."""
+    """Switch to the account. Its stdlib may then be unreadable (a Python in root's home), so load modules that load late now."""
     import gettext  # noqa: F401
     import locale  # noqa: F401
 
@@ -39,17 +39,17 @@ def drop(job):
 
 
 def write(fd, data):
-    """Writes what fits; returns what is left."""
+    """Write as much as fits; return the rest."""
     try:
         return data[os.write(fd, data) :]
     except OSError:
         return data
 
 
-def turn(e, read, seen, secrets, delay):
-    """One turn of the loop: returns what follows the marker once the command is up, else None.
+def run_once(e, read, seen, secrets, delay):
+    """Run the loop once: return the output after the marker if the command has started, else None.
 
-    Secrets come *delay* seconds late.
+    Secrets are sent *delay* seconds late.
     """
     fds = [fd for fd in (e.tty_fd, e.out_fd) if fd not in seen]
     ready = select.select(fds, [], [], 0.05)[0]
@@ -74,7 +74,7 @@ def turn(e, read, seen, secrets, delay):
 
 
 def exchange(e, read, size, got):
-    """Sends *size* bytes and reads them back; the terminal is drained meanwhile."""
+    """Send *size* bytes and read them back; read the terminal meanwhile."""
     block = bytes(bytearray(range(256)))
     wanted, view = block * (size // 256), bytearray(got)
     sent = noise = 0
@@ -96,7 +96,7 @@ def main():
     base = load(job["root"])
     from pmitogen.become import terminal
 
-    os.dup(2)  # Python 2.7 lets a descriptor like this one through to programs
+    os.dup(2)  # programs inherit this descriptor under Python 2.7
     drop(job)
     os.chdir(job.get("cwd", "/"))
     env = dict((base.native(k), base.native(v)) for k, v in job["env"].items())
@@ -109,7 +109,7 @@ def main():
         e.start()
         rest, seen = None, set()
         while rest is None:
-            rest = turn(e, terminal.read_some, seen, job["secrets"], job.get("delay", 0))
+            rest = run_once(e, terminal.read_some, seen, job["secrets"], job.get("delay", 0))
         result["up"] = True
         result["seconds"] = time.time() - started
         line = b""
@@ -137,7 +137,7 @@ def main():
         time.sleep(0.02)
     result["reaped"] = e.reap()
     result["end"] = time.time() - started
-    # Python 2.7 keeps /dev/urandom open.
+    # Python 2.7 holds /dev/urandom open.
     links = [(int(n), "/proc/self/fd/" + n) for n in os.listdir("/proc/self/fd")]
     result["fds"] = sorted(n for n, link in links if os.path.exists(link) and os.readlink(link) != "/dev/urandom")
     print(json.dumps(result))

@@ -1,4 +1,4 @@
-"""What plays that become other accounts share: the accounts, and doas's plugin where community.general is not installed."""
+"""Accounts, tasks and plugins for plays with become; doas.py replaces community.general where that is not installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from . import programs
 from .accounts import Account
 
-WHO = {"ansible.builtin.command": "id -un"}
+ID_TASK = {"ansible.builtin.command": "id -un"}
 DOAS = "community.general.doas"
 PLUGINS = Path(__file__).parent / "become_plugins"
 FILES = {"collections/ansible_collections/community/general/plugins/become/doas.py": (PLUGINS / "doas.py").read_text()}
@@ -20,21 +20,21 @@ SYSTEM_PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin:/bin") or 
 
 @dataclasses.dataclass(frozen=True)
 class People:
-    """Accounts for a whole file: two that may become others, and four to become, with passwords for su."""
+    """Accounts for the tests of one file: two login accounts, and the accounts that they become (with passwords for su)."""
 
-    asked: Account  # may use sudo and doas with its password
-    free: Account  # may use both without
+    password_sudo: Account  # may use sudo and doas with its password
+    nopasswd: Account  # may use both without a password
     others: tuple[Account, ...]
 
 
 def becoming(method: str, user: str, password: str | None = None, **more: Any) -> dict[str, Any]:
-    """Variables that say whom a host becomes."""
+    """Return the become variables of a host."""
     options = {"ansible_become_method": method, "ansible_become_user": user, **more}
     return {**options, "ansible_become_password": password} if password is not None else options
 
 
-def format_count(directory: Path, program: str) -> tuple[Path, Callable[[], int]]:
-    """A program that notes its start and becomes *program*, and how many starts it has noted: no log tells it of su and doas."""
+def counting_wrapper(directory: Path, program: str) -> tuple[Path, Callable[[], int]]:
+    """Create a wrapper of *program* that counts its starts; return it and the counter, because su and doas log nothing."""
     wrapper, notes = directory / program, directory / f"{program}.notes"
     notes.touch()
     notes.chmod(0o666)

@@ -1,4 +1,4 @@
-"""Certificates with whatever fields a test wants, right or wrong; ssh-keygen makes only right ones."""
+"""Certificates with any fields, valid or invalid; ssh-keygen makes only valid ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOREVER = 2**64 - 1
 
 
 def options(*pairs: tuple[str | bytes, str | bytes]) -> bytes:
-    """Critical options or extensions."""
+    """Encode critical options or extensions."""
     return b"".join(encode_string(name) + encode_string(encode_string(value) if value else b"") for name, value in pairs)
 
 
@@ -39,7 +39,7 @@ def certificate(
     algorithm: str | None = None,
     spoil: bytes = b"",
 ) -> bytes:
-    """The blob of a certificate for *key*. *algorithm*: of the signature; *spoil*: bytes appended to it after it is made."""
+    """Return the blob of a certificate for *key*. *algorithm*: of the signature; *spoil*: bytes appended to the finished blob."""
     plain = base64.b64decode(key.public.split()[1])
     name = key.public.split()[0]
     body = encode_string(public_key.certificate_name(name)) + encode_string(os.urandom(32)) + plain[4 + len(name) :]
@@ -61,7 +61,7 @@ def certificate(
 
 
 def sign(authority: KeyFile, data: bytes, algorithm: str | None = None) -> bytes:
-    """A signature blob by the key in a file."""
+    """Return a signature blob by the key in a file."""
     key = serialization.load_ssh_private_key(authority.path.read_bytes(), None)
     name = authority.public.split()[0]
     if isinstance(key, ed25519.Ed25519PrivateKey):
@@ -76,6 +76,6 @@ def sign(authority: KeyFile, data: bytes, algorithm: str | None = None) -> bytes
 
 
 def write(path: Path, blob: bytes) -> Path:
-    """A ``.pub`` file with this blob."""
+    """Write a ``.pub`` file with this blob."""
     path.write_text(public_key.public_line(blob) + " test\n")
     return path

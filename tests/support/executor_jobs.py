@@ -12,13 +12,13 @@ Seen = tuple[int, str]
 
 
 class Unpicklable(Exception):
-    """An exception that cannot be made from its arguments."""
+    """An exception that cannot be reconstructed from its arguments."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(one)
 
 
-class ReturnsNothingWell:
+class FailsToUnpickle:
     """A value that cannot be unpickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -29,27 +29,27 @@ def _refuse() -> None:
     raise ValueError("not here")
 
 
-def where(host: pmitogen.Host) -> Seen:
-    """Return the worker's process, and what the host answers."""
+def process_and_output(host: pmitogen.Host) -> Seen:
+    """Return the worker's process id, and the output of a command on the host."""
     return os.getpid(), host.run("hostname", text=True).stdout
 
 
 def fail_variously(host: pmitogen.Host) -> object:
-    """Fail in a way that depends on the target."""
+    """Fail in a way that depends on the target's name."""
     target = str(host).split("@")[-1].split()[-1].rstrip(">")
     if target.startswith("unpicklable"):
         raise Unpicklable("a", "b")
     if target.startswith("value"):
         return threading.Lock()
     if target.startswith("unloadable"):
-        return ReturnsNothingWell()
+        return FailsToUnpickle()
     if target.startswith("status"):
         host.run("false", check=True)
-    return where(host)
+    return process_and_output(host)
 
 
 def kill_worker(host: pmitogen.Host) -> Seen:
-    """End the worker's process for one target."""
+    """Kill the worker's process if the host has a certain name."""
     if "killer" in str(host):
         os.kill(os.getpid(), signal.SIGKILL)
-    return where(host)
+    return process_and_output(host)

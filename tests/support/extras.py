@@ -15,7 +15,7 @@ _LIBRARIES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.
 
 @functools.cache
 def problem(module: str) -> str | None:
-    """Return why the tests of an extra, which installs *module*, cannot run here, or None."""
+    """Return the reason why tests of an extra, which installs *module*, cannot run here, or None."""
     if not PYTHON.exists():
         return ".venv-extras (tools/prepare.py extras)"
     done = subprocess.run([PYTHON, "-c", f"import {module}"], capture_output=True, stdin=subprocess.DEVNULL)
@@ -23,7 +23,7 @@ def problem(module: str) -> str | None:
 
 
 def pmitogen(*argv: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one of our commands with the extras, without a terminal."""
+    """Run a command of pmitogen with the extras, without a terminal."""
     command = [str(PYTHON), "-m", "pmitogen", *map(str, argv)]
     env = {**os.environ, **environment}
     return subprocess.run(
@@ -32,7 +32,7 @@ def pmitogen(*argv: str | Path, **environment: str) -> subprocess.CompletedProce
 
 
 class SoftToken:
-    """A token of SoftHSM in *directory*, with its PIN. *environment*: what its library reads."""
+    """A token of SoftHSM in *directory*, with its PIN. *environment*: the variables that its library reads."""
 
     def __init__(self, directory: Path, pin: str = "4321") -> None:
         self.pin = pin
@@ -58,7 +58,7 @@ class SoftToken:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def public_keys(self) -> dict[str, str]:
-        """Label -> line of authorized_keys, as our own code reads them."""
+        """Return label -> line of authorized_keys, as pmitogen's code reads them."""
         code = (
             "import sys; from pmitogen.transport.keys import pkcs11_token, public_key\n"
             "for key in pkcs11_token.Library(sys.argv[1]).keys(None, None, 9): "

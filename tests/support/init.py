@@ -1,10 +1,9 @@
-"""Makes the test run a family that no process can leave.
+"""Make the test run a process family that no process can leave.
 
-Hubs, agents and runners put themselves in sessions of their own, and are orphaned on purpose when a test kills their
-parents. Looking for them by name would find those of other runs on the machine as well. So the first thing a test run does is
-to fork: the parent becomes what the kernel calls a child subreaper, the child goes on as pytest. Whatever is orphaned below is
-adopted by that parent, which reaps it like init. A process belongs to the tests if it descends from there, and when pytest ends,
-whatever the cause, the parent kills what is left.
+Hubs, agents and runners start their own sessions, and tests orphan them on purpose by killing their parents. A search by
+name would also find those of other runs on the machine. Therefore a test run first forks: the parent becomes a child
+subreaper, and the child continues as pytest. Every orphan below becomes a child of that parent, which reaps it like init. A
+process belongs to the tests if it descends from the parent, and when pytest ends for any reason, the parent kills the others.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def become_family(clean_up: Callable[[], None]) -> None:
-    """Forks; returns in the child only. The parent runs *clean_up* when the child has ended, and exits as it did."""
+    """Fork; return in the child only. The parent runs *clean_up* when the child has ended, and exits with its status."""
     if sys.platform != "linux" or _VARIABLE in os.environ:
         return
     init = os.getpid()
@@ -47,8 +46,8 @@ def become_family(clean_up: Callable[[], None]) -> None:
 
 
 def _wait_as_init(child: int) -> int:
-    """Reaps whatever ends below us until *child* has; returns its wait status. Signals go on to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to pytest as well
+    """Reap all children until *child* has ended; return its wait status. Signals are forwarded to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal also sends it to pytest
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda signum, frame: os.kill(child, signum))
     while True:
@@ -58,10 +57,10 @@ def _wait_as_init(child: int) -> int:
 
 
 def root() -> int:
-    """The pid whose descendants belong to the tests."""
+    """Return the pid whose descendants belong to the tests."""
     return int(os.environ.get(_VARIABLE, os.getpid()))
 
 
 def family() -> set[processes.Process]:
-    """All living processes that this run has started, pytest itself excepted."""
+    """Return all living processes that this run has started, except pytest itself."""
     return {process for process in processes.family(root()) if process.pid != os.getpid()}

@@ -17,7 +17,7 @@ START_TIMEOUT = 10.0  # seconds
 
 
 class KDC:
-    """One running KDC. *environment*: what makes a program use its realm; *keytab*: keys of the host principals."""
+    """A running KDC. *environment*: variables for programs that use its realm; *keytab*: keys of the host principals."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True)
@@ -38,7 +38,7 @@ class KDC:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> KDC:
-        """Make the realm and start the KDC."""
+        """Create the realm and start the KDC."""
         self._run("kdb5_util", "create", "-s", "-r", REALM, "-P", secrets.token_hex(16))
         command = [str(find_program("krb5kdc")), "-n", "-r", REALM, "-P", str(self.directory / "pid")]
         self._process = subprocess.Popen(
@@ -64,18 +64,18 @@ class KDC:
             self._process = None
 
     def add_user(self, name: str) -> str:
-        """Make a principal; return its password."""
+        """Create a principal; return its password."""
         password = secrets.token_hex(8)
         self._run("kadmin.local", "-q", f"addprinc -pw {password} {name}")
         return password
 
     def add_host(self, name: str) -> None:
-        """Make the principal of a host, and put its key into the keytab."""
+        """Create the principal of a host, and add its key to the keytab."""
         self._run("kadmin.local", "-q", f"addprinc -randkey host/{name}")
         self._run("kadmin.local", "-q", f"ktadd -k {self.keytab} host/{name}")
 
     def ticket(self, name: str, password: str) -> dict[str, str]:
-        """Get a forwardable ticket for a user; return the environment of programs that use it."""
+        """Get a forwardable ticket for a user; return the environment for programs that use it."""
         cache = f"FILE:{self.directory}/cache-{name}"
         self._run("kinit", "-f", "-c", cache, name, text=password + "\n")
         return {**self.environment, "KRB5CCNAME": cache}

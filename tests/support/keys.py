@@ -1,4 +1,4 @@
-"""SSH keys in files, as ``ssh-keygen`` would write them, without needing it."""
+"""SSH keys in files, in the form of ``ssh-keygen``, without that program."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class KeyFile:
 
 
 def make_key(path: Path, kind: str = "ed25519", passphrase: str | None = None, comment: str = "test") -> KeyFile:
-    """Writes a new key of *kind* (one of KINDS) in OpenSSH's format, mode 0600."""
+    """Write a new key of *kind* (one of KINDS) in OpenSSH's format, mode 0600."""
     key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
     if kind == "ed25519":
         key = ed25519.Ed25519PrivateKey.generate()

@@ -1,9 +1,9 @@
-"""What a test left behind: processes, threads, sockets, files.
+"""Resources left by a test: processes, threads, sockets, files.
 
-A snapshot is taken before each test and compared after it, with a short grace, since some things end a moment after
-their owner. Processes count if they descend from this run (see ``init``), sockets and threads if they are pytest's own.
-Files count in the run's temporary and runtime directories, and, in directories that all share, those that belong to test
-accounts. What else lies in /tmp at the end, tools/run_tests.py looks at.
+A snapshot is taken before each test and compared after it, with a short grace period, because some resources end a moment
+after their owner. Processes count if they descend from this run (see ``init``), sockets and threads if they are pytest's own.
+Files count in the run's temporary and runtime directories, and in shared directories if they belong to test accounts.
+tools/run_tests.py checks for all other files in /tmp at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from . import accounts, init, processes, session
 
-GRACE = 5.0  # seconds: a hub has that long to notice that its run is over
+GRACE = 5.0  # seconds; a hub may take that long to notice the end of its run
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Snapshot:
 
 
 def take(uids: set[int]) -> Snapshot:
-    """Return the present files and processes; *uids* are the test accounts'."""
+    """Return the present files and processes; *uids* are those of the test accounts."""
     return Snapshot(
         processes.clock(),
         frozenset(init.family()),
@@ -59,13 +59,13 @@ def _files(uids: set[int]) -> set[Path]:
 
 
 def since(before: Snapshot, uids: set[int], allowed: set[int], grace: float = GRACE) -> list[str]:
-    """Return the files and processes that were not there *before*, one line each; *allowed* are pids of lasting fixtures."""
+    """Return new files and processes since *before*, one line each; *allowed* are pids of lasting fixtures."""
     deadline = time.monotonic() + grace
     while True:
         left = _compare(before, take(uids), allowed)
         if not left or time.monotonic() > deadline:
             return left
-        gc.collect()  # what only a cycle keeps open is not in use
+        gc.collect()  # objects that only a cycle refers to are not in use
         time.sleep(0.03)
 
 

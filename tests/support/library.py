@@ -1,4 +1,4 @@
-"""Connections of the library to the tests' servers."""
+"""Connections of the library to the test servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.sshd import Sshd
 
 
 def connect(sshd: Sshd, account: Account | str, hub: Hub | None = None, **options: Any) -> Host:
-    """A connection with the run's key, by the hub given or one of its own."""
+    """Connect with the run's key, through the given hub or one of its own."""
     name = account if isinstance(account, str) else account.name
     made: Callable[..., Host] = pmitogen.connect if hub is None else hub.connect
     return made(f"{name}@{sshd.host}", **{"ssh_args": sshd.ssh_args(), "timeout": 30, **options})

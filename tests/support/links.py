@@ -1,4 +1,4 @@
-"""Connections to a test sshd through our own transport: settings for one, and a fixture-like context that closes what it made."""
+"""Connections to a test sshd through pmitogen's transport: settings for one, and a context manager that closes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMIT = 20.0  # seconds for a connection
 
 
 def settings_for(server: Sshd, **changes: Any) -> Settings:
-    """What reaches *server* by its key, asking nothing."""
+    """Return settings for a login to *server* with its key, without prompts."""
     plain: dict[str, Any] = {
         "originalhost": "target",
         "hostname": server.host,
@@ -34,14 +34,14 @@ def settings_for(server: Sshd, **changes: Any) -> Settings:
 
 
 def link_to(settings: Settings, credentials: Credentials | None = None, *, limit: float = LIMIT, **options: Any) -> Connection:
-    """Connect; the caller closes."""
+    """Connect; the caller closes the connection."""
     hops = options.pop("jump_hosts", None) or JumpHostPool()
     return connect(settings, credentials or Credentials(), jump_hosts=hops, deadline=time.monotonic() + limit, **options)
 
 
 @contextlib.contextmanager
 def linked(server: Sshd, **changes: Any) -> Iterator[Connection]:
-    """A connection to *server* that is closed at the end."""
+    """Yield a connection to *server*, and close it at the end."""
     link = link_to(settings_for(server, **changes))
     try:
         yield link

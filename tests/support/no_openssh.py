@@ -1,10 +1,10 @@
-"""A root directory without OpenSSH's client, for programs that must get by without it.
+"""A root directory without OpenSSH's client, for programs that must work without it.
 
-A mount namespace hides the client: in each directory of PATH an overlay removes its programs, and an empty directory covers its
+A mount namespace hides the client: an overlay in each directory of PATH removes its programs, and an empty directory covers its
 helpers. The mounts belong to the namespace and end with its last process; the machine's own files are not changed. Network and
-processes are those of the machine, so a server started outside is reached as usual.
+processes are those of the machine, so servers outside are reachable.
 
-Needs root, unshare and overlay mounts; in a container without CAP_SYS_ADMIN there are none.
+Needs root, unshare and overlay mounts, which a container without CAP_SYS_ADMIN does not have.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ exec "$@"
 
 
 def _directories() -> dict[str, list[str]]:
-    """Directory of PATH, symbolic links resolved -> the client's programs in it."""
+    """Directory of PATH, with symbolic links resolved -> the client's programs in it."""
     found: dict[str, list[str]] = {}
     for directory in dict.fromkeys(map(os.path.realpath, (os.environ.get("PATH", "") + SYSTEM_PATH).split(":"))):
         programs = [name for name in PROGRAMS if os.path.lexists(os.path.join(directory, name))]
@@ -61,7 +61,7 @@ def command(*argv: str | Path) -> list[str]:
 
 
 def run(*argv: str | Path, timeout: float = 60, **more: object) -> subprocess.CompletedProcess[str]:
-    """Run *argv* to its end, without a terminal; *more*: for ``subprocess.run``."""
+    """Run *argv* without a terminal, and wait for its end; *more*: arguments of ``subprocess.run``."""
     options: dict[str, object] = {"capture_output": True, "text": True, "start_new_session": True, **more}
     if "input" not in options:
         options.setdefault("stdin", subprocess.DEVNULL)
@@ -70,7 +70,7 @@ def run(*argv: str | Path, timeout: float = 60, **more: object) -> subprocess.Co
 
 @functools.cache
 def problem() -> str | None:
-    """Return why there can be no such root here, or None."""
+    """Return the reason why such a root is impossible here, or None."""
     if os.geteuid() != 0:
         return "root"
     try:

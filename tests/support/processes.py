@@ -1,7 +1,7 @@
-"""Families of processes, read from /proc.
+"""Process trees, read from /proc.
 
-A process is named by (pid, start time), because the kernel uses pids again. Zombies count as gone: they hold nothing but
-their exit status.
+A process is identified by (pid, start time), because the kernel reuses pids. Zombies do not count as living, because only
+their exit status is left.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Process:
-    """One living process as it was when /proc was read."""
+    """One living process at the time when /proc was read."""
 
     pid: int
     start: int  # clock ticks after boot
@@ -26,7 +26,7 @@ class Process:
 
     @property
     def command(self) -> str:
-        """Its command line, or the kernel's short name for it."""
+        """Return its command line, or the kernel's short name for it."""
         try:
             line = Path(f"/proc/{self.pid}/cmdline").read_bytes().replace(b"\0", b" ").strip()
             return line.decode("utf-8", "replace") or f"[{Path(f'/proc/{self.pid}/comm').read_text().strip()}]"
@@ -45,12 +45,12 @@ class Process:
 
 
 def read(pid: int) -> Process | None:
-    """The process *pid*, or None if there is none."""
+    """Return the process *pid*, or None if it does not exist."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
+    fields = text.rpartition(")")[2].split()  # the name before it may contain blanks and brackets
     return Process(pid, int(fields[19]), int(fields[1]), fields[0] in "ZX")
 
 
@@ -78,7 +78,7 @@ def descendants(root: int) -> set[Process]:
 
 
 def family(root: int) -> set[Process]:
-    """As ``descendants``, ten times as fast, but one may be missing if others end at the same time."""
+    """Like ``descendants``, ten times as fast, but one may be missing if others end at the same time."""
     if not os.path.exists(f"/proc/{root}/task/{root}/children"):  # the kernel has no such lists
         return descendants(root)
     found: set[Process] = set()
@@ -101,7 +101,7 @@ def _children(pid: int) -> list[int]:
 
 
 def of_user(uid: int) -> set[Process]:
-    """All living processes whose effective user is *uid*."""
+    """Return all living processes with the effective user *uid*."""
     found = set()
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -112,18 +112,18 @@ def of_user(uid: int) -> set[Process]:
 
 
 def clock() -> int:
-    """The time, in clock ticks after boot, as ``Process.start`` has it."""
+    """Return the time in clock ticks after boot, as in ``Process.start``."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
 def is_alive(pid: int) -> bool:
-    """Whether *pid* runs; a zombie does not."""
+    """Return whether *pid* is alive; a zombie is not."""
     process = read(pid)
     return process is not None and not process.zombie
 
 
 def cpu(pid: int, *, with_children: bool = False) -> float:
-    """Seconds of processor time that a process has used, with those of its collected children if wanted; 0 if it is gone."""
+    """Return the processor time of a process in seconds, optionally with that of its reaped children; 0 if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -132,7 +132,7 @@ def cpu(pid: int, *, with_children: bool = False) -> float:
 
 
 def wait_gone(*pids: int, timeout: float = 5.0) -> list[int]:
-    """Waits until none of *pids* runs; returns those that still do after *timeout* seconds."""
+    """Wait until none of *pids* is alive; return those that still are after *timeout* seconds."""
     deadline = time.monotonic() + timeout
     while True:
         left = [pid for pid in pids if is_alive(pid)]
@@ -142,17 +142,17 @@ def wait_gone(*pids: int, timeout: float = 5.0) -> list[int]:
 
 
 def wait_until(found: Callable[[], object], seconds: float = 10.0) -> None:
-    """Waits until *found* answers something true, and fails if that takes longer."""
+    """Wait until *found* returns a true value; fail after *seconds*."""
     deadline = time.monotonic() + seconds
     while not found():
-        assert time.monotonic() < deadline, "did not happen"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)
 
 
 def kill_family(root: int, *, also_root: bool = True) -> None:
-    """SIGKILLs *root* and all its descendants, again until none is left.
+    """Kill *root* and all its descendants with SIGKILL, repeatedly until none is left.
 
-    They are stopped first: the child of one that forks between being seen and being killed would have no parent in the tree.
+    They are stopped first: a process that forks between listing and kill would leave a child without a parent in the tree.
     """
     for _ in range(50):
         victims: set[int] = set()

@@ -1,7 +1,7 @@
-"""The run's private directory, and the environment that each test sees.
+"""The private directory of the run, and the environment of each test.
 
-The directory's path is short, since socket paths end at 107 bytes, and may be traversed by anyone, since the test accounts read
-some of what is in it. It lies beside, not inside, pytest's own temporary directories, which only the owner may enter.
+The directory's path is short, because the path of a socket has at most 107 bytes, and any user may traverse it, because test
+accounts read some of its files. It is outside pytest's own temporary directories, which only the owner may enter.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from . import processes
 
 _PREFIX = "pmt-"
-_KEPT = ("PMITOGEN_TEST_INIT", "PMITOGEN_VENVS")  # the tests' own
+_PRESERVED = ("PMITOGEN_TEST_INIT", "PMITOGEN_VENVS")  # variables of the tests themselves
 _DROPPED_PREFIXES = ("ANSIBLE_", "PMITOGEN_", "SSH_", "XDG_", "LC_", "MITOGEN_", "SUDO_", "PYTHON")
 _DROPPED = ("DISPLAY", "LANGUAGE", "MAIL", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
@@ -23,7 +23,7 @@ repository = Path(__file__).resolve().parents[2]
 
 
 def make_directory() -> Path:
-    """Make the run's directory, with ``t`` (TMPDIR), ``r`` (XDG_RUNTIME_DIR) and ``k`` (keys) in it."""
+    """Create the run's directory, with ``t`` (TMPDIR), ``r`` (XDG_RUNTIME_DIR) and ``k`` (keys) in it."""
     global directory
     _remove_stale()
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
@@ -38,12 +38,12 @@ def make_directory() -> Path:
 
 
 def _remove_stale() -> None:
-    """Remove the directories of runs that were killed, with the servers that still run from them."""
+    """Remove the directories of killed runs, and end the servers that still run from them."""
     for old in Path("/tmp").glob(_PREFIX + "*"):
         try:
             pid, start = map(int, (old / "owner").read_text().split())
         except (OSError, ValueError):
-            continue  # of another user, or being made
+            continue  # another user's, or not yet complete
         owner = processes.read(pid)
         if owner is None or owner.start != start:
             for process in list(processes.all_processes()):
@@ -57,14 +57,14 @@ def remove_directory() -> None:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """This process's environment without what would change how ssh, Ansible or we behave, and with an empty *home*."""
+    """Return this process's environment without variables that affect ssh, Ansible or pmitogen, and with an empty *home*."""
     clean = {
         name: value
         for name, value in os.environ.items()
-        if name in _KEPT or not (name in _DROPPED or name.startswith(_DROPPED_PREFIXES))
+        if name in _PRESERVED or not (name in _DROPPED or name.startswith(_DROPPED_PREFIXES))
     }
     clean.update(HOME=str(home), LANG="C.UTF-8", TMPDIR=str(directory / "t"), XDG_RUNTIME_DIR=str(directory / "r"))
-    # A pyenv shim answers to every name and then fails, which no interpreter discovery expects.
+    # A pyenv shim exists for every name and fails, which no interpreter discovery expects.
     clean["PATH"] = ":".join(part for part in clean["PATH"].split(":") if not part.rstrip("/").endswith("/shims"))
-    clean["PYTHONPATH"] = str(repository)  # for the Pythons that tests start
+    clean["PYTHONPATH"] = str(repository)  # for Pythons that tests start
     return clean

@@ -1,7 +1,7 @@
-"""Hand-made cases for the oracle: words, command lines and configuration files, chosen for what could go wrong with each.
+"""Hand-written cases for the oracle: values, command lines and configuration files for every known difficulty.
 
-``WORDS``: values per keyword, each given once with ``-o`` and once in a file. ``LINES``: command lines. ``FILES``: whole files with the
-host they are asked for. Nothing here depends on names that a resolver would have to know.
+``WORDS``: values for each keyword, each given once with ``-o`` and once in a file. ``LINES``: command lines. ``FILES``: whole
+files with the host for each. No case depends on a name that a resolver would have to know.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _KEYS = (
     "ssh-rsa|+ssh-rsa|-ssh-rsa*|^ssh-rsa,ssh-ed25519|ssh-*|*|+*|-*|^*-cert*|ssh-ed25519,rsa-sha2-512|nonsense|+nonsense"
     "|-nonsense|rsa-sha2-512,|ssh-rsa,,nonsense|^|+|-|?sh-rsa|ecdsa-sha2-nistp256,ecdsa-sha2-*"
 )
-_EMPTY_KEYS = "RSA|ed25519|,|!ssh-rsa|+!ssh-rsa"  # nothing is left; OpenSSH 9 notices for host keys only
+_EMPTY_KEYS = "RSA|ed25519|,|!ssh-rsa|+!ssh-rsa"  # an empty list; OpenSSH 9 reports that for host keys only
 
 WORDS: dict[str, str] = {
     **dict.fromkeys(_FLAGS.split(), "yes|no|maybe"),
@@ -94,7 +94,7 @@ WORDS: dict[str, str] = {
     "UserKnownHostsFile": "~/a|/dev/null|~/a ~/b|none|none x|%d/k|%h-%p-%r-%n|%q|${HOME}/k|\"/a b\" c|~nosuchuser_xyz/k|~root/k",
     "VerifyHostKeyDNS": "yes|no|ask|x",
     "XAuthLocation": "/usr/bin/xauth|a b",
-    # Words that do nothing, other names, and none at all
+    # Keywords without effect, alternative names, and unknown ones
     "Protocol": "2|1,2|x y z", "Cipher": "3des", "UseRoaming": "no", "UsePrivilegedPort": "yes", "CompressionLevel": "6",
     "RhostsRSAAuthentication": "no", "RSAAuthentication": "yes", "AFSTokenPassing": "x", "KerberosAuthentication": "yes no",
     "FallBackToRsh": "no", "UserKnownHostsFile2": "x", "GlobalKnownHostsFile2": "x",
@@ -148,7 +148,7 @@ LINES: tuple[str, ...] = (
     "-y h", "-E /tmp/x -y h", "-O check h", "-O nonsense h", "-z h", "-d h", "-H h", "-vz h", "--help", "-", "- h",
 )  # fmt: skip
 
-# Match by the session that is requested, which OpenSSH knows from version 10 on: command lines, and the port that applies.
+# Match criteria for the requested session, which OpenSSH has since version 10: command lines, and the resulting port.
 SESSION_FILE = """\
 Match sessiontype exec command "up*,who"
 Port 1
@@ -169,7 +169,7 @@ SESSION_LINES = [
     ("-T h -- up", 1),
     ("-T -- h up", 1),
     ("h who is", 22),
-    ("-o RemoteCommand=uptime h", 4),  # ssh tests the command line's only
+    ("-o RemoteCommand=uptime h", 4),  # ssh tests only the command of the command line
     ("-s h sftp", 2),
     ("-o SessionType=subsystem h sftp", 2),
     ("-s h other", 22),

@@ -1,6 +1,6 @@
-"""Whole configuration files for the oracle, each with the command lines that it is asked for.
+"""Whole configuration files for the oracle, each with its command lines.
 
-``@`` in a text stands for the test's own directory; extra files are named ``a``, ``b`` ... there.
+``@`` in a text is the test's own directory; its further files are named ``a``, ``b`` and so on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A file, and what is asked of it."""
+    """A configuration file with its command lines."""
 
     text: str
     queries: tuple[str, ...] = ("h",)
@@ -137,7 +137,7 @@ CASES: tuple[Case, ...] = (
     Case("Include @/a\n", more={"a": "Port 1\n"}, modes={"a": 0o620}), Case("Include @/a\n", more={"a": "Port 1\n"}, modes={"a": 0o604}),
     Case("Include @\nPort 1\n"), Case("Include @/a", more={"a": "Port 1"}), Case("Include=@/a\n", more={"a": "Port 1\n"}),
     Case("Include @/?\n", more={"a": "Match final\nPort 1\n", "b": "User x\n"}),
-    # First value wins, and what adds up
+    # First value wins, and values that accumulate
     Case("IdentityFile a\nIdentityFile b\nHost h\nIdentityFile c\n", ("h", "-i /etc/passwd h", "-o IdentityFile=z h")), Case("IdentityFile a\nIdentityFile a\n"),
     Case("CertificateFile a\nCertificateFile b\nCertificateFile a\n"), Case("SendEnv A B\nSendEnv C -A\n"), Case("SendEnv A* B\nSendEnv -A\n"),
     Case("SendEnv AB AC B\nSendEnv -A* D\n"), Case("SendEnv -X\n"), Case("SetEnv A=1\nSetEnv B=2\n"), Case("UserKnownHostsFile a\nUserKnownHostsFile b c\n"),

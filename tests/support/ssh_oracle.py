@@ -1,7 +1,7 @@
-"""The installed ssh as an oracle: what ``ssh -G`` says of a command line, beside what we say, read like that version of ssh.
+"""The installed ssh as an oracle: compare the output of ``ssh -G`` with pmitogen's, in the way of that version of ssh.
 
 Defaults and names of algorithms differ between versions, so pmitogen's are taken from the installed one (``ssh -Q``, ``ssh -G``);
-everything that a configuration sets is then compared as it is.
+all configured values are compared unchanged.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from tests.support.programs import find_program
 
 Values = dict[str, list[str]]
 
-# There always is a command here, when it comes to connecting.
+# pmitogen always has a command when it connects.
 _WANT_A_COMMAND = ("Cannot fork into background without a command", "You must specify a subsystem")
 COMMAND = "true"
-# Nor is pmitogen's compatible with a RemoteCommand, which is refused then, whatever its value.
+# Neither can it honour a RemoteCommand; then it refuses any value.
 _HAVE_A_COMMAND = "Cannot execute command-line and remote command"
-_MERELY_OLD = "Unsupported option"  # said, and gone on
+_MERELY_OLD = "Unsupported option"  # ssh prints this and continues
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """Keyword values, or an error."""
+    """The values of all keywords, or an error."""
 
     values: Values
     error: str | None = None
 
     def line(self, place: str) -> int | None:
-        """The number of the first bad line of a file whose name starts with *place*."""
+        """Return the number of the first bad line in a file whose name begins with *place*."""
         for text in (self.error or "").splitlines():
             found = re.match(re.escape(place) + r"[^ :]*:? line (\d+)", text)
             if found and _MERELY_OLD not in text:
@@ -46,15 +46,15 @@ class Answer:
 
 
 def need_ssh() -> str:
-    """The path of ssh; skips the test loudly where there is none."""
+    """Return the path of ssh; skip the test if it is missing."""
     path = find_program("ssh")
     if path is None:
-        pytest.skip("needs ssh, the oracle that our reading of configurations is compared with")
+        pytest.skip("needs ssh, the oracle for the parsing of configurations")
     return path
 
 
 def run_ssh(argv: Sequence[str]) -> Answer:
-    """Ask the installed ssh."""
+    """Run the installed ssh."""
     done = subprocess.run([need_ssh(), "-G", *argv], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
     errors = done.stderr.decode(errors="surrogateescape")
     if done.returncode != 0:
@@ -62,14 +62,14 @@ def run_ssh(argv: Sequence[str]) -> Answer:
     values: Values = {}
     for line in (
         done.stdout.decode(errors="surrogateescape").removesuffix("\n").split("\n")
-    ):  # not at what else Python sees as lines
+    ):  # not at other characters that end lines in Python
         key, _, value = line.partition(" ")
         values.setdefault(key.lower(), []).append(value)
     return Answer(values)
 
 
 def run_ours(argv: Sequence[str]) -> Answer:
-    """Ask ourselves."""
+    """Run pmitogen's parser."""
     try:
         shown = dump(resolve_keywords(argv, program=installed_program(need_ssh())))
     except UsageError as error:
@@ -78,13 +78,13 @@ def run_ours(argv: Sequence[str]) -> Answer:
 
 
 def difference(argv: Sequence[str], place: str = "") -> str | None:
-    """Return the difference between ssh's answer and pmitogen's, or None. *place*: a file, whose line number in an error must be the same."""
+    """Return the difference between the two answers, or None. *place*: a file in which errors must have the same line number."""
     theirs, ours = run_ssh(argv), run_ours(argv)
     hidden = theirs.error is not None and not theirs.error.strip()  # -q, or LogLevel
     if argv[-1] != COMMAND and (hidden or any(text in (theirs.error or "") for text in _WANT_A_COMMAND)):
         return difference([*argv, COMMAND], place)
     if hidden and ours.values.get("remotecommand"):
-        return None  # the next, in silence
+        return None  # ssh prints nothing and continues
     if theirs.error and _HAVE_A_COMMAND in theirs.error:
         return None if ours.values.get("remotecommand") else "we see no RemoteCommand"
     if (theirs.error is None) != (ours.error is None):

@@ -1,6 +1,6 @@
-"""Hypothesis strategies for ssh configurations: files that look like people's, and command lines, from the hand-made words.
+"""Hypothesis strategies for ssh configurations: plausible files and command lines, from the hand-written values.
 
-Left out are the few things in which OpenSSH 9 and 10 are known to differ: see ``KNOWN_TO_DIFFER``.
+Excluded are the few known differences between OpenSSH 9 and 10: see ``KNOWN_TO_DIFFER``.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ ASKS = st.one_of(
 
 
 @st.composite
-def mangled(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
-    """A text with a few characters lost, doubled, put in or exchanged."""
+def mutated(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
+    """A text with a few characters removed, doubled, inserted or exchanged."""
     text = draw(texts)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(text)))

@@ -1,8 +1,8 @@
 """A private OpenSSH server on loopback: its own port, host keys, configuration, ``authorized_keys`` and log.
 
-Every test account (any account, in fact) may log in with the run's client key; passwords work as on a real machine, through
-PAM, when the tests run as root. Not as root, only the key and only the user that runs the tests. The lines of *config* come
-first in the file, and sshd takes the first value it reads, so a test can override any line below.
+Any account may log in with the run's client key. If the tests run as root, passwords also work as on a normal machine, through
+PAM; otherwise only the user of the tests can log in, and only with the key. The lines of *config* come first in the file, and
+sshd uses the first value of an option, so a test can override any line below.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ START_TIMEOUT = 10.0  # seconds
 
 
 def find_sshd() -> str | None:
-    """sshd's absolute path (it refuses to run by any other), or None."""
+    """Return sshd's absolute path (it refuses to run with a relative one), or None."""
     return shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin")
 
 
@@ -51,9 +51,9 @@ def _is_free(address: str, port: int) -> bool:
 
 
 class Sshd:
-    """One running sshd. ``host`` and ``port`` say where; ``key`` is a KeyFile that every account accepts.
+    """A running sshd. ``host`` and ``port`` are its address; ``key`` is a KeyFile that every account accepts.
 
-    *addresses*: at most 16, sshd's own bound; *port*: 0 for a free one; *extra_files*: name -> text, written to its directory;
+    *addresses*: at most 16, the limit of sshd; *port*: 0 for a free one; *extra_files*: name -> text, written to its directory;
     *wrapper*: a program that starts it, by exec.
     """
 
@@ -87,10 +87,10 @@ class Sshd:
             (directory / name).write_text(text)
         self.known_hosts = directory / "known_hosts"
 
-    # -- life ---------------------------------------------------------------------------------------------------------------
+    # -- start and end ------------------------------------------------------------------------------------------------------
 
     def start(self) -> Sshd:
-        """Starts it and waits until it listens; on the port it had, if it ran before."""
+        """Start it and wait until it listens; on its earlier port, if it ran before."""
         program = find_sshd()
         if program is None:
             raise RuntimeError("sshd is not installed")
@@ -126,7 +126,7 @@ class Sshd:
         return False
 
     def stop(self) -> None:
-        """Kills the server and all its sessions, and what runs in those."""
+        """Kill the server, all its sessions and their processes."""
         if self._process is None:
             return
         processes.kill_family(self._process.pid)
@@ -134,21 +134,21 @@ class Sshd:
         self._process = None
 
     def stop_listening(self) -> None:
-        """Ends the listener only: connections that stand go on, new ones are refused."""
+        """End the listener only: open connections continue, new ones are refused."""
         assert self._process is not None
         self._process.terminate()
         self._process.wait()
         self._process = None
 
     def freeze(self) -> None:
-        """Makes the server and all its sessions fall silent, as a host does that loses power."""
+        """Stop the server and all its sessions, like a host that loses power."""
         self._signal_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
         self._signal_all(signal.SIGCONT)
 
     def kill_sessions(self) -> None:
-        """Kills every standing connection; the listener stays."""
+        """Kill every open connection; the listener continues."""
         processes.kill_family(self.pid, also_root=False)
 
     def _signal_all(self, signum: int) -> None:
@@ -184,11 +184,11 @@ class Sshd:
         for line in ("MaxStartups 500", "Subsystem sftp internal-sftp"):
             word = line.split()[0].lower()
             if not any(other.lower().startswith(word) for other in self.config):
-                lines.append(line)  # of the one word sshd takes the last, and the other may stand only once
+                lines.append(line)  # sshd uses the last value of this option, and the other may occur only once
         if _version() >= (9, 8):
             lines.append("PerSourcePenalties no")
-        # root's ~/.bashrc is this machine's own, and may do much at each login (pyenv's waits a minute for a lock that a session
-        # which a test has killed has left). bash reads it for sshd's sessions only where this is not yet 1.
+        # root's ~/.bashrc belongs to this machine, and may do much at each login (pyenv's waits a minute for a lock that a killed
+        # session has left). bash reads it for sshd's sessions only if this variable is not yet 1.
         lines += ["Match User root", "SetEnv SHLVL=1"]
         (self.directory / "config").write_text("\n".join(lines) + "\n")
 
@@ -197,18 +197,18 @@ class Sshd:
         self.known_hosts.write_text("\n".join(lines) + "\n")
 
     def authorize(self, line: str) -> None:
-        """Adds a line to the authorized_keys file that all accounts share."""
+        """Add a line to the authorized_keys file that all accounts share."""
         with self.authorized_keys.open("a") as file:
             file.write(line + "\n")
 
     # -- the log ------------------------------------------------------------------------------------------------------------
 
     def mark(self) -> int:
-        """A place in the log, for the *since* of the questions below."""
+        """Return the current end of the log, for the argument *since* of the methods below."""
         return self.log_path.stat().st_size if self.log_path.exists() else 0
 
     def log(self, since: int = 0) -> str:
-        """The log's text from *since* on."""
+        """Return the text of the log from *since* on."""
         if not self.log_path.exists():
             return ""
         with self.log_path.open("rb") as file:
@@ -216,7 +216,7 @@ class Sshd:
             return file.read().decode("utf-8", "replace")
 
     def wait_log(self, pattern: str, *, since: int = 0, timeout: float = 5.0) -> str:
-        """Waits for a line that *pattern* (a regular expression) matches, and returns the match."""
+        """Wait for a line that matches *pattern* (a regular expression), and return the match."""
         deadline = time.monotonic() + timeout
         while True:
             match = re.search(pattern, self.log(since))
@@ -226,21 +226,21 @@ class Sshd:
             time.sleep(0.02)
 
     def connections(self, since: int = 0) -> int:
-        """How many TCP connections came."""
+        """Return the number of TCP connections."""
         return len(re.findall(r"^Connection from ", self.log(since), re.M))
 
     def sessions(self, since: int = 0) -> int:
-        """How many sessions (a command, a shell, a subsystem) were started."""
+        """Return the number of started sessions (commands, shells, subsystems)."""
         return len(re.findall(r"^Starting session: ", self.log(since), re.M))
 
     def accepted(self, since: int = 0) -> list[tuple[str, str]]:
-        """(method, account) of each login, in order."""
+        """Return (method, account) of each login, in order."""
         return re.findall(r"^Accepted (\S+) for (\S+) from ", self.log(since), re.M)
 
     # -- for ssh programs ---------------------------------------------------------------------------------------------------
 
     def ssh_args(self) -> list[str]:
-        """What makes OpenSSH's client (or a parser of its command line) reach this server without asking anything."""
+        """Return options with which OpenSSH's client (or a parser of its command line) connects without a prompt."""
         options = (f"UserKnownHostsFile={self.known_hosts}", "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes")
         args = ["-F", "/dev/null", "-p", str(self.port), "-i", str(self.key.path), "-o", "IdentitiesOnly=yes"]
         return args + [word for option in options for word in ("-o", option)]

@@ -1,4 +1,4 @@
-"""Files that must never be executed: each leaves a mark, which names it and the uid that ran it, and fails."""
+"""Files that must never be executed: each records its name and the uid that ran it, and fails."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ raise ImportError("a trap")
 
 
 class Traps:
-    """The traps of one test, with their marks in *directory*."""
+    """The traps of one test, which write their records to *directory*."""
 
     def __init__(self, directory: Path) -> None:
         self._marks = directory
         directory.mkdir(exist_ok=True)
         directory.chmod(0o777)
 
-    def lay(self, directory: Path, uid: int, gid: int, names: Iterable[str] = MODULES + RELATIVE) -> None:
-        """Put a trap for each of *names*, modules or paths, into *directory*: as a file, and as a package."""
+    def install(self, directory: Path, uid: int, gid: int, names: Iterable[str] = MODULES + RELATIVE) -> None:
+        """Install a trap for each of *names*, modules or paths, in *directory*: as a file, and as a package."""
         for name in names:
             mark = str(self._marks / name.replace("/", "_"))
             for path in (directory / f"{name}.py", directory / name / "__init__.py"):
@@ -50,6 +50,6 @@ class Traps:
                 path.write_text(_CODE.format(mark=mark))
                 os.chown(path, uid, gid)
 
-    def sprung(self) -> list[str]:
+    def executed(self) -> list[str]:
         """Return the executed traps, as ``name-uid``."""
         return sorted(path.name for path in self._marks.iterdir())

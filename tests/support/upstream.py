@@ -1,10 +1,10 @@
-"""What we rely on of other projects beyond what they document: private names, and public ones that no manual has.
+"""Undocumented names of other projects that pmitogen uses: private names, and public ones without a documentation.
 
-One row per name: its place, its form, which file of pmitogen uses it, and what goes wrong without it. Its test
-is tests/unit/test_upstream_contract.py. Run as a program, by the Python of any environment, this checks the rows of the libraries
-that are installed there, and prints what does not hold as JSON: ``python upstream.py [LIBRARY...]``.
+One row for each name: its place, its form, the file of pmitogen that uses it, and the effect of its absence. Its test is
+tests/unit/test_upstream_contract.py. Run as a program, by the Python of any environment, this checks the rows for the libraries
+that are installed there, and prints failures as JSON: ``python upstream.py [LIBRARY...]``.
 
-Nothing but the standard library is imported here, and nothing of pmitogen.
+Imports the standard library only, and nothing of pmitogen.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ATTRIBUTE, VALUE, CLASS = "attribute", "value", "class"
-# The Python package -> the distribution that it is from.
+# Python package -> its distribution.
 DISTRIBUTIONS = {"paramiko": "paramiko", "mitogen": "mitogen", "ansible": "ansible-core"}
 
 
@@ -29,7 +29,7 @@ DISTRIBUTIONS = {"paramiko": "paramiko", "mitogen": "mitogen", "ansible": "ansib
 class Row:
     """*owner*: a module, or ``module:Class``. *form*: parameters, as in ``(self, m)``; ATTRIBUTE (of instances); VALUE; CLASS.
 
-    *since*: the first release that has it, where older ones that we support have not (and we do without).
+    *since*: the first release that has it, if older supported releases lack it (pmitogen then works without it).
     """
 
     owner: str
@@ -41,7 +41,7 @@ class Row:
 
     @property
     def library(self) -> str:
-        """The package that it is from."""
+        """Return its package."""
         return self.owner.partition(".")[0].partition(":")[0]
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Row:
 
 
 def _rows(owner: str, used_in: str, breaks: str, *names: str, since: str = "") -> Iterator[Row]:
-    """Rows of *names*: ``"name(self, m)"`` for a method, else an attribute, or what follows a colon."""
+    """Yield rows of *names*: ``"name(self, m)"`` for a method, else an attribute, or the form after a colon."""
     for text in names:
         name, bracket, rest = text.partition("(")
         name, _, form = name.partition(":")
@@ -340,7 +340,7 @@ ROWS: tuple[Row, ...] = (
         "register_secrets:value",
         since="2.22",
     ),
-    # CPython; on targets, tests of the runner say the same for each of their versions
+    # CPython; tests of the runner check the same on targets, for each of their versions
     *_rows(
         "subprocess", "target/payload/fast_subprocess.py", "modules start programs more slowly", "_fork_exec:value", since="3.11"
     ),
@@ -367,7 +367,7 @@ ROWS: tuple[Row, ...] = (
 
 
 def installed(library: str) -> str | None:
-    """The version of the *library* that is installed; Python's own for its modules; None if it is not."""
+    """Return the installed version of *library* (Python's own for its modules), or None."""
     distribution = DISTRIBUTIONS.get(library)
     if distribution is None:
         return "%d.%d" % sys.version_info[:2]
@@ -382,7 +382,7 @@ def _key(version: str) -> tuple[int, ...]:
 
 
 def failures(libraries: tuple[str, ...] = ()) -> list[str]:
-    """The rows that do not hold, of these *libraries* (none: all that are installed), each with what is there instead."""
+    """Return the rows of *libraries* (all installed ones if empty) that do not hold, each with the actual form."""
     wrong = []
     for row in ROWS:
         version = installed(row.library)
@@ -420,12 +420,12 @@ def _problem(row: Row) -> str:
 
 
 def _assigned(owner: type) -> set[str]:
-    """The names of the attributes that methods of a class, and of those above it, assign to ``self``."""
+    """Return the names of attributes that methods of a class and its base classes assign to ``self``."""
     found: set[str] = set()
     for each in owner.__mro__:
         try:
             source = textwrap.dedent(inspect.getsource(each))
-        except (OSError, TypeError):  # made at run time, or by C
+        except (OSError, TypeError):  # created at run time, or in C
             continue
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name):

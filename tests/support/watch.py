@@ -1,4 +1,4 @@
-"""Record every file that is made, written, moved or removed in some directories, by inotify."""
+"""Record every file that is created, written, moved or removed in some directories, by inotify."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EVENT = struct.Struct("iIII")
 
 @dataclass(frozen=True)
 class Event:
-    """One change. *uid* is the file's owner when it was seen, None if it was gone already."""
+    """One change. *uid*: owner of the file, or None if it was removed before it could be read."""
 
     what: str
     path: Path
@@ -32,7 +32,7 @@ class Event:
 
 
 class Watch:
-    """A context in which changes below *roots* are written down: the roots themselves, what is in them, and new directories."""
+    """A context manager that records changes below *roots*: the roots themselves, their entries, and new directories."""
 
     def __init__(self, *roots: Path) -> None:
         self.events: list[Event] = []

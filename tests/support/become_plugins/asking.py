@@ -1,4 +1,4 @@
-"""A private plugin that expects a prompt on a terminal."""
+"""A become plugin that expects a prompt on a terminal."""
 
 DOCUMENTATION = """
 name: asking

@@ -1,4 +1,4 @@
-"""doas, for where community.general is not installed: its name, and the options that it has."""
+"""A replacement of community.general.doas, with its name and options, if that collection is not installed."""
 
 DOCUMENTATION = """
 name: community.general.doas

@@ -1,4 +1,4 @@
-"""A private plugin that neither asks nor wants a terminal."""
+"""A become plugin that expects no prompt and needs no terminal."""
 
 DOCUMENTATION = """
 name: silent

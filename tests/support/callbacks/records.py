@@ -1,4 +1,4 @@
-"""An Ansible callback that writes every result as one line of JSON to the file that PMITOGEN_TEST_RECORDS names."""
+"""An Ansible callback that writes every result as one line of JSON to the file in PMITOGEN_TEST_RECORDS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible.plugins.callback import CallbackBase
 
 
 def _public(result, name):
-    """Since 2.19 the attributes have public names, and the old ones are on their way out."""
+    """Since 2.19 the attributes have public names, and the old ones are deprecated."""
     return getattr(result, name) if hasattr(type(result), name) else getattr(result, "_" + name)
 
 
