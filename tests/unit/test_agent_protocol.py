@@ -1,4 +1,4 @@
-"""The agent's protocol: what a broken, hostile or unwilling agent can do to us, which is to be named in an error."""
+"""The protocol of ssh-agent: each wrong or missing answer is an error with a reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RSA = encode_string("ssh-rsa") + encode_string(b"\1\0\1") + encode_string(b"\1" 
 
 @contextlib.contextmanager
 def answering(directory: Path, *answers: bytes) -> Iterator[tuple[SSHAgentClient, list[bytes]]]:
-    """An agent that gives *answers*, one a request, then hangs up; and what it was asked."""
+    """Run an agent that gives *answers*, one for each request, then closes; yield a client and the requests."""
     asked: list[bytes] = []
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(directory / "agent"))
@@ -48,7 +48,7 @@ def keys_answer(*blobs: bytes) -> bytes:
     )
 
 
-def test_list(short_path: Path) -> None:
+def test_keys_are_listed(short_path: Path) -> None:
     with answering(short_path, keys_answer(BLOB, b"", b"\0\0\0\x20x", RSA)) as (agent, asked):
         assert [(key.name, key.comment) for key in agent.keys()] == [("ssh-ed25519", "a comment"), ("ssh-rsa", "a comment")]
     assert asked == [b"\0\0\0\1\x0b"]
@@ -67,7 +67,7 @@ def test_list(short_path: Path) -> None:
         (b"HTTP/1.1 400 Bad Request", "not an SSH agent"),
     ],
 )
-def test_bad_lists(short_path: Path, answer: bytes, text: str) -> None:
+def test_invalid_lists_of_keys_are_errors(short_path: Path, answer: bytes, text: str) -> None:
     with answering(short_path, answer) as (agent, _), pytest.raises(AgentError, match=text):
         agent.keys()
 
@@ -83,20 +83,20 @@ def test_bad_lists(short_path: Path, answer: bytes, text: str) -> None:
         ),
     ],
 )
-def test_bad_signatures(short_path: Path, answer: bytes, text: str) -> None:
+def test_invalid_signatures_are_errors(short_path: Path, answer: bytes, text: str) -> None:
     with answering(short_path, answer) as (agent, _), pytest.raises(AgentError, match=text):
         agent.sign(RSA, b"data", "rsa-sha2-512", 2)
 
 
 @pytest.mark.parametrize(("algorithm", "flags"), [("rsa-sha2-256", 2), ("rsa-sha2-512-cert-v01@openssh.com", 4)])
-def test_flags(short_path: Path, algorithm: str, flags: int) -> None:
+def test_flags_select_the_signature_algorithm(short_path: Path, algorithm: str, flags: int) -> None:
     signature = encode_string(algorithm.removesuffix("-cert-v01@openssh.com")) + encode_string(b"signed")
     with answering(short_path, encode_string(b"\x0e" + encode_string(signature))) as (agent, asked):
         assert agent.sign(RSA, b"data", algorithm, 2) == signature
     assert asked == [encode_string(b"\x0d" + encode_string(RSA) + encode_string("data") + struct.pack(">I", flags))]
 
 
-def test_silence(short_path: Path) -> None:
+def test_a_silent_agent_is_an_error(short_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(short_path / "agent"))
         listener.listen()
@@ -107,7 +107,7 @@ def test_silence(short_path: Path) -> None:
             agent.keys()
 
 
-def test_absent(short_path: Path) -> None:
+def test_a_missing_agent_is_an_error(short_path: Path) -> None:
     with pytest.raises(AgentError, match="cannot connect: No such file or directory"):
         SSHAgentClient(str(short_path / "none"))
     with pytest.raises(AgentError, match="cannot connect"):

@@ -1,4 +1,4 @@
-"""Recognising what each installed ansible-core really builds, and nothing else."""
+"""The payloads of each installed ansible-core are recognised, and no others."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ARGUMENTS = {
 
 @functools.cache
 def build(core: str, name: str) -> bytes:
-    """The script that *core* makes of a module."""
+    """Return the script that *core* builds from a module."""
     args = [str(CORES[core]), "-c", BUILD, name, json.dumps(ARGUMENTS[name])]
     done = subprocess.run(args, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr.decode()
@@ -81,7 +81,7 @@ def test_parameters_do_not_change_the_archive_name(core: str) -> None:
 
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("core", CORES)
-def test_whatever_is_not_understood_wholly_is_not_recognised(core: str) -> None:
+def test_scripts_with_unknown_parts_are_not_recognised(core: str) -> None:
     script = build(core, "command")
     payload = known(core, "command")
     archive = bytes(payload.archive)
@@ -119,7 +119,7 @@ def test_whatever_is_not_understood_wholly_is_not_recognised(core: str) -> None:
 
 
 def _with_a_keyword(script: bytes, value: str, passed: bool = True, used: bytes = b"") -> bytes:
-    """*script* of a later ansible-core, whose wrapper has one parameter more, and hands it on or uses it."""
+    """Return *script* as a later ansible-core might build it: with another parameter, which its wrapper passes on or uses."""
     script = script.replace(b"\n    rlimit_nofile: int,\n", b"\n    rlimit_nofile: int,\n    something_new: object,\n")
     script = script.replace(b"\nprofile=", f"\nsomething_new={value},\nprofile=".encode())
     if passed:
@@ -132,7 +132,7 @@ def _with_a_keyword(script: bytes, value: str, passed: bool = True, used: bytes 
 @pytest.mark.parametrize(
     "value", [None, True, 3, "text", ["a", {"b": 1}], frozenset(), frozenset({"it's", "a\nsecret", "\udcff"}), {"x"}], ids=repr
 )
-def test_a_keyword_that_the_wrapper_only_passes_on_is_passed_on(core: str, value: object) -> None:
+def test_a_keyword_that_the_wrapper_passes_on_is_supported(core: str, value: object) -> None:
     script = build(core, "command")
     payload = parse_ansiballz(_with_a_keyword(script, repr(value)))
     assert payload is not None and payload.params == known(core, "command").params
@@ -142,7 +142,7 @@ def test_a_keyword_that_the_wrapper_only_passes_on_is_passed_on(core: str, value
 
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("core", [core for core in CORES if core >= "2.22"])
-def test_secrets_are_carried_and_not_shown(core: str) -> None:
+def test_secrets_are_passed_on_and_not_shown(core: str) -> None:
     script = build(core, "command").replace(b"\nsecrets=frozenset(),", b"\nsecrets=frozenset({'s3cret', 'another'}),")
     payload = parse_ansiballz(script)
     assert payload is not None
@@ -152,17 +152,17 @@ def test_secrets_are_carried_and_not_shown(core: str) -> None:
 
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("core", [core for core in CORES if core >= "2.19"])
-def test_a_limit_of_files_is_carried(core: str) -> None:
+def test_the_limit_of_open_files_is_passed_on(core: str) -> None:
     script = build(core, "command").replace(b"\nrlimit_nofile=0,", b"\nrlimit_nofile=4096,")
     payload = parse_ansiballz(script)
     assert payload is not None and payload.rlimit_nofile == 4096
 
 
 @given(st.one_of(st.text(), st.text("ab'\"\\{}:, \u00fc"), st.integers(), st.lists(st.text("'a"))))
-def test_a_literal_is_worth_what_python_says(value: object) -> None:
+def test_literals_have_the_values_of_python(value: object) -> None:
     assert ansiballz._literal_value(repr(value)) == value
 
 
-def test_a_string_that_python_would_not_read_is_not_read() -> None:
+def test_an_invalid_string_literal_is_refused() -> None:
     with pytest.raises(SyntaxError):
         ansiballz._literal_value("'a\rb'")

@@ -1,4 +1,4 @@
-"""docs/architecture.md has every state, every thread and every lock that the code has."""
+"""docs/architecture.md lists every state, every thread and every lock of the code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_states_are_those_of_the_table() -> None:
     assert rows == table
 
 
-def test_every_thread_has_a_row() -> None:
+def test_every_kind_of_thread_has_a_row() -> None:
     rows = _section("Threads").splitlines()
     missing = []
     for path in MODULES:
@@ -37,7 +37,7 @@ def test_every_thread_has_a_row() -> None:
 
 
 def test_every_thread_has_a_name_and_a_row() -> None:
-    """Those that are not started by util/threads.py."""
+    """Threads that util/threads.py does not start."""
     rows = _section("Threads")
     started = [call for path in MODULES if path.name != "threads.py" for call in _CONSTRUCTED.findall(path.read_text())]
     names = [re.search(r'name="([^"]+)"', call) for call in started]

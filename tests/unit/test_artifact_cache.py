@@ -25,7 +25,7 @@ def _artifact() -> bytes:
     return artifact_cache.cached("name", (), lambda: next(MADE))
 
 
-def test_it_is_made_once(directory: Path) -> None:
+def test_the_artifact_is_made_once(directory: Path) -> None:
     first = _artifact()
     assert _artifact() == first
     (path,) = directory.iterdir()
@@ -42,7 +42,7 @@ def test_it_is_made_once(directory: Path) -> None:
     ],
     ids=["mode", "owner", "names", "content"],
 )
-def test_what_others_may_have_written_is_made_anew(directory: Path, spoil: Callable[[Path], object]) -> None:
+def test_a_file_that_others_could_write_is_replaced(directory: Path, spoil: Callable[[Path], object]) -> None:
     first = _artifact()
     (path,) = directory.iterdir()
     spoil(path)

@@ -1,4 +1,4 @@
-"""A file that arrives takes the old one's place as a whole, or writes into what cannot be replaced."""
+"""A received file replaces the old one in one step, or is written into a file that cannot be replaced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pmitogen.util.atomic_file import atomic_write
 
 
-def test_the_old_file_stays_until_all_is_there(tmp_path: Path) -> None:
+def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "kept"
     path.write_text("old")
     path.chmod(0o4751)
@@ -25,12 +25,12 @@ def test_the_old_file_stays_until_all_is_there(tmp_path: Path) -> None:
     assert path.read_text() == "new" and path.stat().st_mode & 0o7777 == 0o751, "setuid is dropped, as by a write in place"
 
 
-def test_a_new_file_has_the_mode_that_is_said_at_the_end(tmp_path: Path) -> None:
+def test_a_new_file_gets_its_mode_at_the_end(tmp_path: Path) -> None:
     modes: list[int] = []
     old = os.umask(0o027)
     try:
         with atomic_write(tmp_path / "new", lambda: modes[0]) as stream:
-            assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600], "shut until it is whole"
+            assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600], "mode 0600 until it is complete"
             stream.write(b"x")
             modes.append(0o777)
     finally:
@@ -38,7 +38,7 @@ def test_a_new_file_has_the_mode_that_is_said_at_the_end(tmp_path: Path) -> None
     assert (tmp_path / "new").stat().st_mode & 0o7777 == 0o750
 
 
-def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
+def test_links_and_pipes_are_written_not_replaced(tmp_path: Path) -> None:
     real, hard, soft, pipe = (tmp_path / name for name in ("real", "hard", "soft", "pipe"))
     real.write_text("old")
     hard.hardlink_to(real)
@@ -61,7 +61,7 @@ def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_root
-def test_the_owner_stays(tmp_path: Path) -> None:
+def test_the_owner_is_preserved(tmp_path: Path) -> None:
     path = tmp_path / "another's"
     path.write_text("old")
     os.chown(path, 65534, 65533)

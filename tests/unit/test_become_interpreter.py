@@ -1,4 +1,4 @@
-"""Whether a program may be started in another account: everybody can run it, and only root decides what it is."""
+"""A program may be started in another account only if everybody can run it and only root can change it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pmitogen.become import interpreter
 pytestmark = [pytest.mark.needs_root]
 
 
-def test_the_way_to_a_program(short_path: Path) -> None:
+def test_path_elements_include_links_and_their_targets(short_path: Path) -> None:
     for name in ("a", "b"):
         (short_path / name).mkdir()
     (short_path / "b/python").touch()
@@ -25,14 +25,14 @@ def test_the_way_to_a_program(short_path: Path) -> None:
         interpreter.path_components(os.fsencode(short_path / "b/loop"))
 
 
-def test_who_decides_what_it_is() -> None:
-    """The session's directory is root's; /tmp above it is everybody's, with the sticky bit."""
+def test_a_system_program_is_root_controlled_and_world_executable() -> None:
+    """A relative or a missing path is neither."""
     assert interpreter.is_root_controlled(b"/usr/bin/env") and interpreter.is_world_executable(b"/usr/bin/env")
     assert not interpreter.is_world_executable(b"bin/env") and not interpreter.is_world_executable(b"/nowhere/python")
 
 
 @pytest.mark.parametrize("where", ["file", "directory", "link", "its link's directory"])
-def test_what_another_account_can_change_is_not_roots(where: str, short_path: Path) -> None:
+def test_a_program_that_another_account_can_change_is_rejected(where: str, short_path: Path) -> None:
     target, places = short_path / "own" / "python", short_path / "places"
     for directory in (target.parent, places):
         directory.mkdir()
@@ -52,7 +52,7 @@ def test_what_another_account_can_change_is_not_roots(where: str, short_path: Pa
         assert not interpreter.is_root_controlled(path)
 
 
-def test_which_one_is_chosen(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_suitable_interpreter_is_chosen(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own, system = short_path / "own", short_path / "system"
     for path in (own, system):
         path.touch()

@@ -1,4 +1,4 @@
-"""What sudo, su and doas say, what it means, and words on their way through shells that we do not know."""
+"""Messages of sudo, su and doas and their meaning, and quoting of arguments for unknown shells."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MARKER = "PMITOGEN-0123 password:"
 
 # -- prompts ----------------------------------------------------------------------------------------------------------------
 
-# (who asks, in which words, for what): "*" is each of the three.
+# (program, prompt, kind of the answer); "*" is each of the three programs.
 ASKED = [
     ("sudo", MARKER, "password"),
     ("sudo", MARKER + " ", "password"),
@@ -80,25 +80,25 @@ def prompts_of(*programs: str, args: Sequence[str] = PROMPTS) -> prompt_patterns
 
 
 @pytest.mark.parametrize("program, text, kind", ASKED, ids=[f"{row[0]}-{row[1]}" for row in ASKED])
-def test_prompts(program: str, text: str, kind: str | None) -> None:
+def test_each_prompt_has_its_kind(program: str, text: str, kind: str | None) -> None:
     for each in ("sudo", "su", "doas") if program == "*" else (program,):
         assert prompts_of(each).kind(text.strip()) == kind, each
 
 
 @pytest.mark.parametrize("word", PROMPTS)
-def test_prompts_in_every_language(word: str) -> None:
+def test_prompts_are_recognised_in_every_language(word: str) -> None:
     for text in (f"{word}: ", f"{word} :", f"{word}：", f"{word.upper()}:"):
         assert prompts_of("su").kind(text) == "password"
         assert prompts_of("sudo").kind(text) is None
 
 
-def test_words_for_password_are_texts_not_patterns() -> None:
+def test_configured_prompts_are_texts_not_patterns() -> None:
     made = prompts_of("su", args=["a.c", "(secret)"])
     assert made.kind("(secret): ") == "password"
     assert made.kind("abc: ") is None
 
 
-def test_the_prompt_of_pam_in_the_system_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_prompt_of_pam_is_recognised_in_the_system_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_catalogue(tmp_path / "xx", "Linux-PAM", {"Password: ": "Κωδικός: "})
     monkeypatch.setattr(diagnosis, "LOCALE_DIRECTORIES", (str(tmp_path),))
     monkeypatch.setattr(gettext, "_translations", {})
@@ -109,7 +109,7 @@ def test_the_prompt_of_pam_in_the_system_language(tmp_path: Path, monkeypatch: p
     assert prompts_of("su").kind("Κωδικός χ:") is None
 
 
-def test_every_prompt_and_marker_is_another() -> None:
+def test_prompts_and_markers_are_unique() -> None:
     assert len({prompt_patterns.random_prompt() for _ in range(50)}) == 50
     entries = [entry.Entry() for _ in range(50)]
     assert len({each.marker for each in entries}) == 50 and all(
@@ -117,7 +117,7 @@ def test_every_prompt_and_marker_is_another() -> None:
     )
 
 
-def test_an_account_is_entered_when_the_marker_is_printed_and_not_when_its_command_is() -> None:
+def test_the_success_marker_is_not_part_of_the_command() -> None:
     made = entry.Entry()
     command = made.command(["printenv", "--", "A"], entry.exports({"A": "it's $x", "B C": "y"}))
     assert command[:2] == ["/bin/sh", "-c"] and fnmatch.fnmatchcase(" ".join(command), entry.SUDOERS_COMMAND)
@@ -193,18 +193,18 @@ SAID = [
 
 
 @pytest.mark.parametrize("method, text, kind", SAID, ids=[row[1][:60] for row in SAID])
-def test_refusals(method: str, text: str, kind: str | None) -> None:
+def test_each_refusal_has_its_kind(method: str, text: str, kind: str | None) -> None:
     assert diagnosis.refusal([method], text) == kind
 
 
-def test_every_kind_is_one_that_errors_knows() -> None:
+def test_every_kind_is_documented_in_errors() -> None:
     from pmitogen.errors import BecomeError
 
     kinds = {kind for table in (diagnosis.PATTERNS, diagnosis.MESSAGE_IDS) for rows in table.values() for kind, *_ in rows}
     assert all(f"``{kind}``" in (BecomeError.__doc__ or "") for kind in kinds)
 
 
-def test_refusals_in_the_system_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals_are_recognised_in_the_system_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_catalogue(tmp_path / "xx", "sudoers", {
         "a password is required": "Ein Passwort ist notwendig",
         "%s is not in the sudoers file.\n": "%1$s steht nicht in der sudoers-Datei.\n",
@@ -219,7 +219,7 @@ def test_refusals_in_the_system_language(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def write_catalogue(directory: Path, domain: str, options: dict[str, str]) -> None:
-    """A GNU .mo file (info gettext, "The Format of GNU MO Files")."""
+    """Write a GNU .mo file (info gettext, "The Format of GNU MO Files")."""
     options = {"": "Content-Type: text/plain; charset=UTF-8\n", **options}
     pairs = [(key.encode(), options[key].encode()) for key in sorted(options)]
     at = 28 + 16 * len(pairs)
@@ -254,7 +254,7 @@ SHELLS_SAID = [
 
 
 @pytest.mark.parametrize("text, status, shell, kind", SHELLS_SAID, ids=[f"{r[0][:30]}-{r[1]}-{r[2]}" for r in SHELLS_SAID])
-def test_shell_failures(text: str, status: int, shell: str | None, kind: str | None) -> None:
+def test_each_failure_of_a_shell_has_its_kind(text: str, status: int, shell: str | None, kind: str | None) -> None:
     assert diagnosis.shell_failure(text, status, ["/usr/bin/python9", "-c"], shell) == kind
 
 
@@ -270,7 +270,7 @@ SHELLS = [shell for shell in ("sh", "bash", "dash", "fish", "tcsh", "zsh") if pr
 @pytest.mark.parametrize("shell", SHELLS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(args=st.one_of(WORDS, NASTY))
-def test_a_string_means_the_same_to_every_shell(shell: str, args: list[str]) -> None:
+def test_a_quoted_command_has_the_same_meaning_in_every_shell(shell: str, args: list[str]) -> None:
     path = programs.find_program(shell)
     assert path
     text = quoting.shell_string([sys.executable, "-c", SHOW, *args])
@@ -281,8 +281,8 @@ def test_a_string_means_the_same_to_every_shell(shell: str, args: list[str]) -> 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(args=st.one_of(WORDS, NASTY))
-def test_sudo_i_keeps_every_word(args: list[str]) -> None:
-    """sudo -i joins the words, a backslash before each character but letters, digits, ``_``, ``-`` and ``$``."""
+def test_arguments_pass_unchanged_through_sudo_i(args: list[str]) -> None:
+    """sudo -i joins the arguments, and escapes each character except letters, digits, ``_``, ``-`` and ``$`` by a backslash."""
     argv = quoting.shell_safe_argv([sys.executable, "-c", SHOW, *args])
     joined = b" ".join(b"".join(bytes([c]) if chr(c) in SAFE else b"\\" + bytes([c]) for c in word.encode()) for word in argv)
     done = subprocess.run(["/bin/sh", "-c", joined], capture_output=True, env=ENVIRONMENT, timeout=20)
@@ -292,13 +292,13 @@ def test_sudo_i_keeps_every_word(args: list[str]) -> None:
 SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-$"
 
 
-def test_safe_arguments_stay_as_they_are() -> None:
+def test_safe_arguments_are_not_quoted() -> None:
     assert quoting.shell_string(["/usr/bin/python3", "-c", "import x"]) == "exec /usr/bin/python3 -c 'import x'"
     assert quoting.shell_safe_argv(["a", "b c'"]) == ["a", "b c'"]
-    assert quoting.posix_quote("0\n") == "'0\n'", "a newline at the end is a character like others"
+    assert quoting.posix_quote("0\n") == "'0\n'", "a newline at the end must be quoted"
 
 
-# -- the rest ---------------------------------------------------------------------------------------------------------------
+# -- sources ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", list(programs.target_pythons()))

@@ -1,4 +1,4 @@
-"""The bench's own instruments: a wrong ruler is worse than none."""
+"""The instruments of the benchmark: relay, measurements, tables and charts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from bench.environment import Relay
 from bench.results import Cell, Results
 from tests.support.session import repository
 
-DELAY = 0.05  # seconds, each way
+DELAY = 0.05  # seconds in each direction
 
 
 @pytest.fixture
 def echo_port(home: Path) -> Iterator[int]:
-    """A server that says back what it hears, to the end of file and beyond."""
+    """A server that sends back what it receives; after the end of its input it sends one more text."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -60,7 +60,7 @@ def make_relay(echo_port: int) -> Iterator[Callable[[float], Relay]]:
 
 
 def _talk(port: int, direction_changes: int) -> tuple[float, bytes]:
-    """Says a word and waits for its echo, *turns* times; seconds for each, and what came after the end of file."""
+    """Send a text and wait for its echo, *direction_changes* times; return seconds for each, and the data after end-of-file."""
     with socket.create_connection(("127.0.0.1", port)) as link:
         link.sendall(b"first")
         link.recv(100)
@@ -95,12 +95,12 @@ def test_delay_does_not_limit_throughput(make_relay: Callable[[float], Relay]) -
             got += len(link.recv(1 << 20))
         took = time.monotonic() - start
         sender.join()
-    # A window of, say, 2 MiB would need 12 round trips of 100 ms.
+    # A window of 2 MiB, for example, would need 12 round trips of 100 ms.
     assert took < 1.0
 
 
 def test_a_refused_connection_is_closed(make_relay: Callable[[float], Relay]) -> None:
-    with socket.create_connection(("127.0.0.2", make_relay(0.0).port)) as link:  # nobody echoes there
+    with socket.create_connection(("127.0.0.2", make_relay(0.0).port)) as link:  # no server on this address
         link.settimeout(5)
         try:
             assert link.recv(1) == b""
@@ -118,7 +118,7 @@ def _measure(directory: Path, *command: str, limit: float = 20) -> dict[str, obj
 _BURN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
 
 
-def test_cpu_of_what_outlives_a_run_is_counted(tmp_path: Path) -> None:
+def test_cpu_time_of_processes_that_outlive_a_run_is_counted(tmp_path: Path) -> None:
     detached = f"import os, sys\nif os.fork():\n os.wait()\n sys.exit(3)\nos.setsid()\nif os.fork(): os._exit(0)\n{_BURN}"
     result = _measure(tmp_path, sys.executable, "-c", detached)
     assert result["code"] == 3 and len(result["outlived"]) == 1  # type: ignore[arg-type]
@@ -165,7 +165,7 @@ def test_tables_and_chart_can_be_read(results: Results, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "x.json").read_text())["medians"]["hostname"]["ssh"]["wall"] == 22.0
 
 
-def test_a_page_gets_the_tables_of_the_last_run(results: Results) -> None:
+def test_a_page_gets_the_tables_of_the_newest_results(results: Results) -> None:
     page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
     once = report.in_page(page, results)
     assert once.startswith("before\n") and once.endswith("\nafter\n") and "old" not in once
@@ -175,11 +175,11 @@ def test_a_page_gets_the_tables_of_the_last_run(results: Results) -> None:
         report.in_page("no marks", results)
 
 
-def test_the_page_that_is_published_has_its_marks(results: Results) -> None:
+def test_the_published_page_has_markers_for_its_tables(results: Results) -> None:
     assert report.in_page((repository / "docs" / "benchmark.md").read_text(), results)
 
 
-def test_every_goal_is_about_a_case() -> None:
+def test_every_goal_names_a_case() -> None:
     assert {goal.case for goal in goals.GOALS} <= {case.name for case in CASES}
     assert len(next(case for case in CASES if case.name == "mix").steps) == 11
 
@@ -195,7 +195,7 @@ def test_a_picture_of_a_page_is_that_of_its_results(results: Results) -> None:
     assert chart.groups_of_page(page) == shown
 
 
-def test_what_is_added_to_the_floor() -> None:
+def test_costs_above_the_baseline_are_compared_with_their_goals() -> None:
     made = Results("2.21", {"hostname": "100 commands"}, {"pmitogen": "pmitogen", "baseline": "baseline"})
     for contender, wall in (("pmitogen", 3.0), ("baseline", 2.0)):
         runs = [{"code": 0, "wall": wall, "cpu": wall / 2, "target_cpu": 0.7}]
@@ -205,11 +205,11 @@ def test_what_is_added_to_the_floor() -> None:
     assert rows["100 x command: (wall - floor - modules) per task"] == ("0.50", "1", "met")
     assert rows["100 x command: controller's CPU per task, over the floor"] == ("5.00", "2", "MISSED")
     assert rows["100 x command: target's CPU per task"] == ("7.00", "", "")
-    assert not any(row.startswith("mix") for row in rows), "what was not measured has no row"
+    assert not any(row.startswith("mix") for row in rows), "cases that were not measured have no row"
     assert ("module", "", "950") in against_floor.layer_table(made)
 
 
-def test_stages_of_a_timeline(tmp_path: Path) -> None:
+def test_stages_are_read_from_a_timeline(tmp_path: Path) -> None:
     spans = [{"ph": "X", "name": name, "dur": 1500} for name in ("module", "wire", "module", "#1 run")]
     (tmp_path / "run.json").write_text(json.dumps({"traceEvents": [*spans, {"ph": "M", "name": "module"}]}))
     assert stages.read(tmp_path / "run.json") == pytest.approx({"module": 0.003, "wire": 0.0015})
@@ -225,10 +225,10 @@ def test_each_optimisation_can_be_switched_off(variant: optimisations.Variant, t
         assert source != (repository / "pmitogen" / change.file).read_text()
 
 
-def test_what_gains_nothing_is_a_candidate() -> None:
+def test_an_optimisation_without_a_gain_is_a_candidate_for_removal() -> None:
     runs = {"": 1.0, "worth it": 1.2, "not worth it": 1.02}
     found = {name: {"mix": [{"wall": 1.0, "cpu": value, "target_cpu": 1.0}]} for name, value in runs.items()}
     assert optimisations.candidates(found, ["mix"]) == ["not worth it"]
     found["nothing"] = {"mix": [{"wall": 1.0, "cpu": 1.18, "target_cpu": 1.0}]}
-    assert optimisations.candidates(found, ["mix"]) == ["worth it", "not worth it"], "the noise explains both"
+    assert optimisations.candidates(found, ["mix"]) == ["worth it", "not worth it"], "both differences are within the noise"
     assert ("worth it", "", "+20 %") in optimisations.table(found, ["mix"], "cpu")

@@ -1,4 +1,4 @@
-"""OpenSSH certificates: what is read, and what is refused, with ssh-keygen as their author."""
+"""OpenSSH certificates: accepted and refused ones, made by ssh-keygen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def certificate(directory: Path, *args: str, kind: str = "ed25519", authority: s
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "ecdsa384", "ecdsa521", "rsa"])
 @pytest.mark.parametrize("authority", ["ed25519", "ecdsa521", "rsa"])
-def test_fields(tmp_path: Path, kind: str, authority: str) -> None:
+def test_fields_are_read(tmp_path: Path, kind: str, authority: str) -> None:
     found = certificate(
         tmp_path, "-n", "alice,bob", "-V", "20200101:20300101", "-O", "force-command=x", kind=kind, authority=authority
     )
@@ -42,7 +42,7 @@ def test_fields(tmp_path: Path, kind: str, authority: str) -> None:
     assert certificates.authority_fingerprint(found).split()[1].startswith("SHA256:")
 
 
-def test_host(tmp_path: Path) -> None:
+def test_a_host_certificate_is_checked_for_host_time_and_algorithm(tmp_path: Path) -> None:
     found = certificate(tmp_path, "-h", "-n", "web,*.example.com", "-V", "20200101:20300101", authority="rsa")
     now = found.valid_after + 1.0
     assert host_problem(found, "web", (), now) is None
@@ -55,17 +55,17 @@ def test_host(tmp_path: Path) -> None:
     assert host_problem(found, "web", ("rsa-sha2-512",), now) is None
 
 
-def test_host_without_principals_is_for_no_host(tmp_path: Path) -> None:
+def test_a_host_certificate_without_principals_is_refused(tmp_path: Path) -> None:
     assert "it has no principals" in str(host_problem(certificate(tmp_path, "-h"), "anything", ()))
 
 
-def test_host_with_critical_options(tmp_path: Path) -> None:
+def test_a_host_certificate_with_critical_options_is_refused(tmp_path: Path) -> None:
     found = certificate(tmp_path, "-h", "-n", "web", "-O", "critical:new@example.com=1")
     assert "new@example.com" in str(host_problem(found, "web", ()))
 
 
 def made(directory: Path, authority: str = "ed25519", **fields: Any) -> Certificate:
-    """One that ssh-keygen would not make."""
+    """Make a certificate that ssh-keygen would not make."""
     return parse(certificates_support.certificate(make_key(directory / "ca", authority), make_key(directory / "key"), **fields))
 
 
@@ -85,7 +85,7 @@ def made(directory: Path, authority: str = "ed25519", **fields: Any) -> Certific
         ([b"*a" * 20 + b"b"], [], ["a" * 200]),
     ],
 )
-def test_principals(tmp_path: Path, principals: list[bytes], good: list[str], bad: list[str]) -> None:
+def test_principals_match_host_names(tmp_path: Path, principals: list[bytes], good: list[str], bad: list[str]) -> None:
     found = made(tmp_path, principals=principals)
     assert [host for host in good if host_problem(found, host, ())] == []
     assert [host for host in bad if not host_problem(found, host, ())] == []
@@ -106,21 +106,21 @@ def test_principals(tmp_path: Path, principals: list[bytes], good: list[str], ba
         {"spoil": encode_string("x")},
     ],
 )
-def test_malformed_for_ssh_too(tmp_path: Path, fields: dict[str, Any]) -> None:
+def test_certificates_that_ssh_refuses_are_malformed(tmp_path: Path, fields: dict[str, Any]) -> None:
     with pytest.raises(DecodeError):
         made(tmp_path, **fields)
 
 
-def test_names_in_any_encoding(tmp_path: Path) -> None:
+def test_names_may_have_any_encoding(tmp_path: Path) -> None:
     found = made(tmp_path, key_id=b"\xffid\0", principals=[b"h"] * 256)
     assert found.key_id == "\udcffid" and len(found.principals) == 256
     assert found.describe().isprintable() and host_problem(found, "h", ()) is None
 
 
-def test_sha1_is_read_and_refused(tmp_path: Path) -> None:
+def test_a_sha1_signature_is_refused_by_default(tmp_path: Path) -> None:
     found = made(tmp_path, "rsa", principals=[b"web"], algorithm="ssh-rsa")
     assert "signed with ssh-rsa" in str(host_problem(found, "web", ()))
-    assert host_problem(found, "web", ("ssh-rsa",)) is None  # asked for by CASignatureAlgorithms=+ssh-rsa
+    assert host_problem(found, "web", ("ssh-rsa",)) is None  # as with CASignatureAlgorithms=+ssh-rsa
 
 
 def test_small_authorities_are_refused(tmp_path: Path) -> None:
@@ -128,15 +128,15 @@ def test_small_authorities_are_refused(tmp_path: Path) -> None:
         public_key.validate(encode_string("ssh-rsa") + encode_string(b"\1\0\1") + encode_string(b"\0" + b"\xff" * 127))
 
 
-def test_wrong_kind(tmp_path: Path) -> None:
+def test_a_certificate_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
     found = certificate(tmp_path, "-n", "root")
     assert "user certificate, not a host certificate" in str(host_problem(found, "root", ()))
     assert user_problem(found, "root") is None
     assert "principals are root, not alice" in str(user_problem(found, "alice"))
 
 
-def test_forged(tmp_path: Path) -> None:
-    """Whatever bit is changed, the authority's signature no longer holds."""
+def test_a_changed_certificate_is_refused(tmp_path: Path) -> None:
+    """Whichever bit is changed, the authority's signature is invalid."""
     blob = certificate(tmp_path, "-h", "-n", "web").blob
     for place in range(0, len(blob), 7):
         with pytest.raises(DecodeError):
@@ -150,14 +150,14 @@ def test_forged(tmp_path: Path) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
-def test_anything_is_malformed(data: bytes) -> None:
+def test_arbitrary_data_is_malformed(data: bytes) -> None:
     with pytest.raises(DecodeError):
         parse(data)
     with pytest.raises(DecodeError):
         parse(b"\0\0\0\x20ssh-ed25519-cert-v01@openssh.com" + data)
 
 
-def test_names() -> None:
+def test_algorithm_names_of_certificates() -> None:
     for plain in ("ssh-ed25519", "rsa-sha2-512", "ecdsa-sha2-nistp256", "sk-ssh-ed25519@openssh.com"):
         assert public_key.plain_name(public_key.certificate_name(plain)) == plain
     assert public_key.certificate_name("sk-ssh-ed25519@openssh.com") == "sk-ssh-ed25519-cert-v01@openssh.com"
@@ -167,7 +167,7 @@ def test_names() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "md5"])
-def test_fingerprints_are_ssh_keygens(tmp_path: Path, algorithm: str) -> None:
+def test_fingerprints_are_those_of_ssh_keygen(tmp_path: Path, algorithm: str) -> None:
     key = make_key(tmp_path / "key")
     shown = subprocess.run(
         ["ssh-keygen", "-l", "-E", algorithm, "-f", f"{key.path}.pub"], capture_output=True, text=True, check=True

@@ -11,7 +11,7 @@ def _request(request_id: int, chain: int) -> dict[str, Any]:
     return {"op": "run", "id": request_id, "chain": chain}
 
 
-def test_one_of_a_chain_is_under_way() -> None:
+def test_one_request_of_a_chain_runs_at_a_time() -> None:
     turns = Chains()
     assert not turns.hold(_request(1, 7), b"")
     assert turns.hold(_request(2, 7), b"two") and turns.hold(_request(3, 7), b"three")
@@ -25,10 +25,10 @@ def test_one_of_a_chain_is_under_way() -> None:
     following = turns.next_after(3)
     assert following and following[0]["id"] == 5
     assert turns.next_after(5) is None
-    assert not turns.hold(_request(6, 7), b"")  # nothing is left of the ones before
+    assert not turns.hold(_request(6, 7), b"")  # no earlier request is left
 
 
-def test_what_waits_can_be_cancelled() -> None:
+def test_a_waiting_request_can_be_cancelled() -> None:
     turns = Chains()
     for request_id in (1, 2, 3):
         turns.hold(_request(request_id, 7), b"")
@@ -37,15 +37,15 @@ def test_what_waits_can_be_cancelled() -> None:
     assert following and following[0]["id"] == 3
 
 
-def test_what_follows_a_refused_request_is_refused() -> None:
-    """Also what comes later for the same account; the same chain begins anew with another account."""
+def test_requests_after_a_refused_one_are_refused() -> None:
+    """Also later ones for the same account; the chain starts again with another account."""
     turns = Chains()
     for request_id in (1, 2, 3):
         turns.hold({**_request(request_id, 7), "account": 2}, b"")
     refused = {"op": "error", "kind": "stale", "reason": "account", "refused_count": 1, "account": 2, "msg": "x"}
-    behind = turns.refuse_behind({**refused, "id": 1})
+    behind = turns.refuse_following({**refused, "id": 1})
     assert behind == [{**refused, "refused_count": 0, "id": 2}, {**refused, "refused_count": 0, "id": 3}]
-    assert turns.next_after(1) is None and turns.refuse_behind(behind[0]) == []
+    assert turns.next_after(1) is None and turns.refuse_following(behind[0]) == []
     assert turns.refusal({**_request(4, 7), "account": 2}) == {**refused, "refused_count": 0, "id": 4}
     assert turns.refusal({**_request(5, 7), "account": 3}) is None and turns.refusal({**_request(6, 8), "account": 2}) is None
     assert not turns.hold({**_request(5, 7), "account": 3}, b"")

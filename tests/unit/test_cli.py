@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it returns, how it fails."""
+"""The command line: output, exit status and errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["plugin-path"], ["version"], ["explain", "sudo", "--", "-H"]])
-def test_small_things_load_nothing_large(args: list[str]) -> None:
+def test_simple_commands_import_no_large_module(args: list[str]) -> None:
     code = (
         "import sys; from pmitogen.cli import main; code = main(sys.argv[1:]);"
         "sys.exit(code or any(name in sys.modules for name in ('paramiko', 'mitogen', 'ansible', 'cryptography')))"
@@ -43,7 +43,7 @@ def test_small_things_load_nothing_large(args: list[str]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_it_runs_as_a_module() -> None:
+def test_the_package_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "pmitogen", "--version"], capture_output=True, text=True, timeout=30)
     assert done.stdout == f"pmitogen {pmitogen.__version__}\n"
 
@@ -54,7 +54,7 @@ def test_plugin_path_is_a_directory_with_the_plugin(capsys: pytest.CaptureFixtur
     assert (Path(line) / "pmitogen.py").is_file()
 
 
-def test_version_tells_of_what_it_stands_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_lists_the_dependencies(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["version"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
         *("pmitogen", "paramiko", "cryptography", "mitogen", "ansible-core", "python")
@@ -82,7 +82,7 @@ def test_version_tells_of_what_it_stands_on(capsys: pytest.CaptureFixture[str]) 
         ["keyscan"],
     ],
 )
-def test_wrong_usage_is_one_line_and_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_one_line_with_status_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(args) == 2
     output = capsys.readouterr()
     assert output.out == "" and output.err.count("\n") == 1 and output.err.startswith("pmitogen")
@@ -96,7 +96,7 @@ def test_wrong_usage_is_one_line_and_2(args: list[str], capsys: pytest.CaptureFi
         (["--versoin"], "--version"),
         (["trace", "--htlm", "x", "y"], "--html"),
         (["version", "--jsno"], "--json"),
-        (["hubs", "--al"], None),  # an abbreviation, as argparse takes it
+        (["hubs", "--al"], None),  # an abbreviation, which argparse accepts
         (["keyscan", "--jsno", "h"], "--json"),
         (["ping", "--jsno", "h"], "--json"),
         (["trust", "--fingerprin=SHA256:x", "h"], "--fingerprint"),
@@ -110,7 +110,9 @@ def test_wrong_usage_is_one_line_and_2(args: list[str], capsys: pytest.CaptureFi
         (["ping", "-o", "Frobnicate=1", "h"], None),
     ],
 )
-def test_a_misspelt_word_is_corrected(args: list[str], suggestion: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelt_command_or_option_gets_a_suggestion(
+    args: list[str], suggestion: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(args) == 2
     output = capsys.readouterr().err
     assert output.count("\n") == 1 and (
@@ -125,20 +127,20 @@ def test_a_misspelt_word_is_corrected(args: list[str], suggestion: str | None, c
         ["trace", "/nonexistent"],
     ],
 )
-def test_an_error_is_one_line_and_1(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line_with_status_1(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(args) == 1
     output = capsys.readouterr()
     assert output.err.count("\n") == 1 and output.err.startswith(f"pmitogen {args[0]}: ")
 
 
-def test_explain_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["explain", "sudo", "--json", "--", "-H", "-E"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert {entry["option"] for entry in answer["report"]} == {"-H", "-E"}
     assert all(set(entry) == {"option", "from", "verdict", "why"} for entry in answer["report"])
 
 
-def test_explain_ssh_as_json(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_ssh_prints_json(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "config").write_text("Host web*\n  User deploy\n  Port 2222\n")
     args = ["explain", "ssh", "--json", "-F", str(home / "config"), "--", "-p", "22", "-A", "web1"]
     assert cli.main(args) == 0
@@ -151,7 +153,7 @@ def test_explain_ssh_as_json(home: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert refused == ["-L"]
 
 
-def test_a_refusal_is_1_and_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_option_is_in_the_table_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["explain", "sudo", "--", "-H", "-A"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[-2:]] == [["honoured", "-H"], ["refused", "-A"]]
@@ -172,7 +174,7 @@ def test_the_table_has_a_line_for_each_value() -> None:
         (["sudo", "-n", "--", "-H"], None, False, None),
     ],
 )
-def test_dashes_may_be_left_out_before_what_only_the_program_knows(
+def test_dashes_before_options_of_the_explained_program_are_optional(
     args: list[str], config: str | None, json: bool, expected: list[str] | None
 ) -> None:
     if expected is None:  # before them, every option is pmitogen's
@@ -183,12 +185,12 @@ def test_dashes_may_be_left_out_before_what_only_the_program_knows(
         assert (options.config, options.json, options.arguments) == (config, json, expected)
 
 
-def test_ping_names_the_place_of_a_wrong_word(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ping_names_the_origin_of_a_wrong_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["ping", "-o", "ConnectTimeout=abc", "h"]) == 2
     assert capsys.readouterr().err.startswith("pmitogen ping: command line: ConnectTimeout: invalid time 'abc'")
 
 
-def test_further_dashes_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_double_dash_is_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     options = dispatch._parse(["explain", "ssh", "--json", "-F", "f", "--", "-p", "22", "--", "host", "--json"])
     assert (options.config, options.arguments) == ("f", ["-p", "22", "--", "host", "--json"])
 
@@ -202,20 +204,20 @@ def test_further_dashes_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
         (["-o", "Port=1", "--", "h"], (["-o", "Port=1"], "h")),
     ],
 )
-def test_ping_tells_the_host_from_the_options(args: list[str], expected: tuple[list[str], str]) -> None:
+def test_ping_separates_the_host_from_the_options(args: list[str], expected: tuple[list[str], str]) -> None:
     assert split_destination(args, "ping") == expected
 
 
 @pytest.mark.parametrize("args", [["-p", "22"], ["-p"], ["--"], ["h", "uptime"], ["--", "h", "-v"]])
-def test_ping_takes_one_host_and_no_command(args: list[str]) -> None:
+def test_ping_accepts_one_host_and_no_command(args: list[str]) -> None:
     with pytest.raises(CommandLineError):
         split_destination(args, "ping")
 
 
-class _BareHost:
-    """A host that lets us in and has no Python."""
+class _HostWithoutPython:
+    """A host without Python."""
 
-    def __enter__(self) -> _BareHost:
+    def __enter__(self) -> _HostWithoutPython:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -231,20 +233,20 @@ class _BareHost:
         }
 
 
-def test_ping_of_a_host_without_python(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(pmitogen, "connect", lambda *_, **__: _BareHost(), raising=False)
+def test_ping_reports_a_host_without_python(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(pmitogen, "connect", lambda *_, **__: _HostWithoutPython(), raising=False)
     assert cli.main(["ping", "h"]) == 1
     output = capsys.readouterr()
     assert re.fullmatch(r"stages: load .* ms, tcp 1\.0 ms\nother: .* between the stages\ntotal: .*\n", output.out), output.out
     assert output.err == "pmitogen ping: root@h port 22: logged in, but no Python was found\n"
 
 
-def test_ping_asks_only_at_a_terminal_and_no_more_once_there_was_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ping_prompts_on_a_terminal_only_and_stops_after_an_empty_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     people: list[prompt.TerminalPrompt | None] = []
 
-    def connect(*_: object, **options: Any) -> _BareHost:
+    def connect(*_: object, **options: Any) -> _HostWithoutPython:
         people.append(options["ask"])
-        return _BareHost()
+        return _HostWithoutPython()
 
     answers = ["s3cret", "", "never asked for"]
     monkeypatch.setattr(pmitogen, "connect", connect, raising=False)
@@ -257,7 +259,7 @@ def test_ping_asks_only_at_a_terminal_and_no_more_once_there_was_no_answer(monke
     assert [person("Password: ", False) for _ in range(3)] == ["s3cret", None, None]
 
 
-def test_no_hubs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_hubs_without_a_hub_has_no_output(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["hubs"]) == 0
     assert capsys.readouterr().out == "no hub is running\n"
     assert cli.main(["hubs", "--json"]) == 0
@@ -266,13 +268,13 @@ def test_no_hubs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "0 hubs ended\n"
 
 
-def test_a_line_for_a_hub() -> None:
+def test_hubs_prints_a_line_for_each_hub() -> None:
     hub = {"pid": 7, "run": 5, "age": 12.4, "hosts": 2, "busy": 1, "workers": 3}
     assert hubs._line(hub) == "hub 7 of run 5: 2 hosts, 1 busy, 12 s old"
     assert hubs._line({**hub, "run": None, "hosts": 1, "busy": 0}) == "hub 7 kept for a later run: 1 host, 0 busy, 12 s old"
 
 
-def test_a_closed_pipe_is_no_error() -> None:
+def test_a_closed_output_pipe_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run([sys.executable, "-m", "pmitogen", "plugin-path"], stdout=write, stderr=subprocess.PIPE, timeout=30)

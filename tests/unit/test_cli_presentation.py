@@ -1,4 +1,4 @@
-"""How the commands present themselves: JSON, the list of commands, colour, completion, the manual page."""
+"""Presentation of the commands: JSON, the list of commands, colour, completion, the manual page."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_without_a_command_it_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_command_all_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
     output = capsys.readouterr()
     assert output.out == "" and all(re.search(rf"^ +{name}\b", output.err, re.M) for name in NAMES)
 
 
-def test_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["version", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["pmitogen"] == pmitogen.__version__ and found["python"] == sys.version.split()[0] and found["paramiko"]
 
 
-def test_trace_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trace_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     events = [{"ph": "X", "name": "wire", "dur": 1000.0 * each} for each in (1, 2, 6)] + [{"ph": "X", "name": "kex", "dur": 5}, 7]
     (tmp_path / "run.json").write_text(json.dumps({"traceEvents": events}))
     assert cli.main(["trace", "--json", str(tmp_path / "run.json")]) == 0
@@ -53,11 +53,11 @@ def test_trace_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         "total_seconds": 0.009,
     }
     assert second["name"] == "kex" and second["title"] == "connecting: kex"
-    assert re.search(r"^total of all workers +9\.0$", trace.table(events), re.M), "connecting is a part of it"
+    assert re.search(r"^total of all workers +9\.0$", trace.table(events), re.M), "the time of connecting is included"
     assert re.search(r"^wire|hub, network.* 3 +2\.00 +3\.00 +9\.0$", trace.table(events), re.M)
 
 
-def test_our_flags_among_those_of_ssh() -> None:
+def test_pmitogens_flags_are_found_among_those_of_ssh() -> None:
     assert take_flag(["-p", "22", "--json", "h"], "--json") == (True, ["-p", "22", "h"])
     assert take_flag(["h", "--json"], "--json") == (True, ["h"])
     assert take_flag(["-o", "--json", "h"], "--json") == (False, ["-o", "--json", "h"])
@@ -68,11 +68,11 @@ def test_our_flags_among_those_of_ssh() -> None:
     ("args", "count"),
     [([], 0), (["-v"], 1), (["-vv", "-4v"], 3), (["-l", "-v"], 0), (["-lv"], 0), (["-vl", "v"], 1), (["-o", "x=-v"], 0)],
 )
-def test_how_often_v_is_given(args: list[str], count: int) -> None:
+def test_v_is_counted(args: list[str], count: int) -> None:
     assert verbosity(args) == count
 
 
-def test_colour_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colour_is_used_on_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert paint("ok", "green", io.StringIO()) == "ok"
@@ -89,7 +89,7 @@ def _completion(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_completion_of_bash(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_bash_completes_commands_and_options(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     script = tmp_path / "completion"
     script.write_text(_completion("bash", capsys))
 
@@ -107,7 +107,7 @@ def test_completion_of_bash(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
 
 
 @pytest.mark.needs_program("fish")
-def test_completion_of_fish(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_fish_completes_commands_and_options(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     script = tmp_path / "pmitogen.fish"
     script.write_text(_completion("fish", capsys))
     (tmp_path / "stop-file").touch()
@@ -115,7 +115,7 @@ def test_completion_of_fish(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
         ("pmitogen tr", {"trust", "trace"}),
         ("pmitogen hubs --st", {"--stop"}),
         ("pmitogen cp --res", {"--resume"}),
-        ("pmitogen hubs st", set()),  # it takes no files
+        ("pmitogen hubs st", set()),  # this command accepts no file
         ("pmitogen trace st", {"stop-file"}),
     ):
         args = ["fish", "--no-config", "-c", f"source {script}; cd {tmp_path}; complete -C '{line}'"]
@@ -125,7 +125,7 @@ def test_completion_of_fish(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
         assert {found.split("\t")[0] for found in done.stdout.splitlines()} == expected and not done.stderr
 
 
-# A zsh on a terminal of its own completes each line, as for a person, and prints what the terminal shows.
+# A zsh on a terminal of its own completes each line and prints the content of the terminal.
 ZSH = r"""
 zmodload zsh/zpty
 zpty shell zsh -f -i
@@ -144,13 +144,13 @@ zpty -d shell
 """
 
 
-def test_completion_of_zsh(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_zsh_gets_every_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     script = _completion("zsh", capsys)
     assert script.startswith("#compdef pmitogen\n") and all(f"      '{name}:" in script for name in NAMES)
 
 
 @pytest.mark.needs_program("zsh")
-def test_completion_of_zsh_on_a_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_zsh_completes_on_a_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "_pmitogen").write_text(_completion("zsh", capsys))
     (tmp_path / "stop-file").touch()
     lines = ("pmitogen tru", "pmitogen cp --res", "pmitogen hubs st", "pmitogen trace st")
@@ -164,7 +164,7 @@ def test_completion_of_zsh_on_a_terminal(capsys: pytest.CaptureFixture[str], tmp
         assert word in text if word else "stop-file" not in text, done.stdout
 
 
-def test_the_manual_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_manual_page_is_valid_and_complete(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["manual"]) == 0
     output = capsys.readouterr().out
     assert output.startswith(".TH PMITOGEN 1 ") and all(rf".SS {name}".replace("-", r"\-") in output for name in NAMES)

@@ -1,4 +1,4 @@
-"""``pmitogen setup``: the link, and that Ansible finds the plugin by it."""
+"""``pmitogen setup`` creates a link through which Ansible finds the plugin."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LINK = ".ansible/plugins/connection/pmitogen.py"
 
 
 def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """``pmitogen setup`` as a process of its own, in the environment that tests see."""
+    """Run ``pmitogen setup`` as a separate process in the environment of the test."""
     command = [sys.executable, "-m", "pmitogen", "setup", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
 
 
 def path_with(ansible: Ansible) -> str:
-    """A PATH on which this Ansible's ansible-playbook comes first."""
+    """Return a PATH on which this Ansible's ansible-playbook comes first."""
     return f"{Path(ansible.python).parent}:{os.environ['PATH']}"
 
 
@@ -37,7 +37,7 @@ def test_ansible_finds_the_plugin_by_its_name(ansible: Ansible, home: Path) -> N
 
 
 @pytest.mark.one_core
-def test_twice_is_once_and_remove_undoes_it(ansible: Ansible, home: Path) -> None:
+def test_setup_can_be_repeated_and_removed(ansible: Ansible, home: Path) -> None:
     path = path_with(ansible)
     assert run(PATH=path).returncode == 0
     again = run(PATH=path)
@@ -51,7 +51,7 @@ def test_twice_is_once_and_remove_undoes_it(ansible: Ansible, home: Path) -> Non
     assert nothing.returncode == 0 and "nothing to remove" in nothing.stdout
 
 
-def test_without_ansible_it_says_so(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_ansible_is_reported(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(setup, "_find_playbook", lambda: None)
     from pmitogen.cli import main
 
@@ -69,26 +69,26 @@ def test_ansible_home_is_respected(ansible: Ansible, home: Path) -> None:
 
 
 @pytest.mark.one_core
-def test_a_search_path_elsewhere_is_told(ansible: Ansible, home: Path) -> None:
+def test_a_configured_search_path_is_reported(ansible: Ansible, home: Path) -> None:
     done = run(PATH=path_with(ansible), ANSIBLE_CONNECTION_PLUGINS=str(home))
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "connection_plugins" in done.stderr
 
 
 @pytest.mark.one_core
-def test_a_python_without_pmitogen_is_told(ansible: Ansible, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with an Ansible in an environment of its own."""
+def test_a_python_without_pmitogen_is_reported(ansible: Ansible, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with an Ansible in another environment."""
     root = str(setup.PLUGINS.parents[3])
     code = f"import sys; sys.path.insert(0, {root!r}); from pmitogen.cli import main; sys.exit(main(['setup']))"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PATH": path_with(ansible)}
     if subprocess.run([ansible.python, "-c", "import pmitogen"], env=environment, cwd="/", capture_output=True).returncode == 0:
-        pytest.skip("pmitogen is installed in that environment")
+        pytest.skip("needs an environment without pmitogen")
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd="/", capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "-m pip install pmitogen" in done.stderr
 
 
 @pytest.mark.parametrize("args", [[], ["--remove"]])
-def test_a_file_of_the_users_is_left_alone(args: list[str], home: Path) -> None:
+def test_a_file_of_the_user_is_not_replaced(args: list[str], home: Path) -> None:
     (home / LINK).parent.mkdir(parents=True)
     (home / LINK).write_text("mine")
     done = run(*args)
@@ -96,7 +96,7 @@ def test_a_file_of_the_users_is_left_alone(args: list[str], home: Path) -> None:
     assert (home / LINK).read_text() == "mine"
 
 
-def test_a_link_of_an_older_place_is_renewed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_to_an_older_installation_is_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setup, "_find_playbook", lambda: None)
     (home / LINK).parent.mkdir(parents=True)
     (home / LINK).symlink_to("/gone/lib/pmitogen/ansible/plugins/connection/pmitogen.py")
@@ -108,8 +108,8 @@ def test_a_link_of_an_older_place_is_renewed(home: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.one_core
-def test_a_link_that_leads_nowhere_harms_nobody(ansible: Ansible, home: Path) -> None:
-    """The files that are left when pmitogen is removed without ``setup --remove``."""
+def test_a_dangling_link_does_not_disturb_ansible(ansible: Ansible, home: Path) -> None:
+    """It remains if pmitogen is removed without ``setup --remove``."""
     (home / LINK).parent.mkdir(parents=True)
     (home / LINK).symlink_to("/gone/lib/pmitogen/ansible/plugins/connection/pmitogen.py")
     command = [str(ansible.python), "-m", "ansible", "adhoc", "-i", "h,", "all", "-m", "debug"]
@@ -119,7 +119,7 @@ def test_a_link_that_leads_nowhere_harms_nobody(ansible: Ansible, home: Path) ->
     assert "connection plugin 'pmitogen' was not found" in done.stdout
 
 
-def test_a_directory_that_may_not_be_written(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_directory_is_reported(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / ".ansible").write_text("a file, not a folder")
     from pmitogen.cli import main
 

@@ -1,4 +1,4 @@
-"""Which runs a hub that outlives its own may serve."""
+"""Conditions under which a later run may adopt an idle hub."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pmitogen.util.caller import CallerEnvironment
 ENVIRON = {"HOME": "/h", "LANG": "C", "PATH": "/bin"}
 
 
-def test_the_process_gets_what_its_interpreter_reads_and_no_more() -> None:
+def test_the_hub_gets_only_variables_that_its_interpreter_reads() -> None:
     secret = {"ANSIBLE_VAULT_PASSWORD": "x", "AWS_SECRET_ACCESS_KEY": "x", "SSH_AUTH_SOCK": "/a", "TOKEN": "x", "PWD": "/d"}
     relevant = {"PYTHONPATH": "/lib", "LD_LIBRARY_PATH": "/l", "LC_ALL": "C", "RES_OPTIONS": "rotate", "PMITOGEN_PIPELINE": "0"}
     assert process_environment(CallerEnvironment({**ENVIRON, **secret, **relevant})) == {**ENVIRON, **relevant}
@@ -44,14 +44,14 @@ def test_the_process_gets_what_its_interpreter_reads_and_no_more() -> None:
         ("SSH_AUTH_SOCK", False),
     ],
 )
-def test_which_variables_count(name: str, counts: bool) -> None:
+def test_variables_that_affect_the_hub_count(name: str, counts: bool) -> None:
     def of(value: str) -> str:
         return fingerprint(process_environment(CallerEnvironment({**ENVIRON, name: value})), "2.21.5")
 
     assert (of("1") != of("2")) is counts
 
 
-def test_versions_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_of_ansible_and_python_count(monkeypatch: pytest.MonkeyPatch) -> None:
     same = fingerprint(ENVIRON, "2.21.5")
     assert fingerprint(ENVIRON, "2.21.5") == same
     assert fingerprint(ENVIRON, "2.19.14") != same
@@ -59,8 +59,8 @@ def test_versions_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fingerprint(ENVIRON, "2.21.5") != same
 
 
-def test_files_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upgrade may leave release and place as they were."""
+def test_changed_files_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade may leave the version and the path unchanged."""
     copy = tmp_path / "pmitogen"
     shutil.copytree(hello.identity()["root"], copy, ignore=shutil.ignore_patterns("__pycache__"))
     identity = {**hello.identity(), "root": str(copy)}
@@ -81,7 +81,7 @@ def test_groups_and_namespaces_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({same, groups, fingerprint(ENVIRON, "")}) == 3
 
 
-def test_settings_of_a_run_travel() -> None:
+def test_settings_of_a_run_are_sent_to_the_hub() -> None:
     caller = CallerEnvironment({"PMITOGEN_LOG_FILE": "./log", "PMITOGEN_TRACE": "t.json"}, "/run/here")
     settings = RunSettings.of(caller, "debug", "2.21.5")
     assert settings.message() == {"log": "debug", "log_file": "/run/here/log", "trace": "/run/here/t.json", "ansible": "2.21.5"}

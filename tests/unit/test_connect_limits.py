@@ -1,4 +1,4 @@
-"""Turns at a server's door, and the pauses before another try."""
+"""Limits of concurrent logins to a server, and delays before retries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pmitogen.errors import ConnectError
 from pmitogen.transport import connect_limits
 
 
-def test_no_more_than_so_many_at_once() -> None:
+def test_concurrent_logins_are_limited() -> None:
     inside = 0
     most = 0
     lock = threading.Lock()
@@ -35,7 +35,7 @@ def test_no_more_than_so_many_at_once() -> None:
     assert not connect_limits._slots
 
 
-def test_other_servers_do_not_wait_and_the_deadline_holds() -> None:
+def test_other_servers_do_not_wait_and_the_deadline_is_kept() -> None:
     soon = time.monotonic() + 0.2
     turns = [connect_limits.slot("busy", "here", soon) for _ in range(connect_limits.MAX_CONCURRENT)]
     for turn in turns:
@@ -49,7 +49,7 @@ def test_other_servers_do_not_wait_and_the_deadline_holds() -> None:
     assert not connect_limits._slots
 
 
-def test_tries_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_end(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(connect_limits.time, "sleep", slept.append)
     attempt = 1

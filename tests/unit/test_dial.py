@@ -1,4 +1,4 @@
-"""From addresses to a socket: order, deadlines, options, words; over loopback."""
+"""Opening a socket: order of addresses, deadlines, socket options and messages; over loopback."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def listening(address: str = "127.0.0.1") -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def silent() -> Iterator[int]:
-    """A port of 127.0.0.1 that answers no SYN: its queue is full."""
+    """A port of 127.0.0.1 that answers no SYN, because its queue is full."""
     with socket.socket() as server, contextlib.ExitStack() as callers:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -58,7 +58,7 @@ def connected(settings: Settings, addresses: list[Address], timeout: float = 5.0
     return dial.dial(settings, addresses, timeout, soon(20))[0]
 
 
-def test_next_address_after_a_refusal_at_once() -> None:
+def test_a_refused_address_is_followed_by_the_next_at_once() -> None:
     with listening() as server:
         began = time.monotonic()
         with connected(PLAIN, [at(closed_port()), at(server.getsockname()[1])]) as sock:
@@ -66,7 +66,7 @@ def test_next_address_after_a_refusal_at_once() -> None:
         assert time.monotonic() - began < dial.CONNECTION_ATTEMPT_DELAY
 
 
-def test_a_silent_address_costs_a_stagger_only() -> None:
+def test_a_silent_address_delays_the_next_by_the_attempt_delay_only() -> None:
     with silent() as port, listening() as server:
         began = time.monotonic()
         with connected(PLAIN, [at(port), at(server.getsockname()[1])]) as sock:
@@ -74,7 +74,7 @@ def test_a_silent_address_costs_a_stagger_only() -> None:
         assert dial.CONNECTION_ATTEMPT_DELAY <= time.monotonic() - began < dial.CONNECTION_ATTEMPT_DELAY + 0.5
 
 
-def test_unroutable_goes_on() -> None:
+def test_an_unroutable_address_is_followed_by_the_next() -> None:
     with listening() as server:
         unreachable: Address = (socket.AF_INET, ("255.255.255.255", 9))
         with connected(PLAIN, [unreachable, at(server.getsockname()[1])]):
@@ -89,7 +89,7 @@ def refusal(settings: Settings, addresses: list[Address], limit: float = 5.0) ->
     return caught.value.message
 
 
-def test_silence_ends_with_the_deadline() -> None:
+def test_a_silent_address_ends_at_the_deadline() -> None:
     with silent() as port:
         began = time.monotonic()
         output = refusal(PLAIN, [at(port)], 0.6)
@@ -97,15 +97,15 @@ def test_silence_ends_with_the_deadline() -> None:
     assert "bob@127.0.0.1 port 22: no answer (127.0.0.1)" in output and "ansible_ssh_timeout" in output
 
 
-def test_each_address_has_the_whole_time() -> None:
-    """As with ssh. The attempts run side by side, so the second ends a little after the first."""
+def test_each_address_has_the_whole_timeout() -> None:
+    """As with ssh. The attempts run in parallel, so the second ends a little after the first."""
     with silent() as port, silent() as other:
         began = time.monotonic()
         refusal(PLAIN, [at(port), at(other)], 0.6)
         assert 0.6 + dial.CONNECTION_ATTEMPT_DELAY - 0.1 < time.monotonic() - began < 1.4
 
 
-def test_the_time_of_the_winner_is_known() -> None:
+def test_the_duration_of_the_successful_attempt_is_recorded() -> None:
     with silent() as port, listening() as server:
         before = time.monotonic()
         sock, began = dial.dial(PLAIN, [at(port), at(server.getsockname()[1])], 5, soon())
@@ -113,7 +113,7 @@ def test_the_time_of_the_winner_is_known() -> None:
         assert dial.CONNECTION_ATTEMPT_DELAY <= began - before < dial.CONNECTION_ATTEMPT_DELAY + 0.5
 
 
-def test_a_deadline_ends_it_all() -> None:
+def test_the_deadline_ends_all_attempts() -> None:
     with silent() as port:
         began = time.monotonic()
         with pytest.raises(ConnectError, match="no answer"):
@@ -121,23 +121,23 @@ def test_a_deadline_ends_it_all() -> None:
         assert time.monotonic() - began < 0.8
 
 
-def test_refused() -> None:
+def test_a_refusal_is_reported() -> None:
     assert "Connection refused (127.0.0.1); is sshd running there" in refusal(PLAIN, [at(closed_port())])
 
 
-def test_each_address_has_its_reason() -> None:
+def test_each_address_is_reported_with_its_reason() -> None:
     output = refusal(PLAIN, [(socket.AF_INET, ("255.255.255.255", 9)), at(closed_port())])
     assert "255.255.255.255: " in output and "127.0.0.1: Connection refused" in output
 
 
-def test_connection_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connectionattempts_repeats_the_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial, "RETRY_PAUSE", 0.2)
     began = time.monotonic()
     refusal(PLAIN._replace(connectionattempts=3), [at(closed_port())])
     assert 0.4 <= time.monotonic() - began < 1.0
 
 
-def test_socket_options() -> None:
+def test_socket_options_are_set() -> None:
     with listening() as server:
         settings = PLAIN._replace(ipqos=(0x48, 0x20))
         with connected(settings, [at(server.getsockname()[1])]) as sock:
@@ -148,7 +148,7 @@ def test_socket_options() -> None:
             assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
-def test_bind_address_and_interface() -> None:
+def test_bindaddress_and_bindinterface_are_honoured() -> None:
     with listening() as server:
         for settings in (PLAIN._replace(bindaddress="127.0.0.9"),):
             with connected(settings, [at(server.getsockname()[1])]) as sock:
@@ -160,7 +160,7 @@ def test_bind_address_and_interface() -> None:
     assert "No such device" in refusal(PLAIN._replace(bindinterface="nosuch0"), [at(closed_port())])
 
 
-def test_address_family() -> None:
+def test_addressfamily_limits_the_addresses() -> None:
     def families(name: str) -> set[int]:
         return {family for family, _ in dial.resolve(PLAIN._replace(hostname="localhost", addressfamily=name))}
 
@@ -191,13 +191,13 @@ else:
 """
 
 
-def test_no_file_is_left_to_ask_the_resolver() -> None:
-    """That is no fault of the name's."""
+def test_exhausted_descriptors_are_not_reported_as_an_unknown_name() -> None:
+    """The resolver cannot open a file."""
     done = subprocess.run([sys.executable, "-c", USED_UP], cwd=repository, capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_unknown_name() -> None:
+def test_an_unknown_name_is_reported() -> None:
     with pytest.raises(ConnectError, match="cannot resolve the name no-such-host.invalid") as caught:
         dial.resolve(PLAIN._replace(hostname="no-such-host.invalid"))
     assert caught.value.stage == "resolve"
@@ -213,13 +213,13 @@ def test_unknown_name() -> None:
         ("no-such-host.invalid:", "check the spelling, or set ansible_host (HostName) to an address"),
     ],
 )
-def test_a_port_after_the_name(name: str, advice: str) -> None:
+def test_a_port_after_the_name_gets_advice(name: str, advice: str) -> None:
     with pytest.raises(ConnectError) as caught:
         dial.resolve(PLAIN._replace(hostname=name))
     assert caught.value.message.endswith(f"; {advice}")
 
 
-def test_families_alternate() -> None:
+def test_address_families_alternate() -> None:
     four = [at(1), at(2), at(3)]
     six: list[Address] = [(socket.AF_INET6, ("::1", 1))]
     assert dial._alternate([*four, *six]) == [four[0], six[0], four[1], four[2]]

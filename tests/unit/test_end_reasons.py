@@ -1,4 +1,4 @@
-"""How the end of a connection is worded: pmitogen/transport/paramiko_ext/transport.py."""
+"""The wording of the end of a connection: pmitogen/transport/paramiko_ext/transport.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pmitogen.transport.paramiko_ext.transport import _error_text
 
 
 @pytest.mark.parametrize("error", [None, EOFError(), ConnectionResetError(104, "Connection reset by peer"), BrokenPipeError()])
-def test_the_server_closed_it(error: BaseException | None) -> None:
+def test_a_connection_closed_by_the_server_is_reported_so(error: BaseException | None) -> None:
     assert _error_text(error) == "the server closed the connection"
 
 
@@ -24,5 +24,5 @@ def test_the_server_closed_it(error: BaseException | None) -> None:
         (DecodeError("4 bytes wanted"), "the server sent a malformed message (4 bytes wanted)"),
     ],
 )
-def test_other_ends(error: BaseException, text: str) -> None:
+def test_each_other_end_has_its_reason(error: BaseException, text: str) -> None:
     assert _error_text(error) == text

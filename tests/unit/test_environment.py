@@ -1,4 +1,4 @@
-"""SendEnv and SetEnv: which variables go."""
+"""SendEnv and SetEnv select the variables that are sent."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def names(*patterns: str) -> list[str]:
     return [name for name, _ in variables(PLAIN._replace(sendenv=patterns))]
 
 
-def test_patterns_with_case() -> None:
+def test_patterns_are_case_sensitive() -> None:
     assert names("LANG", "LC_*") == ["LANG", "LC_ALL", "LC_TIME"]
     assert names("?OO") == ["FOO"]
     assert names() == []
 
 
-def test_minus_takes_earlier_patterns_back() -> None:
+def test_a_minus_removes_earlier_patterns() -> None:
     assert names("LANG", "LC_*", "-LC_*") == ["LANG"]
     assert names("-LC_*", "LC_TIME") == ["LC_TIME"]
 
 
-def test_set_wins() -> None:
+def test_setenv_overrides_sendenv() -> None:
     settings = PLAIN._replace(sendenv=("LANG",), setenv=(("LANG", "set"), ("NEW", "")))
     assert variables(settings) == [("LANG", "set"), ("NEW", "")]

@@ -1,4 +1,4 @@
-"""Errors survive pickling, with all that they say."""
+"""Errors keep all their attributes when they are pickled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_pickling(error: pmitogen.Error) -> None:
+def test_errors_are_equal_after_pickling(error: pmitogen.Error) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error) and str(again) == str(error) and vars(again) == vars(error)
 
@@ -31,7 +31,7 @@ def test_pickling(error: pmitogen.Error) -> None:
     ("code", "kind"),
     [("ENOENT", FileNotFoundError), ("EACCES", PermissionError), ("EPERM", PermissionError), ("EEXIST", FileExistsError)],
 )
-def test_errors_of_a_host_are_those_of_this_system(code: str, kind: type[OSError]) -> None:
+def test_errnos_of_a_host_are_mapped_by_name(code: str, kind: type[OSError]) -> None:
     error = os_error("web1: get: /x: no", code, path="/x")
     assert isinstance(error, kind) and isinstance(error, pmitogen.RemoteError)
     assert (str(error), error.filename, error.code) == ("web1: get: /x: no", "/x", code)
@@ -44,5 +44,5 @@ def test_an_unknown_name_of_an_error_counts_as_eio(code: str) -> None:
     assert os_error("x", code).errno == 5
 
 
-def test_the_name_travels_in_frames() -> None:
+def test_the_name_of_an_errno_is_sent_in_frames() -> None:
     assert exception_from(dict(error_fields(pmitogen.RemoteError("x", code="ENOENT")))).code == "ENOENT"  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The start of programs by modules, with the run_command that each installed ansible-core really has."""
+"""The start of programs by modules, with the run_command of each installed ansible-core."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ module = object.__new__(basic.AnsibleModule)
 module.run_command_environ_update, module._name, module._debug, module.no_log_values = {{}}, "m", False, set()
 module._syslog_facility = "LOG_USER"
 """
-# A fork that subprocess makes in full runs what was registered for forks; vfork does not.
+# fork runs registered functions before a fork, vfork does not.
 PROGRAM = """
 quick.patch(subprocess, None)
-quick.patch(subprocess, None)  # again is once
+quick.patch(subprocess, None)  # the second call has no effect
 forks = []
 os.register_at_fork(before=lambda: forks.append(1))
 def run(args, **more):
@@ -40,7 +40,7 @@ subprocess.run(["true"], preexec_fn=ours)
 print(json.dumps({"plain": run(shell), "umask": run(shell, umask=0o027), "other": len(forks)}))
 """
 
-# What a program's end looks like to run_command when it comes between its two looks; and somebody else's wait for nothing.
+# A program's end between two polls of run_command, and another caller's wait without a result.
 ENDS = """
 waited = []
 for kind in (selectors.PollSelector, selectors.EpollSelector):
@@ -68,7 +68,7 @@ print(json.dumps([said, by_command, waited.count(0) - by_command]))
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("how", ["plain", "quick"])
-def test_nothing_is_waited_for_where_nothing_can_come(how: str, core: str) -> None:
+def test_run_command_does_not_wait_after_the_end_of_the_program(how: str, core: str) -> None:
     args = [str(CORES[core]), "-I", "-c", HEAD + ENDS, str(session.repository), how]
     done = subprocess.run(args, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -77,7 +77,7 @@ def test_nothing_is_waited_for_where_nothing_can_come(how: str, core: str) -> No
 
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("core", CORES)
-def test_only_what_does_nothing_is_left_out(core: str) -> None:
+def test_only_functions_without_effect_are_skipped_before_exec(core: str) -> None:
     python = CORES[core]
     args = [str(python), "-I", "-c", HEAD + PROGRAM, str(session.repository)]
     done = subprocess.run(args, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, umask=0o022)
@@ -94,7 +94,7 @@ def test_only_what_does_nothing_is_left_out(core: str) -> None:
 
 
 def _ignored() -> str:
-    """What a program that we start ignores: subprocess restores what Python itself set aside.
+    """Return the signals that a started program ignores: subprocess restores those that Python itself ignores.
 
     With a umask, as above: otherwise Python 3.13 uses posix_spawn, after which glibc's own signals are ignored as well.
     """

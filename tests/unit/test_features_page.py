@@ -1,4 +1,4 @@
-"""The page of features names tests that exist, one row for each feature."""
+"""The page of features names existing tests, in one row for each feature."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support import session
 PAGE = session.repository / "docs/features.md"
 
 
-def test_every_row_names_what_there_is() -> None:
+def test_every_row_names_existing_tests() -> None:
     rows = re.findall(r"^\| (\d+) \|.*\| (.*) \|$", PAGE.read_text(), re.M)
     numbers = [int(number) for number, _ in rows]
     assert numbers == sorted(set(numbers)) and numbers[:31] == list(range(1, 32))

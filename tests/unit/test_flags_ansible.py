@@ -1,4 +1,4 @@
-"""The words composed from the plugin's options, against those of Ansible's own ssh plugin, of every ansible-core found here."""
+"""The arguments built from the plugin's options, compared with those of the ssh plugin of every installed ansible-core."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.ansible import Ansible
 
 HOST = {"host": "h"}
 
-# Each is the options of one connection. Options that a core does not have yet are not given to it.
+# Each entry has the options of one connection. Options that a core lacks are not given to it.
 CASES: list[dict[str, Any]] = [
     {},
     {"password": "secret"},
@@ -34,7 +34,7 @@ CASES: list[dict[str, Any]] = [
     {"timeout": 0, "port": 0},
 ]
 
-# Prints the command line of that plugin as JSON; it does not search for sshpass, nor make a directory for sockets.
+# Prints the command line of that plugin as JSON; it neither searches for sshpass nor creates a directory for sockets.
 THEIRS = """
 import json, os, sys
 from ansible import context, constants
@@ -57,7 +57,7 @@ print(json.dumps(answers))
 
 
 def _without(args: list[str], *starts: str) -> list[str]:
-    """Without the ``-o`` settings that begin so."""
+    """Return *args* without the ``-o`` settings that begin with *starts*."""
     remaining: list[str] = []
     for word in args:
         if word.startswith(starts) and remaining and remaining[-1] == "-o":
@@ -68,7 +68,7 @@ def _without(args: list[str], *starts: str) -> list[str]:
 
 
 def _comparable(theirs: list[str]) -> list[str]:
-    """Their words after ``ssh``, without those that the head of flags/ansible.py lists as left out."""
+    """Return the arguments after ``ssh``, without those that the head of flags/ansible.py lists as omitted."""
     args = _without(theirs[theirs.index("ssh") + 1 :], "ControlPath=", "NumberOfPasswordPrompts=")
     default = DEFAULT_SSH_ARGS.split()
     for start in range(len(args)):
@@ -77,7 +77,7 @@ def _comparable(theirs: list[str]) -> list[str]:
     return args
 
 
-def test_the_words_are_those_of_ansibles_ssh_plugin(ansible: Ansible, home: Any) -> None:
+def test_the_arguments_are_those_of_ansibles_ssh_plugin(ansible: Ansible, home: Any) -> None:
     command = [ansible.python, "-c", THEIRS, json.dumps(CASES), str(home)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
@@ -91,7 +91,7 @@ def test_the_words_are_those_of_ansibles_ssh_plugin(ansible: Ansible, home: Any)
     assert compared >= len(CASES) - 1
 
 
-def test_each_word_has_the_name_of_its_option() -> None:
+def test_each_argument_has_the_name_of_its_option() -> None:
     argv, origins = build_ssh_argv({"ssh_args": "-4 -A", "port": 22, "remote_user": "u", "password": "s", **HOST})
     assert list(zip(argv, origins, strict=True)) == [
         ("-4", "ssh_args"),
@@ -107,33 +107,33 @@ def test_each_word_has_the_name_of_its_option() -> None:
 
 
 @pytest.mark.parametrize("text", [DEFAULT_SSH_ARGS, DEFAULT_SSH_ARGS + " ", DEFAULT_SSH_ARGS.replace(" ", "  ")])
-def test_the_default_ssh_args_are_no_choice(text: str) -> None:
+def test_the_default_ssh_args_do_not_count_as_chosen(text: str) -> None:
     assert build_ssh_argv({"ssh_args": text, "password": "s"})[0] == ["-o", "NumberOfPasswordPrompts=1"]
 
 
-def test_default_ssh_args_with_one_more_word_are_a_choice() -> None:
+def test_default_ssh_args_with_an_addition_count_as_chosen() -> None:
     assert build_ssh_argv({"ssh_args": DEFAULT_SSH_ARGS + " -4"})[0][:6] == [*DEFAULT_SSH_ARGS.split(), "-4"]
 
 
-def test_no_secret_is_in_the_words() -> None:
+def test_no_secret_is_in_the_arguments() -> None:
     secrets = {"password": "S3CRET1", "private_key": "S3CRET2", "private_key_passphrase": "S3CRET3", "otp": "S3CRET4"}
     assert "S3CRET" not in " ".join(build_ssh_argv({**secrets, **HOST})[0])
 
 
-def test_a_key_as_a_value_keeps_other_keys_away() -> None:
+def test_a_key_given_as_text_excludes_other_keys() -> None:
     argv, _ = build_ssh_argv({"private_key": "PEM", "private_key_file": "/unused"})
     assert argv[:4] == ["-o", "IdentitiesOnly=yes", "-o", "IdentityFile=none"]
     assert "/unused" not in " ".join(argv)
 
 
-def test_a_second_factor_without_a_password_may_be_asked_for() -> None:
+def test_a_second_factor_without_a_password_may_be_prompted_for() -> None:
     argv, _ = build_ssh_argv({"otp": "123456"})
     assert "KbdInteractiveAuthentication=no" not in argv
     assert any(word.startswith("PreferredAuthentications=") and word.endswith(",publickey,keyboard-interactive") for word in argv)
     assert "PasswordAuthentication=no" in argv
 
 
-def test_a_smart_card_without_a_pin_is_stated_all_the_same() -> None:
+def test_a_smart_card_without_a_pin_is_in_the_arguments() -> None:
     assert build_ssh_argv({"pkcs11_provider": "/x.so"})[0][:2] == ["-o", "PKCS11Provider=/x.so"]
 
 
@@ -147,7 +147,7 @@ def test_an_open_quote_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "word"), [("-o SetEnv=A=3 minutes", "minutes"), ("3 minutes", "3"), ("-C -- x", "--"), ("'a b'", "a b")]
 )
-def test_a_word_that_is_not_an_option_is_named(name: str, text: str, word: str) -> None:
+def test_an_argument_that_is_not_an_option_is_named(name: str, text: str, word: str) -> None:
     argv, origins = build_ssh_argv({name: text, "remote_user": "u", "host": "h"})
     with pytest.raises(UsageError, match=f"^{name}: '{word}': not an option; quote a value that has spaces, or remove it$"):
         resolve(argv, origins=origins)
@@ -157,7 +157,7 @@ def test_a_tilde_is_this_users_home() -> None:
     assert f'IdentityFile="{os.path.expanduser("~")}/k"' in build_ssh_argv({"private_key_file": "~/k"})[0]
 
 
-def test_a_program_of_ones_own_is_told_its_own_word_for_the_arguments() -> None:
+def test_ssh_extra_args_from_names_the_origin_of_the_arguments() -> None:
     argv, origins = build_ssh_argv(
         {"host": "h", "ssh_extra_args": "-p 1", "ssh_extra_args_from": "ssh_args", "interactive": True}
     )

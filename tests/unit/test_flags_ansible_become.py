@@ -1,4 +1,4 @@
-"""The options of become plugins as words for a plan."""
+"""The options of become plugins as arguments of a plan."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pmitogen.flags.become.plan import plan
 
 
 class Tagged(str):
-    """As ansible-core 2.19 and later hand out values."""
+    """A str subclass, as in values of ansible-core 2.19 and later."""
 
 
 def test_the_defaults_of_the_sudo_plugin_make_a_plan() -> None:
@@ -19,7 +19,7 @@ def test_the_defaults_of_the_sudo_plugin_make_a_plan() -> None:
     assert made["argv"][0] == "sudo" and "-H" in made["argv"]
 
 
-def test_every_option_arrives() -> None:
+def test_every_option_reaches_the_plan() -> None:
     args = become_options(
         {
             "become_user": Tagged("bob"),
@@ -41,7 +41,7 @@ def test_every_option_arrives() -> None:
     assert all(type(value) in (str, tuple) for value in args.values())
 
 
-def test_what_a_plugin_does_not_have_is_unset() -> None:
+def test_options_that_a_plugin_lacks_are_unset() -> None:
     assert become_options({"become_flags": ""}) == {
         "exe": None,
         "flags": None,
@@ -52,5 +52,5 @@ def test_what_a_plugin_does_not_have_is_unset() -> None:
     }
 
 
-def test_one_word_for_password_need_not_be_a_list() -> None:
+def test_a_single_prompt_need_not_be_a_list() -> None:
     assert become_options({"prompt_l10n": "Kennwort"})["prompt_l10n"] == ("Kennwort",)

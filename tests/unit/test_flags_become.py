@@ -1,4 +1,4 @@
-"""become_flags, become_exe and become_user as tables: words in, argument vector or error out."""
+"""become_flags, become_exe and become_user as tables: input, and the resulting argument vector or error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def argv(
 
 
 SUDO = [
-    # flags, without a password, with one (None: the same)
+    # flags, arguments without a password, arguments with one (None: the same)
     ("", ["sudo", *P, "-u", "bob", "--"], None),
     ("-H -S -n", ["sudo", "-H", "-n", *P, "-u", "bob", "--"], ["sudo", "-H", *P, "-u", "bob", "--"]),
     ("-HSn", ["sudo", "-H", "-n", *P, "-u", "bob", "--"], ["sudo", "-H", *P, "-u", "bob", "--"]),
@@ -56,7 +56,7 @@ SUDO = [
 
 
 @pytest.mark.parametrize("flags, without, with_", SUDO, ids=[row[0] for row in SUDO])
-def test_sudo(flags: str, without: list[str], with_: list[str] | None) -> None:
+def test_sudo_flags_become_arguments(flags: str, without: list[str], with_: list[str] | None) -> None:
     assert argv("sudo", flags) == without
     assert argv("sudo", flags, password="x") == (without if with_ is None else with_)
 
@@ -80,11 +80,11 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("method, flags, wanted", OTHERS, ids=[" ".join(row[:2]) for row in OTHERS])
-def test_su_and_doas(method: str, flags: str, wanted: list[str]) -> None:
+def test_su_and_doas_flags_become_arguments(method: str, flags: str, wanted: list[str]) -> None:
     assert argv(method, flags) == wanted
 
 
-def test_doas_drops_n_with_a_password() -> None:
+def test_n_of_doas_is_omitted_with_a_password() -> None:
     assert argv("doas", "-ns", password="x") == ["doas", "-u", "bob", "--"]
 
 
@@ -106,7 +106,7 @@ EXES = [
 
 
 @pytest.mark.parametrize("method, exe, flags, wanted", EXES, ids=[row[1] + " " + row[2] for row in EXES])
-def test_become_exe(method: str, exe: str, flags: str, wanted: list[str]) -> None:
+def test_become_exe_and_flags_become_arguments(method: str, exe: str, flags: str, wanted: list[str]) -> None:
     assert argv(method, flags, exe=exe) == wanted
 
 
@@ -134,7 +134,7 @@ REFUSED = [
     ("sudo", "-x", "-x: unknown option"),
     ("sudo", "-Hx", "-x: unknown option (in -Hx)"),
     ("sudo", "--nonsense", "--nonsense: unknown option"),
-    ("sudo", "--pre", "ambiguous, one of --preserve-env, --preserve-groups"),
+    ("sudo", "--pre", "ambiguous option; use one of --preserve-env, --preserve-groups"),
     ("sudo", "--login=yes", "takes no value"),
     ("sudo", "-g", "-g: needs a value"),
     ("sudo", "--group", "--group: needs a value"),
@@ -155,7 +155,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("method, flags, message", REFUSED, ids=[" ".join(row[:2]) for row in REFUSED])
-def test_refused_in_one_line(method: str, flags: str, message: str) -> None:
+def test_unsupported_flags_are_refused_in_one_line(method: str, flags: str, message: str) -> None:
     with pytest.raises(UsageError) as e:
         argv(method, flags)
     assert message in e.value.message
@@ -174,29 +174,29 @@ def test_refused_in_one_line(method: str, flags: str, message: str) -> None:
         ("sudo", "sudo | tee", "not read by a shell"),
     ],
 )
-def test_an_exe_that_cannot_be(method: str, exe: str, message: str) -> None:
+def test_an_invalid_become_exe_is_refused(method: str, exe: str, message: str) -> None:
     with pytest.raises(UsageError, match="^become_exe") as e:
         argv(method, exe=exe)
     assert message in e.value.message
 
 
-def test_dollar_in_quotes_is_a_dollar() -> None:
+def test_a_dollar_in_quotes_is_literal() -> None:
     assert argv("sudo", "-g 'a$b'")[1:3] == ["-g", "a$b"]
 
 
 @pytest.mark.parametrize("user", ["-x", "a\nb", "a\0b", "\x7f"])
-def test_no_name_of_an_account(user: str) -> None:
+def test_an_invalid_account_name_is_refused(user: str) -> None:
     with pytest.raises(UsageError, match="^become_user"):
         argv("sudo", user=user)
 
 
 @pytest.mark.parametrize("user", ["#1000", "o'hara", "a b", "DOMAIN\\joe", "joe@example.org", "ünal", "with$", "a;b"])
-def test_names_with_any_legal_character_stay_one_word(user: str) -> None:
+def test_an_account_name_is_one_argument(user: str) -> None:
     assert user in argv("sudo", user=user)
     assert user in argv("su", user=user)
 
 
-def test_unknown_method() -> None:
+def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(UsageError, match="pbrun"):
         become.plan("pbrun", timeout=1)
     with pytest.raises(UsageError, match="pbrun"):
@@ -207,7 +207,7 @@ def make(method: str = "sudo", **options: Any) -> EscalationPlan:
     return become.plan(method, **{"user": "bob", "timeout": 5, **options})[0]
 
 
-def test_what_a_plan_holds() -> None:
+def test_a_plan_has_all_fields() -> None:
     plan = make(password="", otp="", chdir="", user=None)
     assert (plan["secrets"], plan["chdir"], plan["user"]) == ([], None, "root")
     plan = make("su", password="s3cret", otp="123456", prompt_l10n=["Geheim"], flags="-s /bin/x", chdir="/d")
@@ -232,14 +232,14 @@ def test_what_a_plan_holds() -> None:
         ("doas", "-s", None, "own-shell", None, "pipe", "doas"),
     ],
 )
-def test_how_the_command_is_given(
+def test_the_form_of_the_command_follows_from_the_program(
     method: str, flags: str, exe: str | None, form: str, shell: str | None, stdin: str, asking: str
 ) -> None:
     plan = make(method, flags=flags, exe=exe)
     assert (plan["form"], plan["shell"], plan["stdin"], plan["asking"]) == (form, shell, stdin, asking.split())
 
 
-def test_findings() -> None:
+def test_flags_are_reported_with_their_verdict() -> None:
     _, findings = become.plan("sudo", flags="-H -S -n -p x -B -u bob A=1", user="bob", password="x", timeout=1)
     verdicts = {finding.option: finding.verdict for finding in findings}
     assert verdicts == {
@@ -250,7 +250,7 @@ def test_findings() -> None:
     assert [f.verdict for f in findings] == [Verdict.HONOURED, Verdict.HONOURED, Verdict.CONFLICT]
 
 
-def test_explain() -> None:
+def test_explain_reports_each_flag() -> None:
     answer = become.explain_become("sudo", "-HSn -u bob --preserve-env=A -A")
     assert answer["options"] == {
         "set-home": True, "stdin": True, "non-interactive": True, "user": "bob", "preserve-env": "A", "askpass": True,
@@ -268,7 +268,7 @@ def test_explain() -> None:
 
 
 @pytest.mark.parametrize("table", [sudo.TABLE, su.TABLE, doas.TABLE], ids=["sudo", "su", "doas"])
-def test_tables_are_sound(table: tuple[getopt.Option, ...]) -> None:
+def test_the_tables_of_options_are_consistent(table: tuple[getopt.Option, ...]) -> None:
     shorts = [row.short for row in table if row.short]
     assert len(set(shorts)) == len(shorts)
     assert all(len(row.short) <= 1 and row.value in ("no", "required", "optional") for row in table)
@@ -279,7 +279,7 @@ VALUES = st.text(st.characters(codec="ascii", min_codepoint=48, max_codepoint=12
 
 
 @given(st.lists(st.tuples(st.sampled_from([row for row in sudo.TABLE if row.short]), VALUES), max_size=6))
-def test_what_is_rendered_reads_the_same(choices: list[tuple[getopt.Option, str]]) -> None:
+def test_rendered_options_parse_to_the_same(choices: list[tuple[getopt.Option, str]]) -> None:
     options = [getopt.ParsedOption(row, value if row.value == "required" else None, "-" + row.short) for row, value in choices]
     apart = [word for option in options for word in getopt.render(option)]
     joined = ["".join(getopt.render(option)) for option in options]

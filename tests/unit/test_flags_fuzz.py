@@ -1,6 +1,6 @@
-"""No input, however mangled, raises anything but UsageError, or takes long.
+"""No input raises anything except UsageError, or takes long.
 
-``PMITOGEN_FUZZ_SECONDS`` makes it try for that long, instead of a few seconds.
+``PMITOGEN_FUZZ_SECONDS`` is the duration; the default is a few seconds.
 """
 
 from __future__ import annotations
@@ -76,23 +76,23 @@ _PIECES = [
 
 @pytest.fixture(autouse=True)
 def _no_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mangled "Match exec" could run anything."""
+    """Disable commands, because a mutated "Match exec" could run anything."""
     monkeypatch.setattr(match_criteria, "_command_succeeds", lambda command, context: len(command) % 2 == 0)
 
 
 def _try(argv: list[str], environ: dict[str, str]) -> None:
-    start = time.thread_time()  # this thread's processor time: the machine may be busy
+    start = time.thread_time()  # processor time of this thread, because the machine may be busy
     try:
         explain_ssh(argv, caller=CallerEnvironment(environ), program=OPENSSH_10)
         settings = resolve(argv, caller=CallerEnvironment(environ), strict=False)
         for hop in settings.proxyjump[:3]:
             resolve_hop(hop, settings, strict=False)
     except UsageError as error:
-        assert "\n" not in error.message or any("\n" in word for word in argv), "the message is one line"
+        assert "\n" not in error.message or any("\n" in word for word in argv), "the message must be one line"
     assert time.thread_time() - start < SLOW
 
 
-def _mangle(text: str, rng: random.Random) -> str:
+def _mutate(text: str, rng: random.Random) -> str:
     for _ in range(rng.randint(1, 5)):
         at = rng.randint(0, len(text))
         end = at + rng.choice((0, 0, 1, 2, rng.randint(0, 40)))
@@ -101,25 +101,25 @@ def _mangle(text: str, rng: random.Random) -> str:
     return text
 
 
-def _mangled(rng: random.Random) -> tuple[str, list[str]]:
+def _mutated(rng: random.Random) -> tuple[str, list[str]]:
     case, other = rng.choice(CASES), rng.choice(CASES)
     text = case.text[:3000] + other.text[:1000]
     if rng.random() < 0.5:
         name = rng.choice(sorted(NAMES))
         text += f"{name} {rng.choice(rng.choice(list(WORDS.values())).split('|'))}\n"
     ask = rng.choice([*LINES, *case.queries]).split()
-    return _mangle(text, rng), [_mangle(word, rng) if rng.random() < 0.3 else word for word in ask]
+    return _mutate(text, rng), [_mutate(word, rng) if rng.random() < 0.3 else word for word in ask]
 
 
 @pytest.mark.timeout(SECONDS * 3 + 60)
-def test_mangled_files_and_command_lines(tmp_path: Path) -> None:
+def test_mutated_files_and_command_lines_raise_usage_errors_only(tmp_path: Path) -> None:
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     config = tmp_path / "config"
     until = time.monotonic() + SECONDS
     tries = 0
     while time.monotonic() < until:
-        text, ask = _mangled(rng)
+        text, ask = _mutated(rng)
         config.write_bytes(text.replace("@/", f"{tmp_path}/").encode("utf-8", "surrogateescape"))
         try:
             _try(["-F", str(config), *ask], {"HOME": str(tmp_path), "SSH_AUTH_SOCK": "/x"})
@@ -143,12 +143,12 @@ _WORD = st.one_of(
 
 @settings(max_examples=int(SECONDS * 100), deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(args=st.lists(_WORD, max_size=6))
-def test_arbitrary_words(args: list[str]) -> None:
+def test_arbitrary_arguments_raise_usage_errors_only(args: list[str]) -> None:
     _try(["-F", "none", *args], {})
 
 
 @pytest.mark.parametrize("pattern", ["*" * 3000, "*a" * 500, "a*" * 500 + "b", "?" * 1000 + "*", "*" + "?*" * 400])
-def test_no_pattern_takes_long(pattern: str) -> None:
+def test_matching_a_pattern_is_fast(pattern: str) -> None:
     start = time.thread_time()
     match_pattern("a" * 1000, pattern)
     match_list("a" * 1000, pattern + ",!" + pattern)

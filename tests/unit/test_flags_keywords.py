@@ -1,4 +1,4 @@
-"""The table of keywords: complete, each value read back from what is written, and the page made from it current."""
+"""The table of keywords is complete, each rendered value parses to itself, and the generated page is current."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.ssh_cases import WORDS
 
 READING = ValueContext(OPENSSH_10, {"HOME": "/h"})
 
-# Keywords of OpenSSH 10 that 9.2, which the oracle's cases are for, does not know.
+# Keywords of OpenSSH 10 that 9.2, the version of the oracle's cases, does not have.
 NEWER = {
     "ChannelTimeout": "none|session=5m|session=5m global=1h|x|none session=1|=5|session=x",
     "ObscureKeystrokeTiming": "yes|no|interval:80|interval:20|interval:0|interval:x|x|yes no",
@@ -52,8 +52,8 @@ def _values() -> list[tuple[str, str]]:
     return [(name, value) for name, values in rows for value in values.split("|")]
 
 
-def test_what_is_written_is_read_back() -> None:
-    """parse(render(x)) == x, for every value that any of the cases gives."""
+def test_a_rendered_value_parses_to_itself() -> None:
+    """parse(render(x)) == x, for every value in the cases."""
     seen = set()
     for keyword, text in _values():
         try:
@@ -86,11 +86,11 @@ def test_what_is_written_is_read_back() -> None:
         ("StrictHostKeyChecking", "OFF", "false"),
     ],
 )
-def test_how_values_are_shown(keyword: str, text: str, shown: str) -> None:
+def test_values_are_rendered_as_by_ssh(keyword: str, text: str, shown: str) -> None:
     assert TABLE[keyword.lower()].value_type.display(_parse(keyword, text)) == shown
 
 
-def test_newer_words_that_are_wrong_are_refused() -> None:
+def test_invalid_values_of_newer_keywords_are_refused() -> None:
     for keyword, text in (
         ("ConnectTimeout", "1.5m"),
         ("ChannelTimeout", "none session=1"),
@@ -101,7 +101,7 @@ def test_newer_words_that_are_wrong_are_refused() -> None:
             _parse(keyword, text)
 
 
-def test_rows_are_in_order_and_named_once() -> None:
+def test_rows_are_sorted_and_unique() -> None:
     keys = [row.key for row in ROWS]
     assert keys == sorted(keys) and len(set(keys)) == len(keys)
     assert set(ALIASES.values()) <= set(keys)
@@ -112,8 +112,8 @@ def test_rows_are_in_order_and_named_once() -> None:
 
 
 @pytest.mark.needs_program("ssh")
-def test_every_word_and_flag_of_the_installed_ssh_is_known(tmp_path: Path) -> None:
-    """The words are those in the program itself, all tried at once."""
+def test_every_keyword_and_flag_of_the_installed_ssh_is_known(tmp_path: Path) -> None:
+    """The candidates are the texts in the program itself, all tried at once."""
     ssh = find_program("ssh")
     assert ssh
     args = set(re.findall(rb"\0([a-z][a-z0-9]{2,32})(?=\0)", Path(ssh).read_bytes()))

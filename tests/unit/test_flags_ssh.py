@@ -1,4 +1,4 @@
-"""From a command line to Settings: values, expansion, hops, and what no ``ssh -G`` would show."""
+"""From a command line to Settings: values, expansion, jump hosts, and behaviour that ``ssh -G`` does not show."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Write = Callable[[str], list[str]]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a configuration file, and gives the flags that name it."""
+    """Write a configuration file, and return the flags that name it."""
 
     def write(text: str) -> list[str]:
         (tmp_path / "config").write_text(text)
@@ -36,7 +36,7 @@ def _plain(*args: str, **options: object) -> Settings:
     return resolve(["-F", "none", *args], **options)  # type: ignore[arg-type]
 
 
-def test_defaults() -> None:
+def test_defaults_are_those_of_ssh() -> None:
     settings = _plain("h")
     home = pwd.getpwuid(os.getuid()).pw_dir
     assert (settings.hostname, settings.port, settings.user) == ("h", 22, pwd.getpwuid(os.getuid()).pw_name)
@@ -122,7 +122,7 @@ def test_defaults() -> None:
         ("-J a,b@c:5", "proxyjump", (JumpHop("a"), JumpHop("c", "b", 5))),
     ],
 )
-def test_values(text: str, field: str, value: object) -> None:
+def test_each_option_sets_its_field(text: str, field: str, value: object) -> None:
     environ = {"SSH_AUTH_SOCK": "/agent", "SOCK": "/other", "HOME": "/nowhere"}
     given = [word.replace("\t", " ") for word in text.split(" ")]
     who = [] if "User" in text else ["-l", "me"]
@@ -138,7 +138,7 @@ def test_values(text: str, field: str, value: object) -> None:
         assert got == (value.replace("\t", " ") if isinstance(value, str) else value)
 
 
-def test_canonical_addresses_and_names() -> None:
+def test_addresses_and_names_become_canonical() -> None:
     assert _plain("127.1").hostname == "127.0.0.1"
     assert _plain("0:0:0:0:0:0:0:1").hostname == "::1"
     upper = _plain("WEB.Example.com")
@@ -151,7 +151,7 @@ def test_canonical_addresses_and_names() -> None:
         )
 
 
-def test_the_origin_of_a_word_is_named() -> None:
+def test_the_origin_of_an_argument_is_named() -> None:
     with pytest.raises(UsageError, match=r"^ssh_args: Port: invalid port 'x'"):
         resolve(["-o", "Port=x", "h"], origins=["ssh_args", "ssh_args", "inventory_hostname"])
     with pytest.raises(UsageError, match=r"^ansible_port: -p: "):
@@ -160,14 +160,14 @@ def test_the_origin_of_a_word_is_named() -> None:
         resolve(["-j", "h"])
 
 
-def test_a_keyword_without_a_value_is_shown_as_it_is_written_there(write: Write) -> None:
+def test_a_keyword_without_a_value_is_shown_in_the_form_of_its_origin(write: Write) -> None:
     with pytest.raises(UsageError, match="^command line: Port: no argument after the keyword; use -o Port=VALUE$"):
         _plain("-o", "Port", "h")
     with pytest.raises(UsageError, match='config line 1: Port: no argument after the keyword; use "Port VALUE"$'):
         resolve([*write("Port\n"), "h"])
 
 
-def test_a_file_s_error_names_the_line(write: Write, tmp_path: Path) -> None:
+def test_an_error_in_a_file_names_the_line(write: Write, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"^{tmp_path}/config line 3: Foo: unknown option"):
         resolve([*write("Host x\n\nFoo bar\nPort x\n"), "h"])
     (tmp_path / "more").write_text("\nPort x\n")
@@ -175,7 +175,7 @@ def test_a_file_s_error_names_the_line(write: Write, tmp_path: Path) -> None:
         resolve([*write(f"Include {tmp_path}/more\n"), "h"])
 
 
-def test_words_that_were_put_there_by_default_count_for_nothing(write: Write) -> None:
+def test_default_ssh_args_of_ansible_are_ignored(write: Write) -> None:
     argv = ["-C", "-o", "ControlMaster=auto", "-o", "ControlPersist=60s", *write("ControlPersist 10m\n"), "h"]
     origins = [ANSIBLE_DEFAULT_ORIGIN] * 5 + ["ssh_extra_args"] * 2 + ["host"]
     settings = resolve(argv, origins=origins)
@@ -186,17 +186,17 @@ def test_words_that_were_put_there_by_default_count_for_nothing(write: Write) ->
         resolve(["-o", "Port=x", "h"], origins=[ANSIBLE_DEFAULT_ORIGIN] * 2)
 
 
-def test_a_missing_destination() -> None:
+def test_a_missing_destination_is_reported() -> None:
     assert _plain("-p", "5", default_host="h").hostname == "h"
     with pytest.raises(UsageError, match="host name is missing"):
         _plain("-p", "5")
 
 
-# -- the ways through other hosts -------------------------------------------------------------------------------------------
+# -- jump hosts and ProxyCommand --------------------------------------------------------------------------------------------
 
 
 def route(settings: Settings) -> list[Settings]:
-    """The settings of every hop in travelling order, the destination's own last."""
+    """Return the settings of every hop in the order of the connections, those of the destination last."""
     chain = [settings]
     while chain[0].proxyjump:
         chain[:0] = [resolve_hop(hop, chain[0]) for hop in chain[0].proxyjump]
@@ -215,13 +215,13 @@ def test_a_hop_has_its_own_configuration(write: Write) -> None:
     assert last is settings and first.bindaddress is None and second.bindaddress is None
 
 
-def test_hops_behind_hops(write: Write) -> None:
+def test_a_jump_host_may_need_a_jump_host(write: Write) -> None:
     flags = write("Host a\nProxyJump b\nHost b\nProxyCommand nc %h %p\nHost t\nProxyJump a\n")
     assert [one.hostname for one in route(resolve([*flags, "t"]))] == ["b", "a", "t"]
     assert route(resolve([*flags, "t"]))[0].proxycommand == "nc b 22"
 
 
-def test_a_bad_word_in_a_hop_s_configuration_names_it(write: Write) -> None:
+def test_an_error_in_the_configuration_of_a_jump_host_is_named(write: Write) -> None:
     settings = resolve([*write("Host t\nProxyJump a\nMatch host a\nUser -bad%x\n"), "t"])
     with pytest.raises(UsageError, match="config line 4: User"):
         resolve_hop(settings.proxyjump[0], settings)
@@ -242,7 +242,7 @@ def test_a_bad_word_in_a_hop_s_configuration_names_it(write: Write) -> None:
         ("ssh -o 'StrictHostKeyChecking no' -W %h:%p jump", JumpHop("jump", None, None, ("-o", "StrictHostKeyChecking no"))),
     ],
 )
-def test_a_proxy_command_that_is_a_jump(command: str, hop: JumpHop) -> None:
+def test_a_proxycommand_by_ssh_w_becomes_a_jump_host(command: str, hop: JumpHop) -> None:
     settings = _plain("-o", f"ProxyCommand={command}", "target")
     assert settings.proxyjump == (hop,) and settings.proxycommand is None
     (finding,) = [one for one in settings.report if one.option == "ProxyCommand"]
@@ -267,12 +267,12 @@ def test_a_proxy_command_that_is_a_jump(command: str, hop: JumpHop) -> None:
         "ssh -w 0 -W %h:%p jump",
     ],
 )
-def test_a_proxy_command_that_is_not(command: str) -> None:
+def test_other_proxycommands_are_left_to_the_shell(command: str) -> None:
     settings = _plain("-o", f"ProxyCommand={command}", "target")
     assert settings.proxyjump == () and settings.proxycommand == command.replace("%h", "target").replace("%p", "22")
 
 
-def test_the_words_of_the_inner_command_line_are_the_hop_s(write: Write) -> None:
+def test_options_of_the_inner_ssh_belong_to_the_jump_host(write: Write) -> None:
     flags = write("Host jump\nUser fromfile\nPort 77\n")
     command = f"ssh {' '.join(flags)} -o IdentityFile=/inner -l me -W %h:%p jump"
     _, target = route(_plain("-o", f"ProxyCommand={command}", "-o", "IdentityFile=/outer", "t"))
@@ -280,10 +280,10 @@ def test_the_words_of_the_inner_command_line_are_the_hop_s(write: Write) -> None
     assert (hop.user, hop.port, hop.identityfile) == ("me", 77, ("/inner",))
 
 
-# -- strange places ---------------------------------------------------------------------------------------------------------
+# -- environment and files --------------------------------------------------------------------------------------------------
 
 
-def test_no_passwd_entry_and_no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_resolving_works_without_a_passwd_entry_and_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def missing(uid: int) -> pwd.struct_passwd:
         raise KeyError(uid)
 
@@ -297,7 +297,7 @@ def test_no_passwd_entry_and_no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert settings.userknownhostsfile[0] == f"{tmp_path}/.ssh/known_hosts"
 
 
-def test_permissions_of_the_user_s_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_user_file_that_others_can_write_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     entry = pwd.getpwuid(os.getuid())
     mine = pwd.struct_passwd((entry.pw_name, "x", entry.pw_uid, entry.pw_gid, "", str(tmp_path), "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: mine)
@@ -312,7 +312,7 @@ def test_permissions_of_the_user_s_file(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert resolve(["-F", "none", "h"]).port == 22
 
 
-def test_local_network(write: Write) -> None:
+def test_match_localnetwork_tests_the_addresses_of_this_host(write: Write) -> None:
     flags = write("Match localnetwork 127.0.0.0/8\nPort 1\nMatch localnetwork 203.0.113.0/24\nUser far\n")
     settings = resolve([*flags, "h"])
     assert settings.port == 1 and settings.user != "far"
@@ -320,7 +320,7 @@ def test_local_network(write: Write) -> None:
         resolve([*write("Match localnetwork 10.0.0.1/8\n"), "h"])
 
 
-def test_newer_conditions(write: Write) -> None:
+def test_newer_match_criteria_are_supported(write: Write) -> None:
     flags = write("Match tagged a,b\nPort 1\nMatch tagged ''\nPort 2\nMatch version OpenSSH_10.*\nUser v\n")
     flagged = [resolve([*flags, *args, "h"]).port for args in ([], ["-P", "a"], ["-o", "Tag=b"], ["-P", "c"])]
     assert flagged == [2, 1, 1, 22]
@@ -362,20 +362,20 @@ def test_match_tests_the_session_of_a_jump_host(write: Write, option: str, port:
     assert resolve_hop(settings.proxyjump[0], settings).port == port
 
 
-def test_includes_know_tokens(write: Write, tmp_path: Path) -> None:
+def test_include_expands_tokens_and_variables(write: Write, tmp_path: Path) -> None:
     (tmp_path / "h-me").write_text("Port 4\n")
     flags = write("Include ${DIR}/%n-%r\n")
     assert resolve([*flags, "-l", "me", "h"], caller=CallerEnvironment({"DIR": str(tmp_path), "HOME": "/"})).port == 4
 
 
-def test_a_changed_file_is_read_anew(write: Write) -> None:
+def test_a_changed_file_is_read_again(write: Write) -> None:
     assert [resolve([*write(f"Port {port}\n"), "h"]).port for port in (11, 12, 11, 13)] == [11, 12, 11, 13]
     for index in range(file_lines._MAX_TEXTS + 5):
         resolve([*write(f"Port {index + 1}\n"), "h"])
     assert len(file_lines._texts) <= file_lines._MAX_TEXTS
 
 
-def test_the_system_s_file_comes_after_the_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_system_file_is_read_after_the_user_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "system").write_text("Port 5\nUser s\n")
     monkeypatch.setattr(config_file, "SYSTEM_FILE", str(tmp_path / "system"))
     settings = resolve(["-p", "6", "h"], caller=CallerEnvironment({}))

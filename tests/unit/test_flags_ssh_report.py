@@ -1,4 +1,4 @@
-"""What the report says of each word, by where it stands; contradictions; and pmitogen explain's answer."""
+"""The report about each option depends on its origin; conflicts; and the answer of pmitogen explain."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _report(*args: str, **options: object) -> tuple[Finding, ...]:
 
 
 @pytest.mark.parametrize("text", REFUSED_WORDS)
-def test_refused_where_it_was_given_for_us(text: str) -> None:
+def test_unsupported_options_for_pmitogen_are_refused(text: str) -> None:
     fatal = [one for one in _report(*_words(text)) if one.fatal]
     assert fatal and fatal[0].verdict is Verdict.REFUSED and fatal[0].reason.endswith(".")
     with pytest.raises(UsageError, match=r"^ssh_args: [\w-]+: \w"):
@@ -89,15 +89,15 @@ def test_refused_where_it_was_given_for_us(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HARMLESS_WORDS)
-def test_harmless(text: str) -> None:
+def test_harmless_options_are_accepted(text: str) -> None:
     report = [one for one in _report(*_words(text)) if one.option != "ClearAllForwardings"]
     assert report and all(one.verdict is Verdict.HARMLESS for one in report if one.option != "ProxyCommand")
     assert resolve([*_words(text), "-F", "none", "h"]).hostname == "h"
 
 
 @pytest.mark.parametrize("text", ["-o PKCS11Provider=/x.so", "-I /x.so"])
-def test_an_option_that_needs_an_extra(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without it, as any refused option; with it, honoured."""
+def test_pkcs11provider_needs_an_extra(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the extra it is refused like any unsupported option; with it, it is honoured."""
     monkeypatch.setattr(extras, "is_installed", lambda extra: False)
     with pytest.raises(
         UsageError, match=r"^ssh_args: .*: Needs a further package: python -m pip install 'pmitogen\[pkcs11\]'\.$"
@@ -110,8 +110,8 @@ def test_an_option_that_needs_an_extra(text: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("text", ["-o GSSAPIAuthentication=yes", "-K", "-k", "-o GSSAPIServerIdentity=h"])
-def test_kerberos_needs_an_extra(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it, the other methods are tried, because distributions set these options for all sessions."""
+def test_gssapi_options_are_harmless_without_the_extra(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other methods are tried then, because distributions set these options for all sessions."""
     for installed, verdict in ((False, Verdict.HARMLESS), (True, Verdict.HONOURED)):
         monkeypatch.setattr(extras, "is_installed", lambda extra, installed=installed: installed)
         (finding,) = _report(*_words(text))
@@ -119,7 +119,7 @@ def test_kerberos_needs_an_extra(text: str, monkeypatch: pytest.MonkeyPatch) -> 
         assert ("pip install 'pmitogen[kerberos]'" in finding.reason) == (finding.verdict is Verdict.HARMLESS)
 
 
-def test_only_a_ticket_and_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gssapi_as_the_only_method_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     argv = ("-o", "PreferredAuthentications=gssapi-with-mic", "-o", "GSSAPIAuthentication=yes")
     assert not [one for one in _report(*argv) if one.fatal] or not extras.is_installed("kerberos")
     monkeypatch.setattr(extras, "is_installed", lambda extra: False)
@@ -127,9 +127,7 @@ def test_only_a_ticket_and_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'pmitogen[kerberos]'" in finding.reason
 
 
-def test_a_file_for_all_sessions_does_not_ask_for_a_ticket_without_the_extra(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_gssapi_in_the_user_file_is_ignored_without_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh/config").write_text("GSSAPIAuthentication yes\n")
     for installed in (False, True):
@@ -139,7 +137,7 @@ def test_a_file_for_all_sessions_does_not_ask_for_a_ticket_without_the_extra(
         assert ("gssapi-with-mic" in settings.preferredauthentications) == installed
 
 
-def test_every_flag_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_flag_is_reported_with_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "is_installed", lambda extra: True)
     options = {
         "c": "aes128-ctr",
@@ -164,7 +162,7 @@ def test_every_flag_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
-def test_a_person_s_own_file_only_warns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unsupported_options_in_the_system_file_only_warn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     system = tmp_path / "system"
     monkeypatch.setattr(config_file, "SYSTEM_FILE", str(system))
     system.write_text("LocalForward 1 h:2\nForwardX11 yes\nRemoteCommand ls\n")
@@ -196,18 +194,18 @@ def test_a_person_s_own_file_only_warns(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ("-o UserKnownHostsFile=none -o GlobalKnownHostsFile=none", "UserKnownHostsFile", False),
     ],
 )
-def test_conflicts(text: str, option: str, fatal: bool) -> None:
+def test_conflicting_options_are_reported(text: str, option: str, fatal: bool) -> None:
     found = [one for one in _report(*_words(text), caller=CallerEnvironment({})) if one.verdict is Verdict.CONFLICT]
     assert [(one.option, one.fatal) for one in found] == [(option, fatal)]
 
 
-def test_conflicts_of_addresses() -> None:
+def test_an_address_of_another_family_is_a_conflict() -> None:
     for family, host in (("inet", "::1"), ("inet6", "127.0.0.1")):
         report = resolve(["-F", "none", "-o", f"AddressFamily={family}", host], caller=CallerEnvironment({})).report
         assert [one.option for one in report if one.verdict is Verdict.CONFLICT] == ["AddressFamily"]
 
 
-def test_no_method_that_we_have() -> None:
+def test_only_unsupported_methods_are_refused() -> None:
     (finding,) = [one for one in _report("-o", "PreferredAuthentications=gssapi-keyex,hostbased") if one.fatal]
     assert finding.verdict is Verdict.REFUSED and "publickey" in finding.reason
     (finding,) = [one for one in _report("-o", "PreferredAuthentications=gssapi-with-mic,hostbased") if one.fatal]
@@ -221,12 +219,12 @@ def test_contradictory_flags_are_errors() -> None:
             _report(*_words(text))
 
 
-def test_a_word_is_reported_once_and_a_replaced_one_not() -> None:
+def test_each_option_is_reported_once_and_replaced_ones_are_not() -> None:
     options = [one.option for one in _report("-4", "-6", "-v", "-v", "-o", "User=a", "-l", "b")]
     assert options == ["-6", "-v", "User"]
 
 
-def test_explain() -> None:
+def test_explain_reports_options_and_verdicts() -> None:
     output = explain_ssh(["-F", "none", "-p", "2222", "-L", "1:h:2", "-i", "/etc/passwd", "-i", "/etc/group", "u@Host"])
     assert json.loads(json.dumps(output)) == output
     assert output["host"] == "Host" and set(output) == {"host", "options", "report"}
@@ -242,7 +240,7 @@ def test_a_command_is_refused() -> None:
     assert [one.option for one in resolve(["-F", "none", "h", "ls", "-l"], strict=False).report if one.fatal] == ["command"]
 
 
-def test_explain_shows_the_defaults_of_the_ssh_that_is_installed(tmp_path: Path) -> None:
+def test_explain_shows_the_defaults_of_the_installed_ssh(tmp_path: Path) -> None:
     found = explain_ssh(["-F", "none", "-o", "BatchMode=yes", "h"])["options"]
     if find_program("ssh"):
         theirs = run_ssh(["-F", "none", "-o", "BatchMode=yes", "h"]).values

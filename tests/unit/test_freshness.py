@@ -1,4 +1,4 @@
-"""The files that are checked so that an interpreter equals a fresh one: the table, its files, and refused requests."""
+"""The checked files that make an interpreter equal to a fresh one: the table, its files, and refused requests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_row_has_a_test() -> None:
         assert not missing, f"{what}: {name} has no {missing}"
 
 
-def test_every_way_is_used() -> None:
+def test_every_kind_of_check_is_used() -> None:
     ways = {freshness.CHILD, freshness.START, freshness.PYTHON, freshness.ENTRY, freshness.SESSION, freshness.CONNECT}
     assert {row[1] for row in freshness.TABLE} == ways
 
@@ -65,7 +65,7 @@ PLACE = {"python": sys.executable, "programs": ["/usr/bin/sudo"], "users": ["roo
 
 
 @pytest.mark.parametrize("how", [freshness.PYTHON, freshness.ENTRY, freshness.SESSION])
-def test_any_change_of_a_watched_file_is_seen(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_any_watched_file_is_detected(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = freshness.Watch(how, PLACE)
     monkeypatch.setattr(freshness, "FULL_CHECK_PAUSE", 0)
     monkeypatch.setattr(rules, "lines_about", lambda users, files: object())
@@ -78,8 +78,8 @@ def test_any_change_of_a_watched_file_is_seen(how: str, monkeypatch: pytest.Monk
     assert watch.changed() is None
 
 
-def test_the_price() -> None:
-    """A stat(2) takes 1 to 3 microseconds from Python, and a task 10 milliseconds and more."""
+def test_a_check_takes_little_time() -> None:
+    """A stat(2) takes 1 to 3 microseconds in Python, and a task takes 10 milliseconds and more."""
     place = {**PLACE, "shell": False}
     watches = [freshness.Watch(how, place) for how in (freshness.PYTHON, freshness.ENTRY, freshness.SESSION)]
     own = [
@@ -91,18 +91,18 @@ def test_the_price() -> None:
     assert len(own) < 45, own
 
 
-def test_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the dynamic linker, the C library and OpenSSL have read counts for every interpreter, wherever it lies."""
+def test_library_files_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of the dynamic linker, the C library and OpenSSL count for every interpreter, wherever it is installed."""
     monkeypatch.setattr(sources.os, "confstr", lambda name: "glibc 2.31")
     watched = set(freshness.Watch(freshness.PYTHON, {})._signatures)
     assert {"/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/nsswitch.conf", "/usr/lib/locale"} <= watched
     assert any(path.endswith("openssl.cnf") for path in watched)
     assert ("/etc/selinux/config" in watched) is Path("/etc/selinux").exists()
     monkeypatch.setattr(sources.os, "confstr", lambda name: "glibc 2.36")
-    assert "/etc/nsswitch.conf" not in freshness.Watch(freshness.PYTHON, {})._signatures  # glibc looks itself
+    assert "/etc/nsswitch.conf" not in freshness.Watch(freshness.PYTHON, {})._signatures  # glibc checks it itself
 
 
-def test_included_configuration_of_openssl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_included_files_of_openssl_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "more.d").mkdir()
     (tmp_path / "more.d/one.cnf").write_text("")
     conf = tmp_path / "openssl.cnf"
@@ -111,18 +111,18 @@ def test_included_configuration_of_openssl(tmp_path: Path, monkeypatch: pytest.M
     assert sources.openssl_files({}) == [str(conf), f"{tmp_path}/policy.config", f"{tmp_path}/more.d/"]
 
 
-def test_modules_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imported_modules_outside_the_standard_library_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fresh_elsewhere.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     __import__("fresh_elsewhere")
     found = sources.imported_modules({})
     assert str(tmp_path) in found
-    assert f"{tmp_path}/fresh_elsewhere.py" in found  # an editor leaves the directory as it is
+    assert f"{tmp_path}/fresh_elsewhere.py" in found  # an editor does not change the directory
     assert not any(path.endswith(("/json", "/collections")) for path in found)
 
 
-def test_no_file_is_left_out_where_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hundreds of modules, path configuration files or rules: an edit of the last one counts, as one of the first does."""
+def test_each_of_many_files_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hundreds of modules, path configuration files or rules, a change of the last one counts as one of the first does."""
     names = [f"fresh_many_{index:03}" for index in range(300)]
     for name in names:
         (tmp_path / f"{name}.py").write_text("VALUE = 1\n")
@@ -137,13 +137,13 @@ def test_no_file_is_left_out_where_there_are_many(tmp_path: Path, monkeypatch: p
     watch.add([str(tmp_path), *sorted(modules), f"{tmp_path}/"])
     assert watch.changed() is None
     for path in (min(modules), max(modules), str(tmp_path / f"{names[-1]}.pth")):
-        with open(path, "r+") as stream:  # in place: the directory stays as it is
+        with open(path, "r+") as stream:  # in place, so that the directory does not change
             stream.write("VALUE = 2\n")
         processes.wait_until(lambda path=path: watch.changed() == path)
         watch._signatures[path] = sources.signature(path)
 
 
-def test_a_check_of_many_files_takes_a_small_part_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_of_many_files_are_limited_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch, checked = freshness.Watch("", {}), []
     watch.add(str(tmp_path / f"file{index}") for index in range(1000))
     clock = iter(range(10**6))
@@ -154,13 +154,13 @@ def test_a_check_of_many_files_takes_a_small_part_of_the_time(tmp_path: Path, mo
     assert len(checked) < 100 * freshness.MAX_CHECKED + 4 * 1000
 
 
-def test_archives_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_on_the_path_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path / "modules.zip")
     assert f"{tmp_path}/modules.zip" in sources.site_directories({})
 
 
-def test_site_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's own counts before it exists: by the first directory on the way to it that is missing."""
+def test_site_directories_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own is watched before it exists: by the first missing directory on its path."""
     import site
 
     user_site = tmp_path / "lib/python3/site-packages"
@@ -175,7 +175,7 @@ def test_site_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert {str(user_site), f"{user_site}/more.pth"} <= set(watch._signatures)
 
 
-def test_interpreters_of_version_managers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_version_managers_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shim = tmp_path / "python"
     shim.write_text("#!/bin/sh\n")
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
@@ -186,7 +186,7 @@ def test_interpreters_of_version_managers(tmp_path: Path, monkeypatch: pytest.Mo
     assert {f"{tmp_path}/first/python", str(shim)} <= set(found) and "/usr/bin/python" not in found
 
 
-def test_start_up_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_up_files_and_included_ones_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("BASH_ENV", "/opt/env")
     (tmp_path / ".bashrc").write_text('. "$HOME/.cargo/env"\n[ -f ~/.more ] && source ~/.more; . $UNKNOWN/x\n')
@@ -199,7 +199,7 @@ def test_start_up_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert sources.shell_files("/bin/dash", False) == ["/opt/env"]
 
 
-def test_what_a_start_up_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_named_in_start_up_files_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/app")
     text = """
     for rc in ~/.bashrc.d/*; do . "$rc"; done   # ~/comment
@@ -217,14 +217,14 @@ def test_what_a_start_up_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not {"/home/app/comment", "/home/app/log", "/home/app/touched", "/usr/share/x", "/tmp/x"} & set(found)
 
 
-def test_a_directory_that_is_only_named_counts_by_its_identity(tmp_path: Path) -> None:
+def test_a_named_directory_is_watched_by_its_identity(tmp_path: Path) -> None:
     assert sources.watchable(str(tmp_path), ()) == f"{tmp_path}/."
     assert sources.watchable(f"{tmp_path}/*.sh", ()) == f"{tmp_path}/"
     assert sources.watchable(f"{tmp_path}/file", ()) == f"{tmp_path}/file"
     assert sources.watchable(f"{tmp_path}/$UNKNOWN", ()) == sources.watchable("relative") == sources.watchable("/") == ""
 
 
-def test_what_rules_of_sudo_include(tmp_path: Path) -> None:
+def test_files_included_by_sudoers_are_found(tmp_path: Path) -> None:
     main, more = tmp_path / "sudoers", tmp_path / "more"
     main.write_text('@include more\n#includedir /opt/rules\nDefaults env_file = "/opt/environment"\n')
     more.write_text("  @include /opt/deeper.%h\nDefaults restricted_env_file=/opt/restricted, umask=077\n@include more\n")
@@ -233,7 +233,7 @@ def test_what_rules_of_sudo_include(tmp_path: Path) -> None:
     assert any(path.startswith("/opt/deeper.") and "%" not in path for path in found)
 
 
-def test_a_home_counts_by_its_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_is_watched_by_its_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -245,7 +245,7 @@ def test_a_home_counts_by_its_identity(tmp_path: Path, monkeypatch: pytest.Monke
     assert watch.changed() == f"{home}/."
 
 
-def test_pam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_pam_services_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "PAM_DIRECTORIES", (str(tmp_path),))
     monkeypatch.setenv("HOME", "/home/app")
     (tmp_path / "su").write_text(
@@ -288,18 +288,18 @@ def test_pam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("/etc/security/limits.d/", "@app soft core 1", True),
     ],
 )
-def test_whom_a_line_is_about(path: str, line: str, counts: bool) -> None:
+def test_a_line_of_a_rule_file_concerns_its_users_and_groups(path: str, line: str, counts: bool) -> None:
     assert rules.concerns(path, line, ["app", "root"]) is counts
 
 
-def test_the_primary_group() -> None:
+def test_the_primary_group_concerns_its_users() -> None:
     assert rules.concerns("/etc/group", "renamed:x:1001:", ["app"], {"1001"})
     assert not rules.concerns("/etc/group", "other:x:1002:", ["app"], {"1001"})
 
 
 @pytest.fixture
 def rules_of_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, freshness.Watch]:
-    """A rule of *app*, and a watch of its directory."""
+    """A rule for *app*, and a watch of its directory."""
     directory = tmp_path / "sudoers.d"
     directory.mkdir()
     (directory / "app").write_text("User_Alias ADMINS = other, \\\n  more\napp ALL=(ALL) ALL\n")
@@ -318,7 +318,7 @@ def rules_of_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path,
         lambda rule: rule.write_text(rule.read_text().replace("  more", "  more, \\\n  another")),
     ],
 )
-def test_a_rule_that_sudo_ignores_or_reads_otherwise(
+def test_a_changed_rule_of_the_account_is_detected(
     rules_of_app: tuple[Path, freshness.Watch], change: Callable[[Path], object]
 ) -> None:
     directory, watch = rules_of_app
@@ -328,7 +328,7 @@ def test_a_rule_that_sudo_ignores_or_reads_otherwise(
     assert watch.changed() is not None
 
 
-def test_what_is_about_others_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rules_for_other_accounts_are_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "sudoers.d"
     directory.mkdir()
     (directory / "app").write_text("app ALL=(ALL) ALL\n")
@@ -339,12 +339,12 @@ def test_what_is_about_others_is_no_change(tmp_path: Path, monkeypatch: pytest.M
     (directory / "other").write_text("other ALL=(ALL) ALL\n")
     assert watch.changed() is None
     (directory / "other").write_text("other ALL=(ALL) ALL\nALL ALL=(ALL) ALL\n")
-    assert watch.changed() == f"{directory}/other"  # which is watched by now
+    assert watch.changed() == f"{directory}/other"  # now it is watched
 
 
 @pytest.fixture
 def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[freshness.FreshnessGuard, Callable[[], Any]]:
-    """A guard of one file, and what changes that file."""
+    """A guard of one file, and a function that changes that file."""
     watched = tmp_path / "watched"
     monkeypatch.setattr(freshness, "TABLE", (("file", freshness.PYTHON, (str(watched),)),))
     made = freshness.FreshnessGuard("tester")
@@ -352,7 +352,7 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[freshness.Fr
     return made, lambda: watched.write_text("")
 
 
-def test_what_is_refused(guard: tuple[freshness.FreshnessGuard, Callable[[], Any]], tmp_path: Path) -> None:
+def test_requests_after_a_change_are_refused(guard: tuple[freshness.FreshnessGuard, Callable[[], Any]], tmp_path: Path) -> None:
     made, change = guard
     assert made.refusal({"op": "run", "id": 1, "chain": 1}) is None
     change()
@@ -365,7 +365,7 @@ def test_what_is_refused(guard: tuple[freshness.FreshnessGuard, Callable[[], Any
         "msg": f"{tmp_path}/watched",
         "refused_count": 0,
     }
-    assert made.refusal({"op": "fs", "action": "remove", "id": 3, "chain": 1}) is None  # undone where it was done
+    assert made.refusal({"op": "fs", "action": "remove", "id": 3, "chain": 1}) is None  # undone in the same interpreter
     assert made.refusal({"op": "fs", "action": "mkdtemp", "id": 4, "chain": 2, "no_reply": True}) == {}
     assert made.refusal({"op": "put", "id": 5, "chain": 2, "no_reply": True}) == {}
     assert made.refusal({"op": "fs", "action": "exists", "id": 6, "chain": 1, "even_if_stale": True}) is None
@@ -374,7 +374,9 @@ def test_what_is_refused(guard: tuple[freshness.FreshnessGuard, Callable[[], Any
     assert made.refusal({"op": "fs", "action": "exists", "id": 8, "chain": 2, "even_if_stale": True}) is None
 
 
-def test_what_the_agent_has_seen_is_refused_for_that_reason(guard: tuple[freshness.FreshnessGuard, Callable[[], Any]]) -> None:
+def test_a_change_seen_by_the_agent_is_the_reason_of_the_refusal(
+    guard: tuple[freshness.FreshnessGuard, Callable[[], Any]],
+) -> None:
     made, change = guard
     refusal = made.refusal({"op": "exec", "id": 1, "stale": ["session", "/home/app/.bashrc"]})
     assert refusal is not None and (refusal["reason"], refusal["msg"]) == ("session", "/home/app/.bashrc")

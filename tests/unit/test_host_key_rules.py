@@ -1,4 +1,4 @@
-"""Decisions about host keys that need no server: CheckHostIP, where files stand, and keys that are not keys."""
+"""Decisions about host keys that need no server: CheckHostIP, the order of files and algorithms, and invalid keys."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check(path: Path, text: str, **options: Any) -> Any:
     return check_host_key(settings, ("ssh-ed25519", KEY), ADDRESS)
 
 
-def test_address_is_checked(tmp_path: Path) -> None:
+def test_checkhostip_checks_the_address(tmp_path: Path) -> None:
     path = tmp_path / "kh"
     both = line("web", KEY) + line(ADDRESS, OTHER)
     with pytest.raises(ConnectError, match=f"192.0.2.7 has another key in {path}:2: remove that line") as caught:
@@ -48,7 +48,7 @@ def test_address_is_checked(tmp_path: Path) -> None:
     assert check(path, line(f"web,{ADDRESS}", KEY)).status == "known"
 
 
-def test_address_is_written_down(tmp_path: Path) -> None:
+def test_checkhostip_records_the_address(tmp_path: Path) -> None:
     path = tmp_path / "kh"
     assert check(path, line("web", KEY)).status == "known"
     assert path.read_text() == line("web", KEY) + line(ADDRESS, KEY)
@@ -58,7 +58,7 @@ def test_address_is_written_down(tmp_path: Path) -> None:
     assert path.read_text() == line(f"[web]:2222,[{ADDRESS}]:2222", KEY)
 
 
-def test_global_file_is_read_and_never_written(tmp_path: Path) -> None:
+def test_the_global_file_is_read_but_not_written(tmp_path: Path) -> None:
     path, system = tmp_path / "kh", tmp_path / "system"
     system.write_text(line("web", KEY))
     options = {"globalknownhostsfile": (str(system),), "checkhostip": False}
@@ -71,13 +71,13 @@ def test_global_file_is_read_and_never_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "blob", [b"", b"\0\0\0\x20x", encode_string("ssh-ed25519-cert-v01@openssh.com"), encode_string("ssh-rsa") + b"\xff"]
 )
-def test_no_key_at_all(blob: bytes) -> None:
+def test_an_invalid_key_is_refused(blob: bytes) -> None:
     with pytest.raises(ConnectError, match="invalid key from the server") as caught:
         check_host_key(Settings("web", "web", "root"), ("?", blob), "")
     assert caught.value.stage == "hostkey"
 
 
-def test_order(tmp_path: Path) -> None:
+def test_algorithms_are_ordered_as_by_ssh(tmp_path: Path) -> None:
     path = tmp_path / "kh"
     settings = Settings("web", "web", "root", userknownhostsfile=(str(path),))
     ecdsa, rsa = make_key(tmp_path / "ecdsa", "ecdsa384").public, make_key(tmp_path / "rsa", "rsa").public
@@ -87,7 +87,7 @@ def test_order(tmp_path: Path) -> None:
         path.write_text("".join(one.rstrip("\n") + "\n" for one in lines))
         return host_key_algorithms(settings._replace(**options), "")
 
-    # As they stand in ssh: certificates first, where nothing is known, and where the first choice's key is.
+    # As in ssh: certificates first if no key is known, or if the known key has the first type.
     assert order() == order(line("web", KEY)) == order(line("db", KEY), "web ecdsa-sha2-nistp384 AAAA") == DEFAULT_ORDER
     assert order(f"web {ecdsa}")[:3] == (f"ecdsa-sha2-nistp384{cert}", "ecdsa-sha2-nistp384", f"ssh-ed25519{cert}")
     assert order(f"web {rsa}")[:4] == (f"rsa-sha2-512{cert}", f"rsa-sha2-256{cert}", "rsa-sha2-512", "rsa-sha2-256")
@@ -95,17 +95,17 @@ def test_order(tmp_path: Path) -> None:
     by_authority = order(f"web {ecdsa}", line("@cert-authority web", KEY))
     assert by_authority[: len(CERTIFIED) + 1] == (*CERTIFIED, "ecdsa-sha2-nistp384")
     assert set(by_authority) == set(DEFAULT_ORDER)
-    # A list as it is; one that adds or removes, like the default.
+    # A given list is used unchanged; one that adds or removes, like the default.
     listed = ("ssh-ed25519", "ecdsa-sha2-nistp384", "rsa-sha2-512")
     assert order(f"web {ecdsa}", hostkeyalgorithms=listed) == listed
     options = {"hostkeyalgorithms": listed, "hostkeyalgorithms_fixed": False}
     assert order(f"web {ecdsa}", **options) == ("ecdsa-sha2-nistp384", "ssh-ed25519", "rsa-sha2-512")
-    # The plain name's keys, where none is known for the port.
+    # The keys of the name without the port, if none is known for the port.
     assert order(f"web {ecdsa}", port=2222)[1] == "ecdsa-sha2-nistp384"
 
 
 @pytest.mark.parametrize("name", ["we*b", "web|1", "web,db@x", "[web]", "we'b", 'we"b', "we\\b", "we#b", "!web", "we?b"])
-def test_names_that_known_hosts_cannot_hold_are_not_recorded(tmp_path: Path, name: str) -> None:
+def test_names_that_known_hosts_cannot_represent_are_not_recorded(tmp_path: Path, name: str) -> None:
     path = tmp_path / "kh"
     settings = Settings(name, name, "root", stricthostkeychecking="no", userknownhostsfile=(str(path),))
     with pytest.raises(ConnectError, match="cannot be added"):
@@ -123,11 +123,11 @@ def test_names_that_known_hosts_cannot_hold_are_not_recorded(tmp_path: Path, nam
         "web ssh-ed25519-cert-v01@openssh.com " + base64.b64encode(encode_string("ssh-ed25519-cert-v01@openssh.com")).decode(),
     ],
 )
-def test_lines_without_a_key_that_ssh_knows_are_no_other_key(tmp_path: Path, text: str) -> None:
+def test_lines_with_unknown_keys_are_ignored(tmp_path: Path, text: str) -> None:
     assert check(tmp_path / "kh", text, stricthostkeychecking="accept-new", checkhostip=False).status == "added"
 
 
-def test_a_key_is_revoked_within_a_certificate(tmp_path: Path) -> None:
+def test_a_revoked_key_is_also_revoked_in_a_certificate(tmp_path: Path) -> None:
     ca, key = make_key(tmp_path / "ca"), make_key(tmp_path / "key")
     blob = certificates.certificate(ca, key, principals=[b"web"])
     path = tmp_path / "kh"

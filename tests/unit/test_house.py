@@ -1,4 +1,4 @@
-"""Rules that hold for the whole project: linters, types, which package may import which."""
+"""Rules for the whole project: linters, types, and the order of imports."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.session import repository
 
 PACKAGE = repository / "pmitogen"
 
-# Which packages a package may import from: imports run downhill only. What travels to targets (target and become) imports
-# nothing else of pmitogen, except the part of the protocol that travels with it.
+# The packages from which a package may import: imports run downhill only. Code for targets (target and become) imports
+# nothing else of pmitogen, except the part of the protocol that is sent to targets.
 MAY_IMPORT = {
     "util": {"util"},
     "protocol": {"protocol", "util"},
@@ -35,13 +35,13 @@ MAY_IMPORT = {
     "testing": {"testing", "cli", "api", "hub"},
     "cli": {"cli", "api", "hub", "transport", "flags", "ansible", "protocol", "util"},
 }
-# Imports that close a circle of files and may stay: (file, what it imports) -> the reason.
+# Permitted imports that close a circle of files: (file, imported file) -> the reason.
 CIRCLES: dict[tuple[str, str], str] = {}
 MAX_FILES = 22  # in one package
 MAX_LINES = 400  # in one file
-# Files that are over the limit today; no further one may be, and these only shrink.
+# Files above the limit; no further one may be added, and these must not grow.
 LONGER = {
-    "pmitogen/ansible/plugins/connection/pmitogen.py": 480,  # the options' documentation, which Ansible reads from this file
+    "pmitogen/ansible/plugins/connection/pmitogen.py": 480,  # the documentation of options, which Ansible reads from this file
 }
 
 
@@ -63,7 +63,7 @@ def test_mypy_finds_nothing() -> None:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """The pmitogen modules that a file imports, wherever in it."""
+    """Yield the pmitogen modules that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "pmitogen")
@@ -72,7 +72,7 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def _runtime_imports(path: Path, modules: Container[str]) -> set[str]:
-    """The *modules* that a file imports when it runs, in its functions too. Imports for annotations alone are none of these."""
+    """Return the *modules* that a file imports at run time, also in functions, except those for annotations only."""
     found, nodes = set(), [cast("ast.AST", ast.parse(path.read_text()))]
     while nodes:
         node = nodes.pop()
@@ -91,7 +91,7 @@ def _runtime_imports(path: Path, modules: Container[str]) -> set[str]:
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
-    """Imports by a name in a text are not seen: those of pmitogen/__init__.py and of the table of commands."""
+    """Imports by name are not checked: those of pmitogen/__init__.py and of the table of commands."""
     modules = {
         ".".join(path.relative_to(repository).with_suffix("").parts).removesuffix(".__init__"): path
         for path in PACKAGE.rglob("*.py")
@@ -121,13 +121,13 @@ def test_code_for_targets_imports_only_the_framing_of_the_protocol() -> None:
         for path in sorted((PACKAGE / directory).rglob("*.py"))
         for name in _imported(path)
         if name.startswith("pmitogen.protocol") and not name.startswith("pmitogen.protocol.framing")
-        if (path.name, name) != ("types.py", "pmitogen.protocol.escalation_plan.EscalationPlan")  # not for targets
+        if (path.name, name) != ("types.py", "pmitogen.protocol.escalation_plan.EscalationPlan")  # not sent to targets
     ]
     assert not wrong
 
 
-def test_the_transport_is_a_library_of_its_own() -> None:
-    """It knows SSH alone: neither Mitogen nor Ansible."""
+def test_the_transport_imports_neither_mitogen_nor_ansible() -> None:
+    """So it can be used as a separate library."""
     wrong = [
         f"{path.relative_to(repository)} imports {name}"
         for path in sorted((PACKAGE / "transport").rglob("*.py"))
@@ -145,8 +145,8 @@ def _foreign_imports(path: Path) -> Iterator[str]:
             yield (node.module or "").split(".")[0]
 
 
-def test_only_the_scheduler_touches_the_io_loops_queue_and_timers() -> None:
-    """Whatever fails there ends the loop, and with it every connection: so all work is under somebody's guard."""
+def test_only_the_scheduler_uses_the_queue_and_timers_of_the_io_loop() -> None:
+    """An exception in the loop would end every connection, so the scheduler runs all work under the guard of its owner."""
     wrong = [
         f"{path.relative_to(repository)}:{node.lineno}"
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -164,7 +164,7 @@ def test_only_the_scheduler_touches_the_io_loops_queue_and_timers() -> None:
 
 
 def test_only_paramiko_ext_uses_paramikos_private_names() -> None:
-    """The rest uses its public wrappers. The demo server, which is no part of the transport, has a transport of its own."""
+    """Other code uses its public wrappers. The demo server, which is not part of the transport, has its own transport."""
     generic = {"_channels", "_closed", "_event", "_lock", "_log", "_send"}  # names that pmitogen's classes have as well
     private = {row.name for row in upstream.ROWS if row.owner.startswith("paramiko") and row.name.startswith("_")} - generic
     wrong = [
@@ -186,7 +186,7 @@ def test_packages_and_files_stay_small() -> None:
         assert lines <= LONGER.get(name, MAX_LINES), f"{name} has {lines} lines"
 
 
-def test_every_code_file_says_what_it_is_for() -> None:
+def test_every_file_has_a_docstring() -> None:
     silent = [
         str(path.relative_to(repository))
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -195,7 +195,7 @@ def test_every_code_file_says_what_it_is_for() -> None:
     assert not silent
 
 
-# Docstrings say in their first words who does what.
+# Docstrings begin with the action or the thing.
 PLAIN_ENGLISH = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__")
 SUBORDINATE = re.compile(r"(Whether|What|How|Which|Who|Whoever|Whatever|Why|Where|When|Have|Had|Its|Their|They|To be)\b(?! to\b)")
 

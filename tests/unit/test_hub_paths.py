@@ -1,4 +1,4 @@
-"""Where hubs listen: whose socket is whose, and which of them are removed."""
+"""The paths of hubs' sockets: their owners, and the removal of old ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pmitogen.hub.daemon.run_settings import RunSettings
 from pmitogen.util import processes
 
 
-def test_hosts_are_shared_out_evenly_and_for_good() -> None:
+def test_hosts_are_distributed_evenly_and_permanently() -> None:
     hosts = [f"10.1.{index // 250}.{index % 250}" for index in range(1000)]
     numbers = [socket_paths.hub_index_for(host, 4) for host in hosts]
     assert all(200 < numbers.count(index) < 300 for index in range(4))
@@ -28,7 +28,7 @@ def test_hosts_are_shared_out_evenly_and_for_good() -> None:
 
 
 @pytest.mark.parametrize("hub_index", [0, 1, 12])
-def test_a_socket_tells_its_number(hub_index: int, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_of_a_socket_has_the_index_of_its_hub(hub_index: int, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     short_path.chmod(0o700)
     run = socket_paths.run_socket(os.getpid(), hub_index)
@@ -38,7 +38,7 @@ def test_a_socket_tells_its_number(hub_index: int, short_path: Path, monkeypatch
     assert socket_paths.run_socket(os.getpid(), hub_index) != socket_paths.run_socket(os.getpid(), hub_index + 1)
 
 
-def test_a_hub_that_is_about_to_end_takes_no_run() -> None:
+def test_a_hub_that_is_ending_adopts_no_run() -> None:
     """The hub's last connection ended a moment before the next run found the hub."""
     life = HubLifecycle(os.getpid(), RunSettings())
     registry, listener = Mock(), Mock(path="/d/standby.sock")
@@ -51,8 +51,8 @@ def test_a_hub_that_is_about_to_end_takes_no_run() -> None:
         os.close(fd)
 
 
-def test_what_is_left_is_removed_but_not_what_listens(short_path: Path) -> None:
-    """A run's hubs end one after another: the first must not take the others' sockets with it."""
+def test_stale_sockets_are_removed_and_active_ones_are_not(short_path: Path) -> None:
+    """A run's hubs end one after another: the first must not remove the sockets of the others."""
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
     mine = processes.start_time(os.getpid())
@@ -78,4 +78,4 @@ def test_what_is_left_is_removed_but_not_what_listens(short_path: Path) -> None:
     (short_path / names["foreign"]).unlink()
     socket_paths.remove_stale(str(short_path), gone.pid)
     assert not short_path.exists()
-    short_path.mkdir()  # the fixture removes it
+    short_path.mkdir()  # so that the fixture can remove it

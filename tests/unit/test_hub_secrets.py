@@ -1,4 +1,4 @@
-"""The hub strikes every secret that it is handed out of its log."""
+"""The hub removes every secret that it receives from its log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pmitogen.hub.secret_options import SECRET_OPTIONS
 
 
 @pytest.mark.parametrize("name", SECRET_OPTIONS)
-def test_secrets_of_option_sets_are_struck_out(name: str) -> None:
+def test_secrets_of_options_are_removed_from_the_log(name: str) -> None:
     registry = HostRegistry()
     try:
         registry.host({"host": "web", name: f"handed over as {name}"})
@@ -19,7 +19,7 @@ def test_secrets_of_option_sets_are_struck_out(name: str) -> None:
     assert logging.redact(f"a line with 'handed over as {name}' in it") == f"a line with '{logging.REDACTED}' in it"
 
 
-def test_secrets_of_every_step_of_a_become_request_are_struck_out() -> None:
+def test_secrets_of_every_step_of_a_become_request_are_removed_from_the_log() -> None:
     registry = HostRegistry()
     try:
         first = {"method": "sudo", "user": "alice", "password": "the first step's"}

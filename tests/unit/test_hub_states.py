@@ -1,4 +1,4 @@
-"""The states of a host: which event is possible in which, and that no other changes anything."""
+"""The states of a host: the possible events in each state, and that other events change nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_only_the_table_changes_a_state(host: Host, state: State, event: Event) 
         assert host.state is state
 
 
-def test_every_state_can_be_reached_and_ends() -> None:
+def test_every_state_can_be_entered_and_left() -> None:
     reached = {State.NEW}
     for _ in State:
         reached |= {after for state in reached for after in TRANSITIONS[state].values()}

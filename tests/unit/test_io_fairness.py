@@ -1,4 +1,4 @@
-"""How the I/O loop's turns are shared among hosts: counted in turns, and timed by a clock of the test's."""
+"""The turns of the I/O loop are shared among hosts: counted in turns, and timed by a clock of the test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pmitogen.hub.fair_shares import HOST_BYTES, HOST_MESSAGES, HOST_SECONDS, TU
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """Stands still until the test moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -44,19 +44,19 @@ ENDLESS = 10**9
     [(1, 0.0, HOST_MESSAGES), (HOST_BYTES // 4, 0.0, 4), (1, HOST_SECONDS / 2, 2), (10 * HOST_BYTES, 1.0, 1)],
 )
 def test_a_host_has_its_share_of_a_turn(size: int, seconds: float, most: int) -> None:
-    """By count, by size and by time; one message it always may have."""
+    """The share is limited by count, size and time; one message is always allowed."""
     turns, clock = Turns(Clock()), Clock()
     host = Host(turns, clock, ENDLESS, size, seconds)
     turns.begin()
     host.work()
-    host.work()  # more has arrived in the same turn
+    host.work()  # more data has arrived in the same turn
     assert host.handled == most
     for turn in range(2, 6):
-        assert turns.begin(), "it waits for the next turn again"
+        assert turns.begin(), "the host must wait for the next turn"
         assert host.handled == turn * most
 
 
-def test_who_is_done_does_not_wait() -> None:
+def test_a_host_without_further_messages_does_not_wait() -> None:
     turns = Turns(Clock())
     host = Host(turns, Clock(), HOST_MESSAGES + 1)
     turns.begin()
@@ -67,8 +67,8 @@ def test_who_is_done_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 40])
-def test_an_honest_host_waits_for_a_moment_however_many_flood(count: int) -> None:
-    """They have endless messages of a millisecond each. What an honest host sends is handled in the same, short turn."""
+def test_an_honest_host_waits_briefly_for_any_number_of_flooding_hosts(count: int) -> None:
+    """They have endless messages of a millisecond each. The messages of the honest host are handled in the same, short turn."""
     clock = Clock()
     turns = Turns(clock)
     hostile = [Host(turns, clock, ENDLESS, seconds=0.001) for _ in range(count)]
@@ -82,10 +82,10 @@ def test_an_honest_host_waits_for_a_moment_however_many_flood(count: int) -> Non
         honest.work()
         assert honest.finished_at is not None and honest.finished_at - began <= TURN_SECONDS + HOST_SECONDS + 0.001
     handled = sorted(host.handled for host in hostile)
-    assert handled[0] > 0 and handled[-1] - handled[0] <= 2 * HOST_SECONDS / 0.001, "those that flood take turns"
+    assert handled[0] > 0 and handled[-1] - handled[0] <= 2 * HOST_SECONDS / 0.001, "the flooding hosts must have equal shares"
 
 
-def test_one_that_waits_is_put_off_once() -> None:
+def test_a_waiting_host_is_scheduled_once() -> None:
     turns = Turns(Clock())
     calls: list[int] = []
     share = Share(turns, lambda: calls.append(turns.turn))

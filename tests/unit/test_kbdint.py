@@ -1,4 +1,4 @@
-"""Prompts of real servers, and which secret answers them."""
+"""Prompts of real servers, and the secret that answers each."""
 
 from __future__ import annotations
 
@@ -36,46 +36,46 @@ CODE = [
     ("prompt", "answer", "echo"),
     [*((text, "pw", False) for text in PASSWORD), *((text, "123", echo) for text in CODE for echo in (False, True))],
 )
-def test_prompts(prompt: str, answer: str, echo: bool) -> None:
+def test_each_prompt_gets_its_answer(prompt: str, answer: str, echo: bool) -> None:
     assert PromptAnswerer(BOTH, True).answer("", "", [(prompt, echo)]) == [answer]
 
 
 @pytest.mark.parametrize("prompt", PASSWORD)
-def test_no_password_where_it_would_be_shown(prompt: str) -> None:
+def test_a_prompt_with_echo_gets_no_password(prompt: str) -> None:
     assert PromptAnswerer(BOTH, False).answer("", "", [(prompt, True)]) is None
 
 
-def test_hidden_prompts_take_what_there_is() -> None:
+def test_unknown_prompts_without_echo_get_the_available_secret() -> None:
     assert PromptAnswerer(BOTH, False).answer("", "", [("Geheimnis? ", False)]) == ["pw"]
     assert PromptAnswerer(Credentials(otp=Secret("1")), False).answer("", "", [("?", False)]) == ["1"]
     assert PromptAnswerer(Credentials(password=Secret("p")), False).answer("", "", [("One-time password: ", False)]) == ["p"]
 
 
 @pytest.mark.parametrize("prompt", ["User name: ", "Continue? ", ""])
-def test_echoed_words_get_no_secret(prompt: str) -> None:
+def test_unknown_prompts_with_echo_get_no_secret(prompt: str) -> None:
     answerer = PromptAnswerer(BOTH, False)
     assert answerer.answer("", "", [(prompt, True)]) is None
     assert repr(prompt.strip()) in answerer.reason
 
 
-def test_a_code_never_goes_for_a_password() -> None:
+def test_a_code_does_not_answer_a_password_prompt() -> None:
     assert PromptAnswerer(Credentials(otp=Secret("1")), False).answer("", "", [("Password: ", False)]) is None
     assert PromptAnswerer(Credentials(password=Secret("p")), False).answer("", "", [("Verification code: ", False)]) is None
 
 
-def test_nothing_is_given_twice() -> None:
+def test_a_secret_is_given_once() -> None:
     answerer = PromptAnswerer(BOTH, False)
     assert answerer.answer("", "", [("Password: ", False)]) == ["pw"]
     assert answerer.answer("", "", [("Password: ", False)]) is None
     assert "prompts again" in answerer.reason
 
 
-def test_empty_round() -> None:
+def test_a_round_without_prompts_gets_an_empty_answer() -> None:
     answerer = PromptAnswerer(Credentials(), False)
     assert answerer.answer("", "", []) == [] and not answerer.answered
 
 
-def test_a_person() -> None:
+def test_ask_answers_other_prompts() -> None:
     asked: list[tuple[str, bool]] = []
 
     def ask(prompt: str, echo: bool) -> str | None:
@@ -90,7 +90,7 @@ def test_a_person() -> None:
     assert len(asked) == 2
 
 
-def test_odd_prompts_fit_on_a_line() -> None:
+def test_prompts_are_shown_in_one_line() -> None:
     answerer = PromptAnswerer(Credentials(), False)
     answerer.answer("", "", [("\x1b[31mline\nline" + "x" * 200, True)])
     assert "\n" not in answerer.reason and "\x1b" not in answerer.reason and len(answerer.reason) < 140

@@ -1,4 +1,4 @@
-"""The clock that notices a silent peer, with plain numbers."""
+"""The timer that detects a silent peer, with given times."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 from pmitogen.transport.paramiko_ext.keepalive import LAST_REPLY_FRACTION, KeepaliveAction, KeepaliveTimer
 
 
-def test_asks_once_each_interval_then_gives_up() -> None:
+def test_one_request_is_sent_in_each_interval_until_the_limit() -> None:
     silence = KeepaliveTimer(10, 3, now=0)
     output = {at: silence.next_action(at) for at in range(40)}
     assert [at for at, verdict in output.items() if verdict is KeepaliveAction.SEND_REQUEST] == [10, 20, 30]
     assert [at for at, verdict in output.items() if verdict is KeepaliveAction.GIVE_UP] == [38, 39]
 
 
-def test_anything_heard_begins_anew() -> None:
+def test_received_data_restarts_the_interval() -> None:
     silence = KeepaliveTimer(10, 1, now=0)
     assert silence.next_action(17) is KeepaliveAction.SEND_REQUEST
     silence.activity(17.5)
@@ -23,22 +23,22 @@ def test_anything_heard_begins_anew() -> None:
     assert silence.next_action(17.5 + 10 * (1 + LAST_REPLY_FRACTION)) is KeepaliveAction.GIVE_UP
 
 
-def test_zero_is_off() -> None:
+def test_interval_zero_turns_keepalive_off() -> None:
     silence = KeepaliveTimer(0, 3, now=0)
     assert silence.next_action(1e9) is KeepaliveAction.WAIT
     assert silence.seconds_until_action(5) is None
     assert not silence.expired(1e9)
 
 
-@pytest.mark.parametrize("fell_silent_at", [0.0, 0.3, 0.99])
-def test_reported_between_count_and_one_interval_more(fell_silent_at: float) -> None:
-    """The peer answered at 0 and fell silent at some moment before the next question."""
+@pytest.mark.parametrize("silent_since", [0.0, 0.3, 0.99])
+def test_silence_is_reported_after_count_to_count_plus_one_intervals(silent_since: float) -> None:
+    """The peer answered at 0 and became silent at some moment before the next request."""
     silence = KeepaliveTimer(1, 3, now=0)
-    reported = silence.limit - fell_silent_at
+    reported = silence.limit - silent_since
     assert 3 - 0.2 - 1e-9 <= reported <= 4
 
 
-def test_looks_exactly_when_there_is_something_to_see() -> None:
+def test_the_next_check_is_exactly_when_an_action_is_due() -> None:
     silence = KeepaliveTimer(10, 2, now=100)
     now, seen = 100.0, []
     while (verdict := silence.next_action(now)) is not KeepaliveAction.GIVE_UP:

@@ -1,4 +1,4 @@
-"""Private keys in every format of ssh-keygen, and the words for those that cannot be read."""
+"""Private keys in every format of ssh-keygen, and the errors for those that cannot be read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def generate(path: Path, *args: str, passphrase: str = "") -> Path:
 
 
 def check(path: Path, passphrase: str | None = None) -> PrivateKey:
-    """Load it, and have its signature verified by its .pub file."""
+    """Load a key, and verify its signature with its .pub file."""
     key = key_file.read(str(path)).open(Secret(passphrase) if passphrase else None)
     public = key_file.read_public(f"{path}.pub")
     assert key.blob == public
@@ -48,7 +48,7 @@ def check(path: Path, passphrase: str | None = None) -> PrivateKey:
 @pytest.mark.parametrize(
     ("kind", "form"), [pair for pair in itertools.product(KINDS, FORMATS) if pair[0][0] != "ed25519" or pair[1] == "RFC4716"]
 )
-def test_formats(tmp_path: Path, kind: tuple[str, str], form: str, passphrase: str) -> None:
+def test_each_format_and_type_is_read(tmp_path: Path, kind: tuple[str, str], form: str, passphrase: str) -> None:
     path = generate(tmp_path / "key", "-t", kind[0], "-b", kind[1], "-m", form, passphrase=passphrase)
     check(path, passphrase)
     if not passphrase:
@@ -65,14 +65,14 @@ def test_formats(tmp_path: Path, kind: tuple[str, str], form: str, passphrase: s
 
 @needs_keygen
 @pytest.mark.parametrize("cipher", sorted(key_decryption._SIZES))
-def test_ciphers(tmp_path: Path, cipher: str) -> None:
+def test_each_cipher_is_decrypted(tmp_path: Path, cipher: str) -> None:
     path = generate(tmp_path / "key", "-t", "ed25519", "-Z", cipher, passphrase="secret")
     check(path, "secret")
     with pytest.raises(UnusableKey, match="incorrect passphrase"):
         key_file.read(str(path)).open(Secret("no"))
 
 
-def test_prompts(tmp_path: Path) -> None:
+def test_a_passphrase_is_prompted_for_again_after_a_wrong_one(tmp_path: Path) -> None:
     file = key_file.read(str(make_key(tmp_path / "key", passphrase="right").path))
     answers = ["no", "right"]
     assert file.open_with_prompt(lambda prompt: answers.pop(0), 3)
@@ -83,7 +83,7 @@ def test_prompts(tmp_path: Path) -> None:
 
 
 @needs_keygen
-def test_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encrypted_key_is_decrypted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = generate(tmp_path / "key", "-t", "ed25519", passphrase="secret")
     cache = key_file.KeyCache()
     first = key_file.read(str(path)).open(Secret("secret"), cache)
@@ -94,14 +94,14 @@ def test_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert key_file.read(str(path)).open(Secret("secret"), cache) is not first
 
 
-def test_a_key_without_a_passphrase_is_opened_once_and_again_after_a_change(tmp_path: Path) -> None:
+def test_an_unencrypted_key_is_read_again_only_after_a_change(tmp_path: Path) -> None:
     path = make_key(tmp_path / "key").path
     cache = key_file.KeyCache()
     first = key_file.read(str(path)).open(None, cache)
     assert key_file.read(str(path)).open(None, cache) is first
     times = path.stat()
     path.write_text(make_key(tmp_path / "other").path.read_text())
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # the text counts, not the time
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # the content counts, not the time
     assert key_file.read(str(path)).open(None, cache).blob != first.blob
 
 
@@ -119,7 +119,7 @@ def test_a_public_key_is_read_again_after_a_change(tmp_path: Path, monkeypatch: 
         key_file.read_public(str(one))
 
 
-def test_a_public_key_that_has_just_changed_is_not_stored(tmp_path: Path) -> None:
+def test_a_public_key_that_has_just_changed_is_not_cached(tmp_path: Path) -> None:
     path = Path(f"{make_key(tmp_path / 'key').path}.pub")
     key_file.read_public(str(path))
     assert str(path) not in key_file._public
@@ -136,12 +136,12 @@ def test_a_public_key_that_has_just_changed_is_not_stored(tmp_path: Path) -> Non
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "unsupported key type CERTIFICATE"),
     ],
 )
-def test_problems(text: str, line: str) -> None:
+def test_unusable_keys_have_a_reason(text: str, line: str) -> None:
     with pytest.raises(UnusableKey, match=line):
         private_key.load(private_key.read_header(text), None)
 
 
-def test_truncated(tmp_path: Path) -> None:
+def test_a_truncated_key_is_invalid(tmp_path: Path) -> None:
     text = make_key(tmp_path / "key").path.read_text()
     for end in range(40, len(text) - 50, 13):
         with pytest.raises(UnusableKey):
@@ -150,24 +150,24 @@ def test_truncated(tmp_path: Path) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=100), st.sampled_from(["OPENSSH PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"]))
-def test_anything_else_is_a_problem(text: str, label: str) -> None:
+def test_arbitrary_text_is_an_invalid_key(text: str, label: str) -> None:
     with pytest.raises(UnusableKey):
         private_key.load(private_key.read_header(f"-----BEGIN {label}-----\n{text}\n-----END {label}-----\n"), "x")
 
 
-def test_secret_hides() -> None:
+def test_a_secret_is_not_shown() -> None:
     secret = Secret("hidden")
     assert "hidden" not in f"{secret} {secret!r} {[secret]}"
     assert secret == Secret("hidden") and secret != Secret("other") and hash(secret) == hash(Secret("hidden"))
 
 
-def test_a_compressed_point_is_said_not_to_be_readable() -> None:
+def test_a_key_with_a_compressed_point_is_reported_as_unsupported() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
     body = base64.b64decode("".join(text.decode().splitlines()[1:-1]))
     numbers = key.public_key().public_numbers()
     point = b"\x04" + numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
-    shorter = body.replace(point, bytes([2 + numbers.y % 2]) + point[1:])  # what says that it is compressed
+    shorter = body.replace(point, bytes([2 + numbers.y % 2]) + point[1:])  # the byte that marks a compressed point
     armoured = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{base64.b64encode(shorter).decode()}\n-----END OPENSSH PRIVATE KEY-----\n"
     with pytest.raises(UnusableKey):
         private_key.load(private_key.read_header(armoured), None)

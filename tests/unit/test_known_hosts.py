@@ -1,4 +1,4 @@
-"""known_hosts: which lines speak of a host, with ssh-keygen -F as the oracle; and how fast."""
+"""Lines of known_hosts that match a host, with ssh-keygen -F as the oracle; and the speed of the search."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ line = st.tuples(st.sampled_from(["", " ", "\t"]), marker, names, blank, key).ma
 @pytest.mark.needs_program("ssh-keygen")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.lists(st.one_of(line, st.just("")), max_size=12).map("\n".join), name=hosts)
-def test_same_lines_as_ssh_keygen(tmp_path: Path, text: str, name: str) -> None:
+def test_matching_lines_are_those_of_ssh_keygen(tmp_path: Path, text: str, name: str) -> None:
     path = tmp_path / "kh"
     path.write_text(text + "\n")
     assert matching_lines(text, name) == matching_by_ssh_keygen(path, name.lower())
 
 
 @pytest.mark.needs_program("ssh-keygen")
-def test_hashes_are_ssh_keygens(tmp_path: Path) -> None:
+def test_hashed_names_of_ssh_keygen_match(tmp_path: Path) -> None:
     path = tmp_path / "kh"
     path.write_text(f"web,[web]:2222 {KEY}\n")
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(path)], check=True, capture_output=True)
@@ -68,7 +68,7 @@ def test_hashes_are_ssh_keygens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hashed", [False, True])
-def test_ten_thousand_lines(tmp_path: Path, hashed: bool) -> None:
+def test_ten_thousand_lines_are_searched_quickly(tmp_path: Path, hashed: bool) -> None:
     path = tmp_path / "kh"
     plain = [f"host{index}.example.com,10.1.{index // 250}.{index % 250}" for index in range(10_000)]
     path.write_text("".join(f"{hash_name(name, os.urandom(20)) if hashed else name} {KEY}\n" for name in plain))
@@ -86,7 +86,7 @@ def test_ten_thousand_lines(tmp_path: Path, hashed: bool) -> None:
     assert time.process_time() - begin < 0.05
 
 
-def test_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "kh"
     path.write_text(f"web {KEY}\n")
     assert known_hosts.read(str(path)) is known_hosts.read(str(path))
@@ -94,13 +94,13 @@ def test_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert known_hosts.read(str(path)).lookup("db1")[0].number == 2
 
 
-@pytest.mark.usefixtures("another_makes_directories")
-def test_a_directory_that_another_connection_makes_at_this_moment(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("another_process_makes_directories")
+def test_a_directory_that_another_connection_creates_is_used(tmp_path: Path) -> None:
     path = tmp_path / ".ssh" / "known_hosts"
     assert append(str(path), ["web"], BLOB, hashed=False) == f"{path}:1"
 
 
-def test_append(tmp_path: Path) -> None:
+def test_keys_are_appended(tmp_path: Path) -> None:
     path = tmp_path / "kh"
     assert append(str(path), ["[web]:22", "10.0.0.1"], BLOB, hashed=False) == f"{path}:1"
     assert path.read_text() == f"[web]:22,10.0.0.1 {KEY}\n"
@@ -109,7 +109,7 @@ def test_append(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 3
 
 
-def test_append_waits_for_the_lock_and_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_appending_waits_for_the_lock_and_checks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "kh"
     done: list[str] = []
     with path.open("w") as other:
@@ -127,7 +127,7 @@ def test_append_waits_for_the_lock_and_looks_again(tmp_path: Path, monkeypatch: 
         append(str(path), ["db1"], BLOB, hashed=False)
 
 
-def test_names() -> None:
+def test_names_match_patterns() -> None:
     assert lookup_name("Web", 22) == "web"
     assert lookup_name("Web", 2222) == "[web]:2222"
     assert match_hostname("WEB", "*,!db*") == 1 and match_hostname("db1", "*,!db*") == -1
@@ -137,6 +137,6 @@ def test_names() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=200))
-def test_anything_can_be_parsed(text: str) -> None:
+def test_arbitrary_text_can_be_parsed(text: str) -> None:
     for found in KnownHosts.parse(text, "kh").lookup("web"):
         assert found.blob is None or found.blob

@@ -1,4 +1,4 @@
-"""Binary revocation lists: the lists of the installed ssh-keygen, read as it reads them itself, and broken ones."""
+"""Binary revocation lists of the installed ssh-keygen, with its own decisions as the oracle, and invalid ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def keygen(*args: object) -> subprocess.CompletedProcess[str]:
 
 
 def make_list(directory: Path, lines: Sequence[str], *args: object) -> Path:
-    """A KRL of what *lines* say in ssh-keygen's own terms."""
+    """Make a KRL from *lines* in the notation of ssh-keygen."""
     (directory / "specification").write_text("".join(line + "\n" for line in lines))
     done = keygen("-k", "-f", directory / "krl", *args, directory / "specification")
     assert done.returncode == 0, done.stderr
@@ -40,8 +40,8 @@ def certificate(directory: Path, authority: KeyFile, serial: int, name: str) -> 
     return key.path.with_name(f"{key.path.name}-cert.pub")
 
 
-def ours(path: Path, publics: Sequence[Path]) -> list[bool]:
-    """Which of them the list at *path* revokes."""
+def decisions_of_pmitogen(path: Path, publics: Sequence[Path]) -> list[bool]:
+    """Return for each key whether the list at *path* revokes it."""
     revoked = revocation.RevocationList(path.read_bytes())
     return [revoked.revocation_reason(*key(public)) is not None for public in publics]
 
@@ -52,14 +52,14 @@ def key(public: Path) -> tuple[bytes, certificates.Certificate | None]:
     return (found.plain_blob if found else blob), found
 
 
-def theirs(path: Path, publics: Sequence[Path]) -> list[bool]:
+def decisions_of_ssh_keygen(path: Path, publics: Sequence[Path]) -> list[bool]:
     done = keygen("-Q", "-f", path, *publics)
     verdicts = [line.rsplit(": ", 1)[1] for line in done.stdout.splitlines()]
     assert len(verdicts) == len(publics) and set(verdicts) <= {"REVOKED", "ok"}, done
     return [verdict == "REVOKED" for verdict in verdicts]
 
 
-def test_certificates_as_ssh_keygen_judges_them(short_path: Path, make_key: MakeKey) -> None:
+def test_decisions_about_certificates_are_those_of_ssh_keygen(short_path: Path, make_key: MakeKey) -> None:
     authority, other = make_key(), make_key("rsa")
     publics = [certificate(short_path, authority, serial, "host") for serial in SERIALS]
     publics += [certificate(short_path, each, 3, name) for each in (authority, other) for name in ("lost", "kept")]
@@ -76,13 +76,13 @@ def test_certificates_as_ssh_keygen_judges_them(short_path: Path, make_key: Make
         for args in (("-s", f"{authority.path}.pub"), ("-s", f"{other.path}.pub")):
             path = make_list(short_path, lines, *args)
             kinds |= {kind for kind in revocation._READERS if bytes((kind, 0, 0)) in path.read_bytes()}
-            assert ours(path, publics) == theirs(path, publics), (lines, args)
-            verdicts |= set(ours(path, publics))
+            assert decisions_of_pmitogen(path, publics) == decisions_of_ssh_keygen(path, publics), (lines, args)
+            verdicts |= set(decisions_of_pmitogen(path, publics))
     assert kinds >= {revocation.SERIALS, revocation.SERIAL_RANGE, revocation.SERIAL_BITMAP, revocation.KEY_IDS}
     assert verdicts == {True, False}
 
 
-def test_keys_as_ssh_keygen_judges_them(short_path: Path, make_key: MakeKey) -> None:
+def test_decisions_about_keys_are_those_of_ssh_keygen(short_path: Path, make_key: MakeKey) -> None:
     publics = [key.path.with_name(key.path.name + ".pub") for key in map(make_key, ("ed25519", "rsa", "ecdsa", "ed25519"))]
     authority = make_key()
     publics += [certificate(short_path, authority, 1, "x"), authority.path.with_name(authority.path.name + ".pub")]
@@ -91,12 +91,16 @@ def test_keys_as_ssh_keygen_judges_them(short_path: Path, make_key: MakeKey) -> 
     for line in ("key", "sha1", "sha256"):
         for revoked in (publics[0], publics[1], publics[5]):
             path = make_list(short_path, [f"{line}: {revoked.read_text().strip()}"])
-            assert ours(path, publics) == theirs(path, publics), (line, revoked)
-            assert ours(path, publics)[publics.index(revoked)]
+            assert decisions_of_pmitogen(path, publics) == decisions_of_ssh_keygen(path, publics), (line, revoked)
+            assert decisions_of_pmitogen(path, publics)[publics.index(revoked)]
         whys.append(revocation.RevocationList(path.read_bytes()).revocation_reason(*key(publics[4])))
     assert whys == [f"the {what} of the certificate's authority" for what in ("key", "SHA1 fingerprint", "SHA256 fingerprint")]
     path = make_list(short_path, [f"hash: {fingerprint}"])
-    assert ours(path, publics) == theirs(path, publics) == [False, False, False, True, False, False]
+    assert (
+        decisions_of_pmitogen(path, publics)
+        == decisions_of_ssh_keygen(path, publics)
+        == [False, False, False, True, False, False]
+    )
 
 
 def section(kind: int, *parts: bytes) -> bytes:
@@ -137,12 +141,12 @@ def certified(kind: int, *parts: bytes) -> bytes:
         (certified(revocation.CERTIFICATE_EXTENSION, encode_string(b"x@y"), b"\1", encode_string(b"")), "critical"),
     ],
 )
-def test_a_broken_list_is_no_list(data: bytes, text: str) -> None:
+def test_an_invalid_list_is_refused(data: bytes, text: str) -> None:
     with pytest.raises(DecodeError, match=text):
         revocation.RevocationList(data)
 
 
-def test_what_may_be_ignored_is() -> None:
+def test_optional_sections_are_ignored() -> None:
     extension = section(revocation.EXTENSION, encode_string(b"x@y"), b"\0", encode_string(b"anything"))
     assert revocation.RevocationList(HEAD + extension).revocation_reason(b"key") is None
     assert (
@@ -153,7 +157,7 @@ def test_what_may_be_ignored_is() -> None:
     revocation.RevocationList(certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 1), encode_string(b"")))
 
 
-def test_mangled_lists_raise_nothing_else(short_path: Path, make_key: MakeKey) -> None:
+def test_mutated_lists_raise_no_other_error(short_path: Path, make_key: MakeKey) -> None:
     authority = make_key()
     lines = ["serial: 1", "serial: 60-70", "id: lost", f"sha256: {authority.public}", f"key: {authority.public}"]
     whole = make_list(short_path, lines, "-s", f"{authority.path}.pub").read_bytes()

@@ -1,4 +1,4 @@
-"""docs/licences.md lists every package, and says which files use Ansible."""
+"""docs/licences.md lists every package, and the files that use Ansible."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_every_package_is_listed() -> None:
 
 
 def test_files_that_use_ansible_are_named() -> None:
-    """Those outside pmitogen/ansible, which as a whole has to be GPL."""
+    """Files outside pmitogen/ansible, all of which must be GPL."""
     for path in PACKAGE.rglob("*.py"):
         name = path.relative_to(PACKAGE).as_posix()
         if re.search(r"^\s*(?:from|import) ansible\b", path.read_text(), re.M) and not name.startswith("ansible/"):

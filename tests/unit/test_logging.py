@@ -1,4 +1,4 @@
-"""Logging: levels, what a line tells, what no line tells."""
+"""Logging: levels, the contents of a line, and secrets, which no line contains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = ("pmitogen", "paramiko", "mitogen")
 
 @pytest.fixture
 def logger() -> Iterator[logging.Logger]:
-    """A logger of a room; afterwards logging is as it was."""
+    """A logger of a pmitogen module; the fixture restores the logging configuration."""
     before = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate) for name in NAMES}
     yield logging.getLogger("pmitogen.transport.connect")
     log.setup("test", environ={})
@@ -38,7 +38,7 @@ def _configured(path: Path, level: str = "debug") -> None:
     assert log.setup("hub", environ={"PMITOGEN_LOG": level, "PMITOGEN_LOG_FILE": str(path)})
 
 
-def test_a_line_tells_when_who_where_and_what(logger: logging.Logger, tmp_path: Path) -> None:
+def test_a_line_has_time_process_host_task_and_module(logger: logging.Logger, tmp_path: Path) -> None:
     path = tmp_path / "log"
     _configured(path)
     with log.context(host="web1"), log.context(task="Install nginx"):
@@ -83,7 +83,7 @@ def test_records_name_their_host_and_task(logger: logging.Logger, tmp_path: Path
     assert second.endswith(' web1 "Install nginx" transport.connect: two')
 
 
-def test_a_peer_cannot_start_a_line(logger: logging.Logger, tmp_path: Path) -> None:
+def test_text_of_a_peer_cannot_begin_a_line(logger: logging.Logger, tmp_path: Path) -> None:
     path = tmp_path / "log"
     _configured(path)
     forged = "x\n10:04:11.123 hub[1] +0.1 hub: all is well\r\x1b[2J\u202e"
@@ -110,7 +110,9 @@ def test_a_peer_cannot_start_a_line(logger: logging.Logger, tmp_path: Path) -> N
         ({"PMITOGEN_LOG": "trace"}, ["debug", "info", "warn", "foreign-debug", "foreign-warn"]),
     ],
 )
-def test_levels(logger: logging.Logger, capsys: pytest.CaptureFixture[str], environ: dict[str, str], output: list[str]) -> None:
+def test_variables_select_the_level(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str], environ: dict[str, str], output: list[str]
+) -> None:
     assert log.setup("cli", environ=environ) is bool(environ)
     logger.debug("debug")
     logger.info("info")
@@ -120,7 +122,7 @@ def test_levels(logger: logging.Logger, capsys: pytest.CaptureFixture[str], envi
     assert [line.rsplit(" ", 1)[1] for line in capsys.readouterr().err.splitlines()] == output
 
 
-def test_a_file_alone_means_info_and_is_ours_to_read(logger: logging.Logger, tmp_path: Path) -> None:
+def test_a_log_file_has_level_info_by_default_and_mode_0600(logger: logging.Logger, tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("of another process\n")
     path.unlink()
@@ -131,8 +133,8 @@ def test_a_file_alone_means_info_and_is_ours_to_read(logger: logging.Logger, tmp
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_the_stderr_of_another_process(logger: logging.Logger, tmp_path: Path) -> None:
-    """As a hub logs to the terminal of the run that it serves."""
+def test_lines_go_to_the_stderr_of_another_process(logger: logging.Logger, tmp_path: Path) -> None:
+    """A hub logs so to the terminal of its run."""
     with (tmp_path / "err").open("w") as file:
         other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=file)
         file.write("before\n")
@@ -142,7 +144,9 @@ def test_the_stderr_of_another_process(logger: logging.Logger, tmp_path: Path) -
     assert (tmp_path / "err").read_text().startswith("before\n") and (tmp_path / "err").read_text().endswith(": hello\n")
 
 
-def test_the_stderr_of_a_process_that_has_gone_is_our_own(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_stderr_of_an_ended_process_is_replaced_by_our_own(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait(30)
     assert log.setup(environ={"PMITOGEN_LOG": "info"}, stderr_from_pid=gone.pid)
@@ -159,12 +163,12 @@ def test_lines_are_appended(logger: logging.Logger, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("environ", [{"PMITOGEN_LOG": "loud"}, {"PMITOGEN_LOG_FILE": "/nonexistent/folder/log"}])
-def test_words_that_mean_nothing(logger: logging.Logger, environ: dict[str, str]) -> None:
+def test_invalid_variables_are_errors(logger: logging.Logger, environ: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=f"^{next(iter(environ))}: "):
         log.setup("cli", environ=environ)
 
 
-def test_no_line_tells_a_secret(logger: logging.Logger, tmp_path: Path) -> None:
+def test_no_line_contains_a_secret(logger: logging.Logger, tmp_path: Path) -> None:
     path = tmp_path / "log"
     _configured(path)
     secrets = ["hunter2-plain", 'quo"te\\d-secret', "ünïcode-secret", "hunter2-plain-and-longer"]
@@ -188,14 +192,14 @@ def test_no_line_tells_a_secret(logger: logging.Logger, tmp_path: Path) -> None:
     assert log.REDACTED in text and "Traceback" in text
 
 
-def test_a_very_short_secret_leaves_the_lines_readable(logger: logging.Logger) -> None:
+def test_a_very_short_secret_is_not_removed_from_lines(logger: logging.Logger) -> None:
     log.register_secret("a")
     log.register_secret("")
     log.register_secret(None)
     assert log.redact("a banana") == "a banana"
 
 
-def test_loading_is_cheap() -> None:
+def test_importing_loads_no_large_module() -> None:
     heavy = ("paramiko", "mitogen", "ansible", "asyncio", "socket")
     code = f"import sys, pmitogen.logging; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)

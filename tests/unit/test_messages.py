@@ -1,6 +1,6 @@
-"""Every message that a user can see: collected from the source, listed in messages.txt, and checked for its form.
+"""Every message that a user can see is collected from the source, listed in messages.txt, and checked for its form.
 
-``python -m tests.unit.test_messages`` writes messages.txt again; read its diff as a user would.
+``python -m tests.unit.test_messages`` writes messages.txt; review its diff as a user.
 
 A message is a string constant given to an exception (or to a function whose result is raised), to argparse, to print and the like
 in the commands, or to a logger; and each string of a module that holds a table of messages. ``{}`` stands for a value.
@@ -20,7 +20,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "pmitogen"
 LISTING = Path(__file__).with_name("messages.txt")
 
-# Base classes that are not the package's own: its exceptions derive from them.
+# Base classes outside the package, from which its exceptions derive.
 FOREIGN_ERRORS = {
     "Exception",
     "AnsibleError",
@@ -47,11 +47,11 @@ MESSAGE_FUNCTIONS = {
     "_refuse",
     "_refusal",
     "failed",
-}  # they make an exception of a text
+}  # functions that create an exception from a text
 WRITERS = {"print", "sys.stderr.write", "sys.stdout.write"}
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
 HELP_KEYWORDS = {"help", "description", "epilog"}
-# Files whose functions build messages of parts: each string in them is listed.
+# Files with functions that assemble messages: each string in them is listed.
 MESSAGE_TABLES = {
     "become/failures.py",
     "cli/ssh/messages.py",
@@ -104,7 +104,7 @@ IDIOMS = (
     r"!$",
 )
 
-# Texts of ssh, ssh-add, ssh-agent, ssh-keygen, ssh-keyscan, scp and sftp, which tools and people look for.
+# Texts of ssh, ssh-add, ssh-agent, ssh-keygen, ssh-keyscan, scp and sftp, which programs and users search for.
 VERBATIM = (
     "Too many arguments.",
     "{} is not a public key file.",
@@ -137,7 +137,7 @@ VERBATIM = (
     "Bad timeout '{}'",
     'Unknown key type "{}"',
 )
-# The beginnings of texts of Ansible and OpenSSH, and names that begin with a capital letter.
+# Beginnings of texts of Ansible and OpenSSH, and names that begin with a capital letter.
 VERBATIM_STARTS = (
     "Match exec",
     "No such file or directory",
@@ -219,7 +219,7 @@ def _outer_strings(tree: ast.Module) -> Iterator[ast.expr]:
 
 
 def _texts(node: ast.expr) -> Iterator[str]:
-    """Yield the texts that *node* can become. A single word is a code (a stage, a kind), not a message."""
+    """Yield the texts that *node* can produce. A single word is a code (a stage, a kind), not a message."""
     if isinstance(node, ast.IfExp):
         yield from _texts(node.body)
         yield from _texts(node.orelse)
@@ -279,7 +279,7 @@ def problems_of(message: Message) -> list[str]:
 
 
 @pytest.mark.parametrize("place", sorted({m.place for m in collect()}))
-def test_form(place: str) -> None:
+def test_messages_have_the_required_form(place: str) -> None:
     bad = [(message.text, found) for message in collect() if message.place == place for found in [problems_of(message)] if found]
     assert not bad, f"{place}: {bad}"
 

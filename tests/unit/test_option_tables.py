@@ -1,4 +1,4 @@
-"""The ready-made option tables say what the texts they were made from say, for every ansible-core found here."""
+"""The option tables in the code are equal to the documentation that they were made from, in every installed ansible-core."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pmitogen.ansible.options.table import OPTIONS
 from tests.support.ansible import PLUGINS, Ansible
 from tests.support.session import repository
 
-# Never matched by anything: a "variable" of that whole name, quotes and all.
+# Matches no variable: the whole text, with quotes, would be its name.
 DEAD_VARIABLES = {"delegated_vars['ansible_host']", "delegated_vars['ansible_ssh_host']"}
 # Variables of the ssh plugin that a target could set; see tests/hostile/test_facts_names.py.
 UNPROTECTED = {
@@ -55,7 +55,7 @@ plugin = connection_loader.get(name, PlayContext(), None)
 """
 
 
-def test_the_documentation_is_the_table(ansible: Ansible) -> None:
+def test_the_table_is_equal_to_the_documentation(ansible: Ansible) -> None:
     code = (
         "import json; from pmitogen.ansible.options import generate as g; from pmitogen.ansible.options.table import OPTIONS;"
         "print(json.dumps([g.load_documentation()['options'] == OPTIONS, g.main(['--check'])]))"
@@ -63,12 +63,12 @@ def test_the_documentation_is_the_table(ansible: Ansible) -> None:
     assert ansible.answer(code) == [True, 0]
 
 
-def test_the_users_page_is_up_to_date() -> None:
+def test_the_page_of_options_is_current() -> None:
     page = (repository / "docs" / "options.md").read_text()
-    assert page == generate.render_page(OPTIONS), "write it anew with generate_options --markdown"
+    assert page == generate.render_page(OPTIONS), "run: python -m pmitogen.ansible.options.generate --markdown"
 
 
-def test_loading_the_plugin_parses_nothing(ansible: Ansible) -> None:
+def test_loading_the_plugin_parses_no_documentation(ansible: Ansible) -> None:
     code = LOADED + "print(json.dumps([plugin._load_name, sorted(plugin.option_definitions), parsed]))"
     for name in ("pmitogen", "ansible.legacy.pmitogen"):
         load_name, options, parsed = ansible.answer(code, str(PLUGINS), name)
@@ -77,7 +77,7 @@ def test_loading_the_plugin_parses_nothing(ansible: Ansible) -> None:
         assert not [text for text in parsed if "name: pmitogen" in text]
 
 
-def test_a_plugin_in_a_collection_is_known_by_its_modules_name(ansible: Ansible, tmp_path: Path) -> None:
+def test_options_of_a_plugin_in_a_collection_are_registered(ansible: Ansible, tmp_path: Path) -> None:
     directory = tmp_path / "ansible_collections" / "pmitogen" / "core" / "plugins" / "connection"
     directory.mkdir(parents=True)
     (directory / "ssh.py").symlink_to(PLUGINS / "pmitogen.py")
@@ -106,8 +106,8 @@ print(json.dumps(values, default=str))
 """
 
 
-def test_values_are_those_of_the_parsed_text(ansible: Ansible, tmp_path: Path) -> None:
-    """The same variables, keywords and environment give the same values, types included, either way."""
+def test_values_are_those_of_parsed_documentation(ansible: Ansible, tmp_path: Path) -> None:
+    """The same variables, keywords and environment have the same values, including types."""
     source = (PLUGINS / "pmitogen.py").read_text()
     (tmp_path / "pmitogen.py").write_text(source.replace("register(__name__", "(lambda *_: 0)(__name__"))
     environment = {"ANSIBLE_SSH_ARGS": "-o Compression=yes", "ANSIBLE_SSH_RETRIES": "3", "ANSIBLE_SFTP_BATCH_MODE": "no"}
@@ -120,7 +120,7 @@ def test_values_are_those_of_the_parsed_text(ansible: Ansible, tmp_path: Path) -
 
 
 def _core_options(ansible: Ansible) -> dict[str, Any]:
-    """The options of that core's own ssh plugin."""
+    """Return the options of that core's own ssh plugin."""
     return dict(
         ansible.answer(
             LOADED + "print(json.dumps(constants.config.get_configuration_definitions('connection', 'ssh')))",
@@ -130,10 +130,10 @@ def _core_options(ansible: Ansible) -> dict[str, Any]:
     )
 
 
-def test_every_option_of_the_ssh_plugin_is_taken_from_the_same_places(ansible: Ansible) -> None:
+def test_every_option_of_the_ssh_plugin_has_the_same_sources(ansible: Ansible) -> None:
     for name, theirs in _core_options(ansible).items():
         ours = OPTIONS[name]
-        # Order is precedence.
+        # The order is the precedence.
         variables = [entry["name"] for entry in theirs.get("vars", ()) if entry["name"] not in DEAD_VARIABLES | UNPROTECTED]
         assert [entry["name"] for entry in ours.get("vars", ())] == variables, name
         for kind in ("env", "keyword", "cli"):
@@ -141,14 +141,14 @@ def test_every_option_of_the_ssh_plugin_is_taken_from_the_same_places(ansible: A
         places = [(entry["section"], entry["key"]) for entry in theirs.get("ini", ())]
         assert [(entry["section"], entry["key"]) for entry in ours.get("ini", ())] == places, name
         assert ours.get("type") == theirs.get("type"), name
-        if name != "host":  # there the default names a variable
-            # 2.16 gives this one no default and then takes "smart".
+        if name != "host":  # its default names a variable
+            # 2.16 has no default here and uses "smart".
             assert ours.get("default") == theirs.get("default", "smart" if name == "ssh_transfer_method" else None), name
         assert list(ours.get("choices", ())) == list(theirs.get("choices", ())), name
 
 
 def test_no_default_is_a_template() -> None:
-    """ansible-core 2.19 and later only template what they have marked as trusted; a ready-made table marks nothing."""
+    """ansible-core 2.19 and later expands only templates that it has marked as trusted; a table in code has no such marks."""
     assert "{{" not in repr(OPTIONS)
 
 
@@ -180,11 +180,11 @@ else:
 """
 
 
-def test_the_shell_plugins_options_are_those_of_its_text(ansible: Ansible) -> None:
+def test_options_of_the_shell_plugin_are_those_of_its_documentation(ansible: Ansible) -> None:
     ours = ansible.answer(SHELL, "ours")
     assert ours and ours == ansible.answer(SHELL, "theirs")
 
 
-def test_a_shell_plugin_of_the_users_is_left_to_ansible(ansible: Ansible, tmp_path: Path) -> None:
+def test_options_of_a_users_shell_plugin_are_not_registered(ansible: Ansible, tmp_path: Path) -> None:
     (tmp_path / "sh.py").write_text("DOCUMENTATION = ''\n")
     assert ansible.answer(SHELL, "ours", str(tmp_path)) == {}

@@ -1,4 +1,4 @@
-"""Output of commands is cut into lines in time that is proportional to its size, and a cancelled reader loses nothing."""
+"""Splitting output of commands into lines takes time in proportion to its size, and a cancelled reader loses no data."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pmitogen.api.commands import Output
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Runtime
 
-LIMIT = 4.0  # seconds of the processor; copying the rest for each line takes several times as long
+LIMIT = 4.0  # seconds of processor time; copying the rest for each line takes several times as long
 
 
 class Pieces:
-    """A stream that gives what it is told, and then waits for ever or ends."""
+    """A stream that yields the given pieces, and then blocks forever or ends."""
 
     exchange: Exchange
 
@@ -40,7 +40,7 @@ def opened(*pieces: bytes, ends: bool = True, text: bool = False) -> OutputStrea
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_many_lines_that_came_at_once(text: bool) -> None:
+def test_many_lines_in_one_piece_are_split_in_linear_time(text: bool) -> None:
     async def count() -> int:
         return sum([1 async for _ in opened(b"abc\n" * (1 << 20), text=text)])
 
@@ -50,14 +50,14 @@ def test_many_lines_that_came_at_once(text: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["readline", "read"])
-def test_one_long_line_in_many_pieces(name: str) -> None:
+def test_one_long_line_in_many_pieces_is_read_in_linear_time(name: str) -> None:
     pieces = [bytes(1 << 16)] * (1 << 11)
     began = time.process_time()
     assert len(asyncio.run(getattr(opened(*pieces), name)())) == 1 << 27
     assert time.process_time() - began < LIMIT
 
 
-def test_a_long_line_for_a_function() -> None:
+def test_a_long_line_for_a_function_is_read_in_linear_time() -> None:
     seen: list[int] = []
     output = Output(False, lambda stream, line: seen.append(len(line)), ("utf-8", "replace"))
     began = time.process_time()
@@ -67,7 +67,7 @@ def test_a_long_line_for_a_function() -> None:
     assert time.process_time() - began < LIMIT and seen == [(1 << 26) + 1, 4]
 
 
-def test_lines_and_sizes() -> None:
+def test_lines_and_sizes_are_respected() -> None:
     async def work() -> None:
         stream = opened(b"one\ntw", b"o\nthree", b" four")
         assert [await stream.readline(), await stream.read(1), await stream.read(0)] == [b"one\n", b"t", b""]
@@ -80,7 +80,7 @@ def test_lines_and_sizes() -> None:
 
 
 @pytest.mark.parametrize("name", ["readline", "read"])
-def test_what_a_cancelled_task_has_read_is_not_lost(name: str) -> None:
+def test_data_read_by_a_cancelled_task_is_not_lost(name: str) -> None:
     async def work() -> None:
         stream = opened(b"whole\npart ", b"of a line", ends=False)
         assert await stream.readline() == b"whole\n"

@@ -1,4 +1,4 @@
-"""Distributions: one version, complete and equal wheels and source distributions, a description that renders."""
+"""Distributions: one version, complete and reproducible wheels and source distributions, a description that renders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.session import repository
 
 EPOCH = 1700000000
 COLLECTION = repository / "ansible_collections/pmitogen/core"
-in_git = pytest.mark.skipif(not (repository / ".git").exists(), reason="not a git checkout")
+in_git = pytest.mark.skipif(not (repository / ".git").exists(), reason="needs a git checkout")
 
 
 def _run(*args: object, cwd: Path = repository) -> str:
@@ -92,7 +92,7 @@ def test_the_wheel_holds_every_module_the_plugin_and_the_collection(built: Path)
     assert "pmitogen/ansible/plugins/connection/pmitogen.py" in held
 
 
-def test_the_source_distribution_builds_the_tests_and_pages_too(built: Path) -> None:
+def test_the_source_distribution_has_the_tests_and_pages(built: Path) -> None:
     with tarfile.open(_sdist(built)) as tar:
         held = {name.partition("/")[2] for name in tar.getnames()}
     assert {
@@ -112,7 +112,7 @@ def test_the_source_distribution_is_complete() -> None:
     _run(sys.executable, "-m", "check_manifest", "-q", "--no-build-isolation")
 
 
-def test_metadata(built: Path) -> None:
+def test_the_metadata_is_complete(built: Path) -> None:
     archive = zipfile.ZipFile(_wheel(built))
     (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
     output = archive.read(name).decode()
@@ -121,7 +121,7 @@ def test_metadata(built: Path) -> None:
     assert "Requires-Python: >=3.10" in lines and "Provides-Extra: test" in lines
     assert sum(line.startswith("Project-URL: ") for line in lines) >= 4
     required = [line for line in lines if line.startswith("Requires-Dist: ") and "extra ==" not in line]
-    assert len(required) == 2 and all("<" in line and ">=" in line for line in required), "a dependency without bounds"
+    assert len(required) == 2 and all("<" in line and ">=" in line for line in required), "each dependency must have bounds"
     assert re.search(r"^pmitogen = pmitogen.cli:main$", archive.read(name.replace("METADATA", "entry_points.txt")).decode(), re.M)
 
 
@@ -133,7 +133,7 @@ def test_the_description_has_absolute_links_to_one_address(built: Path) -> None:
     targets = re.findall(r"\]\(([^)]+)\)", output.partition("\n\n")[2])
     assert len(targets) > 15 and all(target.startswith("https://") for target in targets)
     assert {f"{site}summary.svg", f"{site}start.html", f"{site}contributing.html"} <= set(targets)
-    assert site not in (repository / "README.md").read_text(), "the address is in pyproject.toml alone"
+    assert site not in (repository / "README.md").read_text(), "the address must be in pyproject.toml only"
 
 
 def test_the_description_renders(built: Path) -> None:
@@ -156,8 +156,8 @@ def test_two_builds_are_equal(built: Path, tmp_path: Path) -> None:
 
 
 @in_git
-def test_no_tag_without_the_owners_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A tag needs a dated heading in the change log and real addresses."""
+def test_a_tag_needs_a_date_and_real_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The owner sets both: a dated heading in the change log, and addresses in place of the placeholders."""
     tool = _release_tool()
     names = ("CHANGELOG.md", "SECURITY.md", "galaxy.yml", "tests/x.py")
     answers = {"status": "", "tag": "", "ls-files": "\n".join(names)}
@@ -198,7 +198,7 @@ def test_every_placeholder_is_listed_for_the_owner() -> None:
 @in_git
 @pytest.mark.needs_ansible
 @pytest.mark.timeout(900)
-def test_make_release_on_a_clone(tmp_path: Path) -> None:
+def test_make_release_works_on_a_clone(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     _run("git", "clone", "-q", "--no-tags", repository, clone)
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

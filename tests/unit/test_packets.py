@@ -1,4 +1,4 @@
-"""Binary packets over a loopback socket: sealed and opened by each cipher, broken ones refused, and nobody left asleep."""
+"""Binary packets over a loopback socket: encrypted and decrypted by each cipher, invalid ones refused, no reader left waiting."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ IGNORE = 2
 
 
 def set_cipher(packets: FastPacketizer, cipher: str, outbound: bool) -> None:
-    """Give *packets* the keys of *cipher*: its name as in ssh, for CTR and CBC with the MAC that is used."""
+    """Set the keys of *cipher* in *packets*: its name as in ssh, for CTR and CBC with the MAC in use."""
     args: tuple[Any, ...] = ()
     named: dict[str, Any] = {}
     if cipher == "chacha20-poly1305":
@@ -61,7 +61,7 @@ def cipher(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def pair(cipher: str) -> Iterator[tuple[FastPacketizer, FastPacketizer, socket.socket]]:
-    """pmitogen's packetizer, the peer's, and the peer's socket."""
+    """Yield pmitogen's packetizer, the peer's, and the peer's socket."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as near:
         far, _ = server.accept()
         with far:
@@ -80,7 +80,7 @@ def message(payload: bytes) -> Message:
 
 @each_cipher
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 11, 12, 13, 14, 15, 16, 17, 1000, 32768, 200_000])
-def test_every_length(pair: tuple[FastPacketizer, FastPacketizer, socket.socket], size: int) -> None:
+def test_packets_of_each_length_pass(pair: tuple[FastPacketizer, FastPacketizer, socket.socket], size: int) -> None:
     ours, theirs, _ = pair
     payload = os.urandom(size)
     sender = threading.Thread(target=lambda: [theirs.send_message(message(payload)) for _ in range(3)])
@@ -111,8 +111,8 @@ def test_only_a_busy_connection_has_a_large_buffer(pair: tuple[FastPacketizer, F
 
 
 @each_cipher
-def test_a_profiler_may_hold_the_frames_of_the_reader(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
-    """As a sampling profiler does, or a debugger: all that was local to them lives on."""
+def test_the_reader_works_while_a_profiler_holds_its_frames(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+    """As with a sampling profiler or a debugger: all local variables of the frames stay alive."""
     ours, theirs, _ = pair
     payloads = [os.urandom(size) for size in (10, 50_000, 0, 100_000, 3)]
     sender = threading.Thread(target=lambda: [theirs.send_message(message(payload)) for payload in payloads])
@@ -127,7 +127,7 @@ def test_a_profiler_may_hold_the_frames_of_the_reader(pair: tuple[FastPacketizer
     assert got == payloads
 
 
-def test_compressed(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+def test_compressed_packets_pass(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, _ = pair
     theirs.set_outbound_compressor(ZlibCompressor())
     ours.set_inbound_compressor(Decompressor())
@@ -136,7 +136,7 @@ def test_compressed(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) 
     assert theirs.bytes_sent < 1000
 
 
-def test_a_payload_that_becomes_too_large_is_not_unpacked(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+def test_a_payload_that_decompresses_to_too_much_is_refused(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, _ = pair
     theirs.set_outbound_compressor(ZlibCompressor())
     ours.set_inbound_compressor(Decompressor())
@@ -150,7 +150,7 @@ def test_a_payload_that_becomes_too_large_is_not_unpacked(pair: tuple[FastPacket
     tracemalloc.stop()
 
 
-def test_what_cannot_be_decompressed(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+def test_an_invalid_compressed_payload_is_refused(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, _ = pair
     ours.set_inbound_compressor(Decompressor())
     theirs.send_message(message(b"plain"))
@@ -158,8 +158,8 @@ def test_what_cannot_be_decompressed(pair: tuple[FastPacketizer, FastPacketizer,
         ours.read_message()
 
 
-def sealed_by(packets: FastPacketizer, payload: bytes) -> bytearray:
-    """The packet as it goes out."""
+def encrypted_by(packets: FastPacketizer, payload: bytes) -> bytearray:
+    """Return the packet as it is sent."""
     sealed: list[bytes] = []
     packets.write_all = sealed.append  # type: ignore[method-assign]
     packets.send_message(message(payload))
@@ -168,29 +168,29 @@ def sealed_by(packets: FastPacketizer, payload: bytes) -> bytearray:
 
 @each_cipher
 @pytest.mark.parametrize("at", [4, 5, 10, -1, -13])
-def test_a_changed_byte_is_seen(pair: tuple[FastPacketizer, FastPacketizer, socket.socket], cipher: str, at: int) -> None:
+def test_a_changed_byte_is_detected(pair: tuple[FastPacketizer, FastPacketizer, socket.socket], cipher: str, at: int) -> None:
     if cipher == "none":
-        pytest.skip("not protected")
+        pytest.skip("this byte is not authenticated")
     ours, theirs, far = pair
-    raw = sealed_by(theirs, b"payload, and more of it")
+    raw = encrypted_by(theirs, b"payload, and more of it")
     raw[at] ^= 1
     far.sendall(raw)
-    with pytest.raises(SSHException, match="changed on the way|invalid length"):  # some ciphers protect the length only so far
+    with pytest.raises(SSHException, match="changed on the way|invalid length"):  # some ciphers authenticate the length in part
         ours.read_message()
 
 
 @each_cipher
-def test_a_packet_cut_short_is_waited_for_and_refused(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+def test_a_truncated_packet_is_waited_for_and_refused(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, far = pair
-    far.sendall(sealed_by(theirs, bytes(500))[:-3])
+    far.sendall(encrypted_by(theirs, bytes(500))[:-3])
     far.shutdown(socket.SHUT_WR)
     with pytest.raises(EOFError):
         ours.read_message()
 
 
-def test_a_packet_may_not_come_twice(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+def test_a_repeated_packet_is_refused(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, far = pair
-    raw = sealed_by(theirs, b"once")
+    raw = encrypted_by(theirs, b"once")
     far.sendall(raw + raw)
     ours.read_message()
     with pytest.raises(SSHException, match="changed on the way"):
@@ -208,14 +208,14 @@ def test_an_invalid_length_is_not_waited_for(pair: tuple[FastPacketizer, FastPac
 
 @pytest.mark.parametrize("cipher", ["none"], indirect=True)
 @pytest.mark.parametrize("padding", [0, 3, 11, 255])
-def test_invalid_padding(pair: tuple[FastPacketizer, FastPacketizer, socket.socket], padding: int) -> None:
+def test_invalid_padding_is_refused(pair: tuple[FastPacketizer, FastPacketizer, socket.socket], padding: int) -> None:
     ours, _, far = pair
     far.sendall(bytes((0, 0, 0, 12, padding)) + bytes(11))
     with pytest.raises(SSHException, match="invalid padding"):
         ours.read_message()
 
 
-def test_a_flood_of_useless_messages_ends(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+def test_a_flood_of_useless_messages_ends_the_connection(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, _ = pair
     sender = threading.Thread(target=lambda: [theirs.send_message(message(b"")) for _ in range(MAX_USELESS + 500)])
     sender.start()
@@ -225,7 +225,7 @@ def test_a_flood_of_useless_messages_ends(pair: tuple[FastPacketizer, FastPacket
     sender.join()
 
 
-def test_a_message_that_nobody_knows_is_answered(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+def test_an_unknown_message_is_answered(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, _ = pair
     answered: list[int] = []
     ours.on_unknown = answered.append
@@ -236,7 +236,7 @@ def test_a_message_that_nobody_knows_is_answered(pair: tuple[FastPacketizer, Fas
     assert answered == [1]
 
 
-def test_volume_asks_for_new_keys_on_both_sides(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+def test_the_volume_limit_requests_new_keys_on_both_sides(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, _ = pair
     for each in pair[:2]:
         each.set_rekey_limit(10_000, 0)
@@ -281,7 +281,7 @@ def test_close_wakes_a_writer_at_once(pair: tuple[FastPacketizer, FastPacketizer
     assert not writer.is_alive()
 
 
-def test_handshake_limit(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+def test_the_key_exchange_has_a_time_limit(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, _, _ = pair
     ours.start_handshake(0.2)
     began = time.monotonic()
@@ -289,13 +289,13 @@ def test_handshake_limit(pair: tuple[FastPacketizer, FastPacketizer, socket.sock
         ours.read_message()
     assert 0.15 < time.monotonic() - began < 0.5
     ours.complete_handshake()
-    assert ours.handshake_timed_out()  # a message is not yet the end of the key exchange
+    assert ours.handshake_timed_out()  # a message does not end the key exchange
     ours._initial_kex_done = True
     ours.complete_handshake()
     assert not ours.handshake_timed_out()
 
 
-def test_lines(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+def test_lines_are_read_before_the_version(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, _, far = pair
     far.sendall(b"Exceeded MaxStartups\r\nSSH-2.0-x\nrest")
     assert ours.read_line(100, None) == b"Exceeded MaxStartups\r"
@@ -309,7 +309,7 @@ def test_lines(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> No
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux only")
-def test_a_login_acknowledges_at_once(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+def test_packets_of_a_login_are_acknowledged_at_once(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, _, far = pair
     far.sendall(b"hello\n")
     ours._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
@@ -317,11 +317,11 @@ def test_a_login_acknowledges_at_once(pair: tuple[FastPacketizer, FastPacketizer
     assert ours._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
 
 
-def test_a_short_message_is_sent_only_if_that_waits_for_nothing(
+def test_try_send_sends_a_short_message_only_without_waiting(
     pair: tuple[FastPacketizer, FastPacketizer, socket.socket],
 ) -> None:
     ours, theirs, _ = pair
-    short = bytes((MSG_CHANNEL_DATA,)) + b"short"  # of a kind of which there may be any number
+    short = bytes((MSG_CHANNEL_DATA,)) + b"short"  # of a type without a limit on the number
     assert theirs.try_send(short) and ours.read_message()[1].asbytes() == b"short"
     assert not theirs.try_send(message(bytes(MAX_TRIED)).asbytes())
     held, done = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""Text that a peer chose: one line, nothing hidden, nothing moved."""
+"""Text of a peer is shown as one line without control characters or reordering."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("text", "shown"), TEXTS)
-def test_what_is_shown(text: str | bytes, shown: str) -> None:
+def test_control_characters_are_escaped(text: str | bytes, shown: str) -> None:
     assert escape(text) == shown
 
 
@@ -53,16 +53,16 @@ def test_long_text_is_shortened(text: str | bytes) -> None:
     assert len(escape(text, 50, keep_end=True)) <= 50 and escape(text, 50, keep_end=True).startswith("...")
 
 
-def test_the_end_can_be_what_is_kept() -> None:
+def test_shortening_can_preserve_the_end() -> None:
     assert escape("a long story: no such file", 15, keep_end=True) == "...no such file"
 
 
-def test_several_lines() -> None:
+def test_the_number_of_lines_is_limited() -> None:
     assert escape_lines("one\r\n\r\n  two\x1b[m\n") == ["one", r"two\033[m"]
     assert escape_lines(b"x\n" * 1_000_000, max_lines=2) == ["x", "x", "..."]
 
 
-def test_a_prompt_names_who_asks() -> None:
+def test_a_prompt_begins_with_the_user_and_host() -> None:
     assert (
         format_prompt("a@b", "Enter passphrase for key '/root/.ssh/id':\n") == "(a@b) Enter passphrase for key '/root/.ssh/id': "
     )
@@ -70,8 +70,8 @@ def test_a_prompt_names_who_asks() -> None:
 
 
 @pytest.mark.parametrize("text", ["\x1b" * 10_000, "x" * 10_000, "a\r\nb\tc  d\u2028e", ""])
-def test_a_whole_message(text: str) -> None:
-    """It keeps spaces, because names of files have them."""
+def test_a_whole_message_is_one_line(text: str) -> None:
+    """It keeps spaces, because file names may have them."""
     shown = one_line(text, 100)
     assert len(shown) <= 100 and "\n" not in shown and shown.isprintable() and one_line(shown, 100) == shown
     assert shown.endswith("...") == (len(text) > 100)

@@ -1,4 +1,4 @@
-"""Which modules a playbook's text says are coming: pmitogen/ansible/preload/prebuild.py."""
+"""Prediction of modules from the text of a playbook: pmitogen/ansible/preload/prebuild.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _predicted(directory: Path, **files: str) -> list[str]:
     return prebuild.predicted_modules([str(directory / "play.yml")])
 
 
-def test_tasks_blocks_and_handlers_in_their_order(tmp_path: Path) -> None:
+def test_modules_of_tasks_blocks_and_handlers_are_predicted_in_order(tmp_path: Path) -> None:
     text = """
 - hosts: all
   pre_tasks:
@@ -41,8 +41,8 @@ def test_tasks_blocks_and_handlers_in_their_order(tmp_path: Path) -> None:
     assert _predicted(tmp_path, play_yml=text) == wanted
 
 
-def test_nothing_of_what_the_controller_does_itself(tmp_path: Path) -> None:
-    """Of such the module's file has a description only; and a play's own words are not modules."""
+def test_actions_on_the_controller_are_not_predicted(tmp_path: Path) -> None:
+    """Their module files contain only documentation; and keywords of a play are not modules."""
     text = """
 - hosts: all
   gather_facts: false
@@ -51,12 +51,12 @@ def test_nothing_of_what_the_controller_does_itself(tmp_path: Path) -> None:
     assert _predicted(tmp_path, play_yml=text) == ["ping"]
 
 
-def test_what_carries_an_action_out(tmp_path: Path) -> None:
+def test_modules_that_an_action_plugin_uses_are_predicted(tmp_path: Path) -> None:
     text = "- hosts: all\n  tasks:\n    - template: {src: x, dest: y}\n    - fetch: {src: x, dest: y}\n"
     assert _predicted(tmp_path, play_yml=text) == ["stat", "file", "copy", "slurp"]
 
 
-def test_roles_and_included_files(tmp_path: Path) -> None:
+def test_modules_of_roles_and_included_files_are_predicted(tmp_path: Path) -> None:
     text = """
 - import_playbook: other.yml
 - hosts: all
@@ -78,12 +78,12 @@ def test_roles_and_included_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["module_utils__x_yml", "roles__any__module_utils__x_yml"])
-def test_nothing_where_module_utils_may_be_replaced(place: str, tmp_path: Path) -> None:
+def test_nothing_is_predicted_if_module_utils_may_be_replaced(place: str, tmp_path: Path) -> None:
     assert _predicted(tmp_path, play_yml="- hosts: all\n  tasks: [{ping: }]\n") == ["ping"]
     assert _predicted(tmp_path, **{place: ""}) == []
 
 
-def test_nor_in_a_directory_whose_name_is_a_pattern(tmp_path: Path) -> None:
+def test_module_utils_are_found_in_a_directory_whose_name_is_a_pattern(tmp_path: Path) -> None:
     directory = tmp_path / "[x]"
     assert _predicted(directory, play_yml="- hosts: all\n  tasks: [{stat: {path: /x}}]") == ["stat"]
     assert _predicted(directory, module_utils__x_yml="") == []
@@ -92,16 +92,16 @@ def test_nor_in_a_directory_whose_name_is_a_pattern(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "x", "- 1\n- [2]\n", "{", "- hosts: all\n  tasks: 3\n", "$ANSIBLE_VAULT;1.1;AES256\n6162\n", "- {? [a]: b}\n"]
 )
-def test_what_is_no_playbook(text: str, tmp_path: Path) -> None:
+def test_an_invalid_playbook_predicts_nothing(text: str, tmp_path: Path) -> None:
     assert _predicted(tmp_path, play_yml=text) == []
     assert prebuild.predicted_modules([str(tmp_path / "missing.yml"), "name.of.collection"]) == []
 
 
-def test_tags_that_only_ansible_knows(tmp_path: Path) -> None:
+def test_yaml_tags_of_ansible_are_accepted(tmp_path: Path) -> None:
     text = "- hosts: all\n  vars: {x: !unsafe y}\n  tasks:\n    - ping: {data: !vault z}\n"
     assert _predicted(tmp_path, play_yml=text) == ["ping"]
 
 
-def test_files_that_include_each_other(tmp_path: Path) -> None:
+def test_circular_includes_are_read_once(tmp_path: Path) -> None:
     text = "- hosts: all\n  tasks: [{include_tasks: a.yml}]\n"
     assert _predicted(tmp_path, play_yml=text, a_yml="- include_tasks: a.yml\n- ping:\n") == ["ping"]

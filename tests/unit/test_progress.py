@@ -1,4 +1,4 @@
-"""Progress of long transfers: the text, when a line is shown, and to whom."""
+"""Progress of long transfers: the text, the times at which it is shown, and the output that shows it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pmitogen.cli import hubs
 from pmitogen.util.sizes import format_bytes
 from pmitogen.util.sizes import progress as shown
 
-progress = pytest.importorskip("pmitogen.ansible.progress", reason="no ansible-core")
+progress = pytest.importorskip("pmitogen.ansible.progress", reason="needs ansible-core")
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ progress = pytest.importorskip("pmitogen.ansible.progress", reason="no ansible-c
         (7e15, "7000 TB"),
     ],
 )
-def test_sizes(count: float, text: str) -> None:
+def test_sizes_have_units(count: float, text: str) -> None:
     assert format_bytes(count) == text
 
 
-def test_text() -> None:
+def test_the_text_has_sizes_percentage_and_rate() -> None:
     assert shown(1_200_000_000, 4_000_000_000, 10) == "1.2 GB of 4.0 GB (30 %), 120 MB/s"
     assert shown(500, None, 1) == "500 B, 500 B/s"
     assert shown(500, 400) == "500 B of 400 B (100 %)"
@@ -66,7 +66,7 @@ def _read(clock: list[float], seconds: list[float]) -> list[str]:
     return _Display.lines
 
 
-def test_a_line_at_each_interval(clock: list[float]) -> None:
+def test_a_line_is_shown_at_each_interval(clock: list[float]) -> None:
     _Display.verbosity = 1
     assert _read(clock, [1, 5, 1, 6]) == [
         "v <web1> PUT /srv/a b: 2.0 kB of 4.0 kB (50 %), 333 B/s",
@@ -74,13 +74,15 @@ def test_a_line_at_each_interval(clock: list[float]) -> None:
     ]
 
 
-def test_a_short_transfer_says_nothing(clock: list[float]) -> None:
+def test_a_short_transfer_shows_nothing(clock: list[float]) -> None:
     _Display.verbosity = 1
     assert _read(clock, [1, 1, 1, 1]) == []
 
 
 @pytest.mark.parametrize("watched", [True, False])
-def test_without_v_only_a_terminal_is_told(watched: bool, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_v_progress_is_shown_on_a_terminal_only(
+    watched: bool, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress, "_is_watched", lambda: watched)
     assert _read(clock, [9]) == ["display <web1> PUT /srv/a b: 1.0 kB of 4.0 kB (25 %), 111 B/s"] * watched
 
@@ -100,6 +102,6 @@ def test_the_path_of_a_task_with_no_log_is_not_shown() -> None:
 @pytest.mark.parametrize(
     "wrong", [None, 7, ["x"], [{"host": [], "action": None, "path": "\x1b[2J", "transferred": "y", "size": -1}]]
 )
-def test_what_a_hub_says_of_transfers_is_not_trusted(wrong: object) -> None:
+def test_invalid_reports_of_a_hub_are_ignored(wrong: object) -> None:
     for transfer in hubs._transfers({"transfers": wrong}):
         assert "\x1b" not in hubs._transfer_line(transfer)

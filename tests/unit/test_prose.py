@@ -1,4 +1,4 @@
-"""Pages, docstrings and comments are in plain English: tools/docs/prose.py finds nothing there, and finds mistakes elsewhere."""
+"""Pages, docstrings and comments are in plain English: tools/docs/prose.py has no findings there, and finds planted mistakes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def prose() -> ModuleType:
     return module
 
 
-def test_pages_and_package() -> None:
+def test_pages_and_the_package_have_no_findings() -> None:
     done = subprocess.run([sys.executable, CHECK], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -47,7 +47,7 @@ def test_pages_and_package() -> None:
         ("It reads " + "one file and " * 11 + "ends.", "split it"),
     ],
 )
-def test_what_is_wrong(prose: ModuleType, bad: str, text: str) -> None:
+def test_mistakes_are_found(prose: ModuleType, bad: str, text: str) -> None:
     found = prose.findings(f"# A page\n\n{bad}\n")
     assert any(text in each.text for each in found), found
     assert {each.line for each in found} == {3}
@@ -66,7 +66,7 @@ def test_what_is_wrong(prose: ModuleType, bad: str, text: str) -> None:
         "| one two three four five six seven eight nine ten | " * 4,
     ],
 )
-def test_what_is_right(prose: ModuleType, good: str) -> None:
+def test_correct_text_has_no_findings(prose: ModuleType, good: str) -> None:
     assert prose.findings(f"# A page\n\n{good}\n") == []
 
 
@@ -96,8 +96,10 @@ def folder_of(behavior):  # noqa: D103
         ("Return " + "one file and " * 11 + "ends.", "of the reader", 13, "split it"),
     ],
 )
-def test_code(prose: ModuleType, docstring: str, comment: str, line: int, text: str) -> None:
-    """Docstrings and comments are read; names, strings, literal blocks and tables are not."""
+def test_docstrings_and_comments_of_code_are_checked(
+    prose: ModuleType, docstring: str, comment: str, line: int, text: str
+) -> None:
+    """Names, strings, literal blocks and tables are not checked."""
     code = CODE.replace("{docstring}", docstring).replace("{comment}", comment)
     found = prose.findings(prose.comments_of(code), is_code=True)
     assert [each.line for each in found] == ([line] if line else []), found

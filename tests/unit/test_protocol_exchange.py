@@ -1,4 +1,4 @@
-"""The client loop, driven frame by frame, and the table of errors, read in both directions."""
+"""The client loop, one frame at a time, and the table of errors in both directions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Frame = tuple[dict[str, Any], bytes]
 
 
 class ScriptedConnection:
-    """A hub that answers with *frames*, one by one, and then has no more to say."""
+    """A hub that answers with *frames*, one by one, and then raises an error."""
 
     is_paused = False
 
@@ -42,7 +42,7 @@ EXIT: Frame = ({"op": "exit", "id": 7, "rc": 0, "stdout_size": 0}, b"")
 RUN = {"op": "exec", "id": 7}
 
 
-def test_output_is_acknowledged_once_it_has_been_taken() -> None:
+def test_output_is_acknowledged_after_it_has_been_consumed() -> None:
     connection = ScriptedConnection(({"op": "out", "id": 7, "stream": 2}, b"abc"), EXIT)
     exchange = Exchange(connection, RUN)
     assert exchange.next() == Output(2, b"abc") and connection.ops == ["exec"]
@@ -50,19 +50,19 @@ def test_output_is_acknowledged_once_it_has_been_taken() -> None:
     assert connection.sent[1] == ({"op": "credit", "id": 7, "count": 3}, b"")
 
 
-def test_frames_of_other_requests_are_passed_over() -> None:
+def test_frames_of_other_requests_are_skipped() -> None:
     connection = ScriptedConnection(({"op": "exit", "id": 6, "rc": 1}, b""), ({}, b""), EXIT)
     assert Exchange(connection, RUN).result(lambda *_: None).header["rc"] == 0
 
 
-def test_a_small_body_goes_with_the_request() -> None:
+def test_a_small_body_is_sent_with_the_request() -> None:
     connection = ScriptedConnection(EXIT)
     Exchange(connection, RUN, b"x" * INLINE).result(lambda *_: None)
     assert connection.sent == [(RUN, b"x" * INLINE)]
 
 
 @pytest.mark.parametrize("from_file", [False, True])
-def test_a_large_body_waits_for_room(from_file: bool) -> None:
+def test_a_large_body_waits_for_credit(from_file: bool) -> None:
     body = bytes(range(256)) * ((CREDIT_WINDOW + INLINE + 5 * CHUNK) // 256)
     connection = ScriptedConnection()
     exchange = Exchange(connection, RUN, io.BytesIO(body) if from_file else body)
@@ -75,7 +75,7 @@ def test_a_large_body_waits_for_room(from_file: bool) -> None:
     assert b"".join(piece for _, piece in connection.sent) == body and connection.ops[-1] == "eof"
 
 
-def test_a_paused_link_gets_no_data() -> None:
+def test_a_paused_connection_gets_no_data() -> None:
     connection = ScriptedConnection()
     connection.is_paused = True
     exchange = Exchange(connection, RUN, io.BytesIO(b"x"))
@@ -132,7 +132,7 @@ def test_a_secret_is_marked() -> None:
     assert [len(piece) for _, piece in connection.sent[2:]] == [CHUNK, 1, 0]
 
 
-INTERNAL = {ErrorKind.STALE, ErrorKind.PYTHON_MISMATCH}  # the hub resends these requests
+INTERNAL = {ErrorKind.STALE, ErrorKind.PYTHON_MISMATCH}  # the hub sends these requests again
 
 
 def test_every_kind_and_every_public_error_has_a_row() -> None:
@@ -160,12 +160,12 @@ def test_an_error_arrives_as_it_was_raised(error: errors.Error) -> None:
 
 
 @pytest.mark.parametrize(("reason", "kind"), [("state", "state"), ("tty", "tty"), ("made up", "other"), (None, "other")])
-def test_a_reason_that_no_program_has_is_another_one(reason: str | None, kind: str) -> None:
+def test_an_unknown_reason_is_replaced_by_other(reason: str | None, kind: str) -> None:
     error = exception_from({"msg": "x", "kind": ErrorKind.BECOME.value, "reason": reason})
     assert isinstance(error, errors.BecomeError) and error.kind == kind
 
 
-def test_a_stage_that_does_not_exist_is_the_default() -> None:
+def test_an_unknown_stage_is_replaced_by_the_default() -> None:
     error = exception_from({"msg": "x", "kind": ErrorKind.UNREACHABLE.value, "stage": "made up"})
     assert isinstance(error, errors.ConnectError) and error.stage == "tcp"
 

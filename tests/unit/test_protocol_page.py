@@ -1,4 +1,4 @@
-"""PROTOCOL.md says what the tables say."""
+"""PROTOCOL.md is generated from the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dict types that the hub handles requests and answers by have the fields of the tables, with the same types."""
+"""The dict types of requests and answers in the hub have the same fields and types as the tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pmitogen.protocol.operations import FOLLOWING
 
 
 def fields(message: Any, module: Any) -> dict[str, Any]:
-    """Name -> type of each field of a TypedDict, without the operation."""
+    """Return name -> type of each field of a TypedDict, without the operation."""
     hints = get_type_hints(message, vars(module))
     return {name: hint for name, hint in hints.items() if name != "op"}
 
@@ -22,7 +22,7 @@ def messages_of(table: Any, operations: Any) -> list[Any]:
     return [row.message for row in table.rows.values() if row.op in operations]
 
 
-def test_requests() -> None:
+def test_requests_have_the_fields_of_the_table() -> None:
     ours = fields(requests.ClientRequest, requests)
     theirs: dict[str, Any] = {}
     for message in messages_of(messages_from_client.TABLE, {*REQUESTS, "preconnect"}):
@@ -32,7 +32,7 @@ def test_requests() -> None:
     assert ours == theirs
 
 
-def test_follow_ups() -> None:
+def test_follow_ups_have_the_fields_of_the_table() -> None:
     ours = fields(requests.FollowUp, requests)
     for message in messages_of(messages_from_client.TABLE, FOLLOWING):
         for name, hint in fields(message, messages_from_client).items():
@@ -50,7 +50,7 @@ def test_follow_ups() -> None:
     ],
     ids=lambda each: each.__name__,
 )
-def test_answers_of_agents(message: Any) -> None:
+def test_answers_of_agents_have_the_fields_of_the_table(message: Any) -> None:
     ours, theirs = fields(messages_to_client.Answer, messages_to_client), fields(message, messages_from_agent)
     assert theirs.keys() <= ours.keys()
     plain = {name: hint for name, hint in theirs.items() if name not in ("stream", "kind")}
@@ -58,7 +58,7 @@ def test_answers_of_agents(message: Any) -> None:
 
 
 def test_each_row_is_in_a_union() -> None:
-    """mypy tells the messages of an agent apart by their operations, so none may be missing."""
+    """mypy distinguishes the messages of an agent by their operations, so none may be missing."""
     assert set(messages_from_agent.FromAgent.__args__) == {row.message for row in messages_from_agent.TABLE.rows.values()}
 
 

@@ -1,4 +1,4 @@
-"""The package's table of contents: complete, and free of charge."""
+"""The public names of the package: complete, and imported only on use."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.support.session import repository
 HEAVY = ("paramiko", "mitogen", "ansible", "cryptography", "argparse", "asyncio")
 
 
-def test_import_is_free() -> None:
+def test_importing_the_package_loads_no_large_module() -> None:
     code = f"import sys, pmitogen, pmitogen.errors; print([name for name in {HEAVY!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True).stdout
     assert loaded.strip() == "[]"
 
 
-def test_all_is_exactly_what_is_public() -> None:
+def test_all_lists_exactly_the_public_names() -> None:
     error_names = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.Error)}
     library = {
         "Ask",
@@ -59,7 +59,7 @@ def test_every_public_name_loads(name: str) -> None:
 
 
 def _classes(annotation: object) -> Iterator[type]:
-    """The classes in an annotation."""
+    """Yield the classes in an annotation."""
     if isinstance(annotation, type) and not typing.get_args(annotation):
         yield annotation
     for part in typing.get_args(annotation) or ():
@@ -89,7 +89,7 @@ def test_every_class_in_a_public_signature_is_public(module: types.ModuleType) -
     assert not missing
 
 
-def test_every_public_name_is_on_the_page() -> None:
+def test_every_public_name_is_documented() -> None:
     page = (repository / "docs/library.md").read_text()
     names = {*pmitogen.__all__, *aio.__all__, *executors.__all__} - {"__version__"}
     assert not [name for name in sorted(names) if not re.search(rf"`[^`\n]*\b{name}\b", page)]
@@ -100,10 +100,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         pmitogen.Hosts  # noqa: B018
 
 
-def test_the_plugin_needs_no_more_than_ansible() -> None:
-    """The modules that a task's process imports before its first request: no SSH and no Mitogen."""
+def test_the_plugin_imports_no_ssh_and_no_mitogen() -> None:
+    """These are the modules that a task's process imports before its first request."""
     if importlib.util.find_spec("ansible") is None:
-        pytest.skip("no ansible-core in this interpreter")
+        pytest.skip("needs ansible-core in this interpreter")
     code = "import sys, pmitogen.ansible.options.register;"
     code += "print([n for n in ('paramiko', 'mitogen', 'cryptography') if n in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout

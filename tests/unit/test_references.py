@@ -37,12 +37,12 @@ def _missing_in_page(page: Path) -> Iterator[str]:
             yield f"{page.name}: {name}"
 
 
-def test_pages_name_what_exists() -> None:
+def test_pages_name_existing_files_and_tests() -> None:
     pages = [page for page in PAGES if page.name != "CHANGELOG.md"]
     assert not [missing for page in pages for missing in _missing_in_page(page)]
 
 
-def test_modules_mention_files_that_exist() -> None:
+def test_modules_name_existing_files() -> None:
     known = [
         str(path) for directory in ("pmitogen", "tests", "bench", "tools") for path in (repository / directory).rglob("*.py")
     ]
@@ -55,7 +55,7 @@ def test_modules_mention_files_that_exist() -> None:
 
 
 def _names_of(module: Path) -> set[str]:
-    """The names that a module defines at any level, and the name of the module itself."""
+    """Return the names that a module defines at any level, and the name of the module itself."""
     tree = ast.parse(module.read_text())
     if module.name != "__init__.py":
         return {module.stem, *defined_names(tree)}
@@ -63,7 +63,7 @@ def _names_of(module: Path) -> set[str]:
     return {module.parent.name, *imported, *defined_names(tree)}
 
 
-def test_docstrings_refer_to_functions_and_classes_that_exist() -> None:
+def test_docstrings_name_existing_functions_and_classes() -> None:
     known = {name for module in MODULES for name in _names_of(module)} | {"pmitogen"}
     missing = [
         f"{module.relative_to(repository)}: {target}"

@@ -1,6 +1,7 @@
-"""What the hub's router lets through: pmitogen/hub/mitogen_router.py.
+"""The messages that the hub's router accepts: pmitogen/hub/mitogen_router.py.
 
-What a hostile target tries: hostile/test_frames_from_targets.py."""
+tests/hostile/test_frames_from_targets.py has the attempts of a hostile target.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from pmitogen.hub.mitogen_router import TO_HUB_UNPACKED, Broker, Router
 from pmitogen.hub.scheduler import Scheduler
 
 
-def test_what_is_read_after_the_end_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:
-    """One read may hold more than the message that makes us let go of a host."""
+def test_messages_after_the_end_of_a_stream_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    """One read may contain more than the message that ends the host."""
     broker = Broker()
     try:
         seen: list[Any] = []
@@ -41,7 +42,7 @@ def test_what_is_read_after_the_end_is_nobodys(caplog: pytest.LogCaptureFixture)
         broker.join()
 
 
-def test_deferred_work_is_refused_after_the_end_also_on_a_thread_with_the_number_of_the_loops() -> None:
+def test_deferred_work_is_refused_after_the_end_of_the_loop() -> None:
     broker, loops = Broker(), SimpleQueue[int]()
     scheduler, done = Scheduler(broker), SimpleQueue[int]()
     assert scheduler.defer(lambda: loops.put(threading.get_ident()))
@@ -54,7 +55,7 @@ def test_deferred_work_is_refused_after_the_end_also_on_a_thread_with_the_number
         if threading.get_ident() == number:
             refused.append(not scheduler.defer(done.put, 1))
 
-    for _ in range(200):  # the system gives the number of an ended thread to a new one
+    for _ in range(200):  # the system reuses the id of an ended thread
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()

@@ -1,4 +1,4 @@
-"""Whether two callers may share a connection: what the keys and digests of transport/connection_identity.py count."""
+"""Two callers may share a connection if keys and digests of transport/connection_identity.py are equal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OF_ANSIBLE = ("gssapi-with-mic", "gssapi-keyex", "hostbased", "publickey")
         (PLAIN, "KRB5CCNAME", True),
     ],
 )
-def test_variables_of_the_caller(settings: Settings, variable: str, is_shared: bool) -> None:
+def test_variables_of_the_caller_count_only_if_they_are_used(settings: Settings, variable: str, is_shared: bool) -> None:
     one, other = (settings._replace(caller=CallerEnvironment({"HOME": "/h", variable: value})) for value in "ab")
     assert (digest(one, Credentials()) == digest(other, Credentials())) is is_shared
     assert (messages.digest(one) == messages.digest(other)) is is_shared
@@ -44,8 +44,8 @@ def test_the_directory_of_the_caller_counts_with_a_jump_host() -> None:
     assert digest(one, Credentials()) != digest(other, Credentials())
 
 
-def test_methods_that_ansible_adds() -> None:
-    """They do not count, but tickets do: a connection by them is of another identity."""
+def test_methods_that_ansible_adds_do_not_count() -> None:
+    """Kerberos tickets do count: a connection made with them has another identity."""
     assert messages.digest_for_hubs(PLAIN) == messages.digest_for_hubs(PLAIN._replace(preferredauthentications=OF_ANSIBLE))
     assert messages.digest_for_hubs(GSSAPI) == messages.digest_for_hubs(GSSAPI._replace(preferredauthentications=OF_ANSIBLE))
     without = GSSAPI._replace(preferredauthentications=("publickey",))

@@ -1,4 +1,4 @@
-"""Words of a ProxyCommand: exactly those that a shell would pass on, or none."""
+"""Arguments of a ProxyCommand: exactly those that a shell would pass on, or none."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ LOCAL = LocalHost.detect(CallerEnvironment(ENVIRON))
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 
 
-def ours(command: str) -> list[str] | None:
+def split_by_pmitogen(command: str) -> list[str] | None:
     return split_command(command, LOCAL, lambda text: text)
 
 
-def theirs(shell: str, command: str, directory: str = "/") -> list[str]:
+def split_by_shell(shell: str, command: str, directory: str = "/") -> list[str]:
     argv = [shell, "sh", "-c"] if shell == "busybox" else [shell, "-c"]
     done = subprocess.run([*argv, f"printf '%s\\0' x {command}"], capture_output=True, env=ENVIRON, cwd=directory, timeout=10)
     assert done.returncode == 0, done.stderr
@@ -59,8 +59,8 @@ def theirs(shell: str, command: str, directory: str = "/") -> list[str]:
         ("é \u00a0 x", ["é", "\u00a0", "x"]),
     ],
 )  # fmt: skip
-def test_words(command: str, args: list[str]) -> None:
-    assert ours(command) == args
+def test_simple_commands_are_split(command: str, args: list[str]) -> None:
+    assert split_by_pmitogen(command) == args
 
 
 @pytest.mark.parametrize(
@@ -72,29 +72,29 @@ def test_words(command: str, args: list[str]) -> None:
         "a\0b", "a\rb", "$NOTHING", "$_", "$PWD",
     ],
 )  # fmt: skip
-def test_what_is_for_a_shell_to_say(command: str) -> None:
-    assert ours(command) is None
+def test_commands_that_need_a_shell_are_not_split(command: str) -> None:
+    assert split_by_pmitogen(command) is None
 
 
-def test_a_home_that_shells_differ_on() -> None:
+def test_a_tilde_that_shells_expand_differently_is_not_split() -> None:
     for environ in ({}, {"HOME": ""}):
         local = LocalHost.detect(CallerEnvironment(environ))
         assert split_command("~/x", local, str) is None
 
 
-def test_tokens_are_expanded_where_they_were_written() -> None:
+def test_tokens_are_expanded_after_splitting() -> None:
     assert split_command('a%h \'%h\' "%h" "$TOKEN"', LOCAL, lambda text: text.replace("%h", "H")) == ["aH", "H", "H", "%h"]
 
 
 PIECES = [*"ab/.:=~#$\\'\" \t-_%é[*", "$A", "${A}", "$EMPTY", "$TWO", "~/", "~root", '"$TWO"', "$TILDE", "''", "2>"]
 
 
-@pytest.mark.skipif(not SHELLS, reason="no shell to compare with")
+@pytest.mark.skipif(not SHELLS, reason="needs a shell")
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 @example("$EMPTY~ $EMPTY# x$EMPTY")
-def test_as_shells_do(tmp_path: Path, command: str) -> None:
-    args = ours(command)
+def test_arguments_are_those_of_shells(tmp_path: Path, command: str) -> None:
+    args = split_by_pmitogen(command)
     if args is not None:
         for shell in SHELLS:
-            assert theirs(shell, command, str(tmp_path)) == args, shell
+            assert split_by_shell(shell, command, str(tmp_path)) == args, shell

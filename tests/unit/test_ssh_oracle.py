@@ -1,8 +1,8 @@
-"""Our reading of ssh's options against the installed ``ssh -G``: hand-made cases. No difference in any keyword that both print,
-an error where it errs, on the same line.
+"""Hand-written cases of ssh options compared with the installed ``ssh -G``: all keywords that both print have the same value, and
+errors are on the same line.
 
-The directory's name is part of some values, so a case has one directory for both answers; what ``Match exec`` made is removed in
-between.
+The name of the directory is part of some values, so both answers of a case use the same directory; files that ``Match exec``
+creates are removed in between.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support import ssh_oracle
 from tests.support.ssh_cases import LINES, SESSION_FILE, SESSION_LINES, WORDS
 from tests.support.ssh_files import CASES, Case
 
-MANY = 400  # cases at least, in all
+MANY = 400  # minimum number of cases
 
 pytestmark = pytest.mark.usefixtures("ssh")
 
@@ -31,8 +31,8 @@ _WORDS = [(keyword, value) for keyword, values in WORDS.items() for value in val
 
 
 @pytest.mark.parametrize("start", range(0, len(_WORDS), 50), ids=lambda start: _WORDS[start][0])
-def test_words(start: int, tmp_path: Path) -> None:
-    """Each value with -o, and each bad one and every third also in a file."""
+def test_values_are_read_as_by_ssh(start: int, tmp_path: Path) -> None:
+    """Each value with -o; each invalid one and every third one also in a file."""
     wrong = []
     path = tmp_path / "config"
     for index, (keyword, value) in enumerate(_WORDS[start : start + 50]):
@@ -45,7 +45,7 @@ def test_words(start: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", range(0, len(LINES), 50))
-def test_command_line(start: int) -> None:
+def test_command_lines_are_read_as_by_ssh(start: int) -> None:
     wrong = []
     for line in LINES[start : start + 50]:
         argv = shlex.split(line) if "-F" in line else ["-F", "none", *shlex.split(line)]
@@ -53,7 +53,7 @@ def test_command_line(start: int) -> None:
     assert not [one for one in wrong if one[1]]
 
 
-def test_requested_sessions(tmp_path: Path) -> None:
+def test_match_criteria_for_sessions_are_tested_as_by_ssh(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text(SESSION_FILE)
     flags = ["-F", str(path)]
@@ -71,7 +71,7 @@ def _write(directory: Path, case: Case) -> None:
 
 
 @pytest.mark.parametrize("start", range(0, len(CASES), 25))
-def test_files(start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_read_as_by_ssh(start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path
     theirs = ssh_oracle.run_ssh
 
@@ -94,12 +94,12 @@ def test_files(start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert not wrong
 
 
-def test_the_system_file_and_the_user_s_are_read_as_ssh_reads_them() -> None:
+def test_the_files_of_system_and_user_are_read_as_by_ssh() -> None:
     for line in ("h", "u@h -p 5", "-C -o ControlMaster=auto -o ControlPersist=60s h"):
         assert ssh_oracle.difference(shlex.split(line)) is None
 
 
-def test_relative_includes_are_looked_for_below_home(home: Path, tmp_path: Path) -> None:
+def test_relative_includes_are_searched_in_the_home(home: Path, tmp_path: Path) -> None:
     (home / ".ssh").mkdir(mode=0o700)
     (home / ".ssh" / "more").write_text("Port 77\n")
     (tmp_path / "config").write_text("Include more\nInclude ~/.ssh/mo*\nInclude ~nosuchuser_x/y\n")
@@ -113,15 +113,15 @@ def test_there_are_enough_cases() -> None:
     assert args + len(LINES) + sum(len(case.queries) for case in CASES) >= MANY
 
 
-def test_what_wants_a_command_is_no_difference_though_ssh_is_quiet() -> None:
+def test_options_that_need_a_command_are_no_difference() -> None:
     lines = ["-f -q h", "-q -o ForkAfterAuthentication=yes h", "-q -s h", "-f -o LogLevel=quiet h", "-q -o RemoteCommand=x h w"]
     for line in lines:
         assert ssh_oracle.run_ssh(["-F", "none", *shlex.split(line)]).error is not None, line
         assert ssh_oracle.difference(["-F", "none", *shlex.split(line)]) is None, line
 
 
-def test_the_oracle_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reading that differs, or an error that only one side sees, is a difference."""
+def test_the_oracle_detects_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A different value, or an error on one side only."""
     monkeypatch.setattr(ssh_oracle, "run_ours", lambda argv: ssh_oracle.Answer({"port": ["1"]}))
     assert "port" in (ssh_oracle.difference(["-F", "none", "h"]) or "")
     assert ssh_oracle.difference(["-F", "none", "-p", "x", "h"])

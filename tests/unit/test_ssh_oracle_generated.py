@@ -1,6 +1,6 @@
-"""Our reading of ssh's options against the installed ``ssh -G``: generated configurations and command lines.
+"""Generated configurations and command lines of ssh compared with the installed ``ssh -G``.
 
-``PMITOGEN_FUZZ_SECONDS`` makes it search that long instead of for a few seconds.
+``PMITOGEN_FUZZ_SECONDS`` is the duration of the search; the default is a few seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
 from tests.support import ssh_oracle
-from tests.support.ssh_strategies import ASKS, CONFIGS, KNOWN_TO_DIFFER, mangled
+from tests.support.ssh_strategies import ASKS, CONFIGS, KNOWN_TO_DIFFER, mutated
 
 SECONDS = float(os.environ.get("PMITOGEN_FUZZ_SECONDS", "4"))
 
@@ -51,7 +51,7 @@ def _same(path: Path, text: str, ask: str) -> None:
 @pytest.mark.timeout(SECONDS * 3 + 120)
 @searching
 @given(text=CONFIGS, ask=ASKS)
-def test_configurations(path: Path, until: float, text: str, ask: str) -> None:
+def test_generated_configurations_are_read_as_by_ssh(path: Path, until: float, text: str, ask: str) -> None:
     if time.monotonic() < until:
         assume(not KNOWN_TO_DIFFER.search(text))
         _same(path, text, ask)
@@ -59,8 +59,8 @@ def test_configurations(path: Path, until: float, text: str, ask: str) -> None:
 
 @pytest.mark.timeout(SECONDS * 3 + 120)
 @searching
-@given(text=mangled(CONFIGS), ask=ASKS)
-def test_mangled_configurations(path: Path, until: float, text: str, ask: str) -> None:
+@given(text=mutated(CONFIGS), ask=ASKS)
+def test_mutated_configurations_are_read_as_by_ssh(path: Path, until: float, text: str, ask: str) -> None:
     if time.monotonic() < until + SECONDS:
         assume(not KNOWN_TO_DIFFER.search(text) and not any("\ud800" <= char <= "\udfff" for char in text))
         _same(path, text, ask)

@@ -1,4 +1,4 @@
-"""docs/support.md is the one table of supported versions, and every other place that names some agrees with it."""
+"""docs/support.md is the only table of supported versions, and all other files that name versions agree with it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def _cell(core: str, column: int) -> str:
     return ROWS[core].split(" | ")[column]
 
 
-def test_every_ansible_core_with_its_pythons(prepare: ModuleType) -> None:
+def test_every_ansible_core_has_its_pythons(prepare: ModuleType) -> None:
     listed = {core: set(_cell(core, 0).replace("*", "").split(", ")) for core in ROWS}
     assert listed == {core: set(pythons) for core, pythons in prepare.PYTHONS_OF_CORE.items()}
 
 
-def test_the_pythons_of_targets() -> None:
-    """As tests/ansible/test_target_pythons.py tries them."""
+def test_the_pythons_of_targets_are_tested() -> None:
+    """tests/ansible/test_target_pythons.py runs them."""
     assert OLDEST.keys() == ROWS.keys()
     for core, oldest in OLDEST.items():
         text = "2.7, 3.6" if oldest == (2, 7) else "%d.%d" % oldest
         assert _cell(core, 1) == f"{text} and later"
 
 
-def test_what_checks_them() -> None:
-    """make test names one core beside the one of .venv; make test-all the others."""
+def test_the_makefile_tests_every_version() -> None:
+    """make test names one core besides that of .venv; make test-all names the others."""
     makefile = (repository / "Makefile").read_text()
     (always,) = re.findall(r"^test:\n\t@\$\(PREPARE\) (.+)$", makefile, re.M)
     (all_of_them,) = re.findall(r"^test-all:\n\t@\$\(PREPARE\) (.+)$", makefile, re.M)
@@ -55,7 +55,7 @@ def test_what_checks_them() -> None:
             assert core in all_of_them
 
 
-def test_the_package_says_the_same(prepare: ModuleType) -> None:
+def test_the_metadata_of_the_package_agrees(prepare: ModuleType) -> None:
     cores = list(prepare.PYTHONS_OF_CORE)
     assert f'ansible = ["ansible-core>={cores[-1]},<{prepare.following(cores[0])}"]' in PROJECT
     pythons = {python for core in ROWS for python in _cell(core, 0).split(", ")} - {UNTESTED}
@@ -64,12 +64,12 @@ def test_the_package_says_the_same(prepare: ModuleType) -> None:
     assert f'requires-python = ">={oldest}"' in PROJECT
 
 
-def test_the_bounds_of_paramiko_and_mitogen() -> None:
+def test_the_bounds_of_paramiko_and_mitogen_agree() -> None:
     assert '"paramiko>=4,<6"' in PROJECT and "| Paramiko | 4 and 5 |" in PAGE
     assert '"mitogen>=0.3.50,<0.4"' in PROJECT and "| Mitogen | 0.3.50 and later 0.3 |" in PAGE
 
 
-def test_readme() -> None:
+def test_the_readme_agrees() -> None:
     readme = (repository / "README.md").read_text()
     newest = max(
         (python for core in ROWS for python in _cell(core, 0).split(", ") if python != UNTESTED), key=lambda v: int(v[2:])

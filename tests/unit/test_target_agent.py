@@ -1,6 +1,6 @@
-"""The agent by itself, started as on a target, under every target Python that is installed here; we are the hub.
+"""The agent, started as on a target, under every installed target Python, with the test as its hub.
 
-Messages are packed and read by Mitogen's own code here, and by the agent's code there.
+The test encodes and decodes messages with Mitogen's own code, and the agent with its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pmitogen.hub import bootstrap
 from pmitogen.protocol.framing import PREFIX, FrameReader, encode_frame, new_compressor
 from tests.support import processes, programs
 
-pytestmark = pytest.mark.usefixtures("still_accounts")  # a runner refuses what another run's new accounts make stale
+pytestmark = pytest.mark.usefixtures("still_accounts")  # a runner refuses requests after another run has changed accounts
 
 NUMBER = 7
 UNPACKED, PACKED = 2000, 2001  # handles
@@ -30,7 +30,7 @@ Frame = tuple[dict[str, Any], bytes]
 
 
 class Hub:
-    """The other end of the channel. *complains*: the agent is made to say something on its stderr."""
+    """The other end of the channel. *complains*: the agent is expected to write to its stderr."""
 
     complains = False
 
@@ -93,7 +93,7 @@ class Hub:
         return self.ask({"op": "fs", "action": "exists", "id": request_id, "path": path}, **options)
 
     def end(self) -> tuple[int, bytes]:
-        """Hang up; what the first process of the two exits with, and what both have said."""
+        """Close the connection; return the exit status of the first of the two processes, and the stderr of both."""
         family = [member.pid for member in processes.descendants(self.process.pid)]
         self.sock.close()
         _, output = self.process.communicate(timeout=10)
@@ -117,9 +117,9 @@ def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
 only_newest = pytest.mark.parametrize("hub", list(PYTHONS)[-1:], indirect=True)
 
 
-def test_messages_are_mitogens(hub: Hub) -> None:
+def test_messages_have_the_format_of_mitogen(hub: Hub) -> None:
     whole = hub.message({"op": "fs", "action": "exists", "id": 1, "path": "/"})
-    for start in range(0, len(whole), 7):  # in pieces that fit nothing
+    for start in range(0, len(whole), 7):  # in pieces of unsuitable size
         hub.sock.sendall(whole[start : start + 7])
     assert hub.receive()[0] == {"op": "ok", "id": 1, "exists": True}
     packed = new_compressor()
@@ -133,16 +133,16 @@ def test_messages_are_mitogens(hub: Hub) -> None:
     assert [hub.receive()[0]["exists"] for _ in both] == [False, True]
 
 
-def test_what_is_for_another_context_or_handle_is_not_for_us(hub: Hub) -> None:
+def test_messages_for_another_context_or_handle_are_ignored(hub: Hub) -> None:
     for options in ({"dst_id": NUMBER + 1}, {"handle": 105}, {"handle": 2002}):
         hub.send({"op": "fs", "action": "exists", "id": 1, "path": "/"}, **options)
     assert hub.exists(2, "/")[0]["id"] == 2
 
 
-def test_a_long_body_goes_there_and_back_while_nobody_reads(hub: Hub, tmp_path: Path) -> None:
+def test_a_long_body_passes_in_both_directions_without_a_deadlock(hub: Hub, tmp_path: Path) -> None:
     body = os.urandom(3 << 20)
     hub.send({"op": "exec", "id": 1, "argv": ["cat"], "tty": False}, body)
-    processes.wait_until(lambda: len(hub.sock.recv(1 << 20, socket.MSG_PEEK)) > 100_000)  # then it has to wait for us
+    processes.wait_until(lambda: len(hub.sock.recv(1 << 20, socket.MSG_PEEK)) > 100_000)  # now the agent has to wait for the test
     assert hub.sock.getblocking()
     got = b""
     while True:
@@ -159,11 +159,11 @@ def test_a_long_body_goes_there_and_back_while_nobody_reads(hub: Hub, tmp_path: 
 @pytest.mark.parametrize(
     ("sent", "why"),
     [
-        (b"HTTP/1.1 400 Bad Request and what else belongs to it", "no message"),
-        (struct.pack(">hLLLLLL", 0x4D49, NUMBER, 0, 0, UNPACKED, 0, 1 << 30), "larger than any of ours"),
+        (b"HTTP/1.1 400 Bad Request and its header", "no message"),
+        (struct.pack(">hLLLLLL", 0x4D49, NUMBER, 0, 0, UNPACKED, 0, 1 << 30), "longer than any message of the hub"),
     ],
 )
-def test_a_hub_that_is_none_is_left(hub: Hub, sent: bytes, why: str) -> None:
+def test_an_invalid_message_ends_the_connection_to_the_hub(hub: Hub, sent: bytes, why: str) -> None:
     hub.sock.sendall(sent)
     assert hub.sock.recv(100) == b"", why
 
@@ -171,8 +171,8 @@ def test_a_hub_that_is_none_is_left(hub: Hub, sent: bytes, why: str) -> None:
 @pytest.mark.parametrize(
     "args", [b"\xff" * 9, encode_frame({}), encode_frame({"op": "hello", "python_version": 3}) + b"\xff" * 9]
 )
-def test_a_runner_that_talks_nonsense_ends_alone(hub: Hub, tmp_path: Path, args: bytes) -> None:
-    """Another account's process may say anything."""
+def test_a_runner_that_sends_nonsense_ends_alone(hub: Hub, tmp_path: Path, args: bytes) -> None:
+    """The process of another account may send anything."""
     program = tmp_path / "python"
     (tmp_path / "words").write_bytes(args)
     program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {tmp_path}/words\nexec cat >/dev/null\n')
@@ -207,8 +207,8 @@ FORGED = (
 
 
 @pytest.mark.parametrize("hub", [next(iter(PYTHONS)), list(PYTHONS)[-1]], indirect=True)
-def test_a_runner_answers_for_its_own_requests_only(hub: Hub, tmp_path: Path) -> None:
-    """Another account's process could else tell the hub what the login account's, or root's, tasks have come to."""
+def test_a_runner_may_answer_only_its_own_requests(hub: Hub, tmp_path: Path) -> None:
+    """Otherwise a process of another account could forge results of the login account's or root's tasks."""
     hub.send({"op": "exec", "id": 77, "argv": ["/bin/sh", "-c", "read word; echo real; exit 3"], "tty": False, "more": True})
     for index, header in enumerate(FORGED, 1):
         args = tmp_path / f"words{index}"
@@ -226,7 +226,7 @@ def test_a_runner_answers_for_its_own_requests_only(hub: Hub, tmp_path: Path) ->
     assert (answer["op"], answer["id"], answer["rc"], body) == ("exit", 77, 3, b"real\n")
 
 
-def test_a_runner_speaks_for_its_own_account(hub: Hub, tmp_path: Path) -> None:
+def test_frames_of_a_runner_get_the_number_of_its_account(hub: Hub, tmp_path: Path) -> None:
     output = [
         {"op": "hello", "account": 0, "user": "somebody", "uid": 9},
         {"op": "deferred-error", "msg": "x"},
@@ -241,7 +241,7 @@ def test_a_runner_speaks_for_its_own_account(hub: Hub, tmp_path: Path) -> None:
 
 
 @only_newest
-def test_an_interpreter_that_is_none_is_named(hub: Hub, tmp_path: Path) -> None:
+def test_an_invalid_interpreter_is_named(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "noisy").write_text("#!/bin/sh\necho not today\n")
     (tmp_path / "noisy").chmod(0o755)
     for request_id, name, text in ((1, "none", "none: no such interpreter"), (2, "noisy", "not today")):
@@ -251,13 +251,13 @@ def test_an_interpreter_that_is_none_is_named(hub: Hub, tmp_path: Path) -> None:
 
 
 @only_newest
-def test_a_fault_in_a_request_is_that_requests_failure(hub: Hub) -> None:
+def test_an_internal_error_fails_only_its_request(hub: Hub) -> None:
     hub.complains = True
     hub.send({"op": "start-account", "account": 1, "python": 5, "token": "abc"})
     for request_id in (1, 2):
         answer, _ = hub.ask({"op": "fs", "action": "exists", "id": request_id, "account": 1, "path": "/"})
         assert answer["op"] == "error" and answer["id"] == request_id and "internal error: TypeError" in answer["msg"]
-    hub.send({"op": "run", "id": 3, "manifest": "m"})  # waits for what it names
+    hub.send({"op": "run", "id": 3, "manifest": "m"})  # waits for the named files
     answer, _ = hub.ask({"op": "blobs", "codec": "zlib"}, zlib.compress(b'[["m", 8]]\nno JSON!'))
     assert answer["op"] == "error" and answer["id"] == 3
     assert hub.exists(4, "/")[0]["exists"] is True

@@ -1,4 +1,4 @@
-"""Commands on a target are spawned, not forked from the runner, and see no difference."""
+"""Commands on a target are spawned, not forked from the runner, without a difference for the program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support import processes, programs, session
 from tests.unit.test_target_runner import START, Peer
 
 pytestmark = pytest.mark.usefixtures("still_accounts")
-VERSIONS = ("2.7", "3.6", "3.8", "3.9", "3.13")  # without posix_spawn, and with it
+VERSIONS = ("2.7", "3.6", "3.8", "3.9", "3.13")  # with and without posix_spawn
 FOUND = programs.target_pythons()
 PYTHONS = {version: FOUND[version] for version in VERSIONS if version in FOUND} or {"this": sys.executable}
 LOOK = """import json, os, resource, signal
@@ -37,7 +37,7 @@ print(json.dumps({
 
 
 class Runner(Peer):
-    """A runner that executes *code* first. Descriptor 50 is open in it, and programs could inherit it."""
+    """A runner that executes *code* first. It has descriptor 50 open, which programs could inherit."""
 
     def __init__(self, python: str, code: str) -> None:
         self.python = python
@@ -66,7 +66,7 @@ WAYS = {
 
 @pytest.fixture(params=PYTHONS)
 def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Runner]]:
-    """Starts a runner of a kind in ``WAYS``."""
+    """Start a runner in one of the ``WAYS``."""
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     made = []
 
@@ -122,7 +122,7 @@ def _answers(peer: Peer, requests: dict[str, dict[str, Any]]) -> dict[str, tuple
     }
 
 
-def test_the_program_sees_no_difference(start: Callable[[str], Runner], tmp_path: Path) -> None:
+def test_a_spawned_program_has_the_environment_of_a_forked_one(start: Callable[[str], Runner], tmp_path: Path) -> None:
     requests = _requests(tmp_path)
     usual, forked = _answers(start("usual"), requests), _answers(start("forked"), requests)
     for name in requests:
@@ -133,7 +133,7 @@ def test_the_program_sees_no_difference(start: Callable[[str], Runner], tmp_path
     assert {name: usual[name][0]["rc"] for name in statuses} == statuses
 
 
-def test_nothing_is_forked_where_the_python_can_spawn(start: Callable[[str], Runner]) -> None:
+def test_no_command_is_forked_if_the_python_can_spawn(start: Callable[[str], Runner]) -> None:
     runner = start("spawned")
     if runner.version < (3,):
         answer, _ = runner.ask({"op": "exec", "id": 1, "argv": ["/bin/true"]})
@@ -142,11 +142,11 @@ def test_nothing_is_forked_where_the_python_can_spawn(start: Callable[[str], Run
     for request_id, request in enumerate(({}, {"cwd": "/usr"}, {"env": {"A": "b"}}, {"argv": ["cat"]}), 1):
         answer, body = runner.ask({"op": "exec", "id": request_id, "argv": ["echo", "x"], **request}, b"x\n")
         assert (answer["rc"], body) == (0, b"x\n")
-    assert runner.ask({"op": "exec", "id": 9, "argv": ["/nonexistent"]})[0]["errno"] == "EAGAIN", "a failure is found by a fork"
+    assert runner.ask({"op": "exec", "id": 9, "argv": ["/nonexistent"]})[0]["errno"] == "EAGAIN", "reported by a fork"
 
 
 def test_each_command_has_its_own_status(start: Callable[[str], Runner]) -> None:
-    """The runner and ``subprocess`` both collect children by their number."""
+    """The runner and ``subprocess`` both collect children by their pid."""
     runner, count = start("usual"), 60
     for index in range(count):
         runner.send({"op": "exec", "id": 1 + index, "argv": ["/bin/sh", "-c", f"exit {index}"]})
@@ -186,8 +186,8 @@ for name in sorted(changes):
 
 
 @pytest.mark.parametrize("version", PYTHONS)
-def test_a_change_of_the_login_state_is_noticed(version: str) -> None:
-    """Commands are then forked, because the child can undo it."""
+def test_a_change_of_the_login_state_is_detected(version: str) -> None:
+    """Commands are then forked, because only a forked child can undo it."""
     script = 'ulimit -S -c 0; trap "" USR2; "$0" "$@"; exit $?'  # a shell that waits, and ignores a signal
     args = ["/bin/sh", "-c", script, PYTHONS[version], "-c", CHANGES, str(session.repository)]
     output = subprocess.run(args, capture_output=True, text=True, check=True).stdout

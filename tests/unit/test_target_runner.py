@@ -1,4 +1,4 @@
-"""The runner by itself, over a socket pair, under every target Python that is installed here."""
+"""The runner alone, over a socket pair, under every installed target Python."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pmitogen.protocol import framing
 from pmitogen.target import jobs
 from tests.support import processes, programs, session
 
-pytestmark = pytest.mark.usefixtures("still_accounts")  # a runner refuses what another run's new accounts make stale
+pytestmark = pytest.mark.usefixtures("still_accounts")  # a runner refuses requests after another run has changed accounts
 
 START = f"""
 {programs.ON_A_TARGET}
 from pmitogen.target import fork, runner
-if len(sys.argv) > 3:  # a folder whose files say what fails
+if len(sys.argv) > 3:  # a directory whose files name calls that must fail
     import os, subprocess
     def failing(name, real):
         def call(*args, **options):
@@ -64,9 +64,9 @@ FILES = {
 
 
 class Peer:
-    """The agent's part."""
+    """The agent's end of the connection."""
 
-    version: tuple[int, ...] = ()  # of the Python that runs the runner
+    version: tuple[int, ...] = ()  # of the Python of the runner
 
     def __init__(self, python: str, *failures: Path) -> None:
         self.python = python
@@ -135,7 +135,7 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     assert made.end() == 0
 
 
-def test_the_tables_of_the_locale_are_read_once(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tables_of_the_locale_are_loaded_once_for_all_children(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "C.UTF-8")
     monkeypatch.delenv("LC_ALL", raising=False)
     source = (
@@ -152,12 +152,12 @@ def test_the_tables_of_the_locale_are_read_once(peer: Peer, monkeypatch: pytest.
     )[1]
     assert other.end() == 0
     before, places = json.loads(body)
-    assert before == "C", "this process's own is as it was"
-    assert len(places) == 2 and len(set(places)) == 1, "the child's are the runner's"
+    assert before == "C", "the locale of this process must not change"
+    assert len(places) == 2 and len(set(places)) == 1, "the child must share the tables of the runner"
 
 
 def _last(peer: Peer, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Its final frame, with all that was said before."""
+    """Return the final frame of a request, with its whole output."""
     output = b""
     peer.send(request)
     while True:
@@ -172,8 +172,8 @@ OLDEST_AND_NEWEST = list(programs.target_pythons())[:1] + list(programs.target_p
 
 @pytest.mark.parametrize("version", OLDEST_AND_NEWEST)
 @pytest.mark.parametrize("call", ["fork", "enter_session"])
-def test_a_machine_that_has_nothing_left_fails_the_task_and_no_more(version: str, call: str, tmp_path: Path) -> None:
-    """No further process, or no further descriptor: the child must not come back as a second runner."""
+def test_exhausted_processes_or_descriptors_fail_only_the_task(version: str, call: str, tmp_path: Path) -> None:
+    """The child must not continue as a second runner."""
     peer = Peer(programs.target_pythons()[version], tmp_path)
     peer.receive()
     assert peer.module(1, {})[1]["count"] == 1
@@ -191,13 +191,13 @@ def test_a_machine_that_has_nothing_left_fails_the_task_and_no_more(version: str
             assert answer["op"] == ("error" if call == "fork" else "exit") and answer.get("rc", 1) == 1
         now = len(os.listdir(f"/proc/{peer.process.pid}/fd"))
         open_before = open_before or now
-    assert now == open_before, "nothing is left over"
+    assert now == open_before, "no descriptor may be left open"
     (tmp_path / call).unlink()
     assert peer.module(7, {}, blobs=False)[1]["count"] == 1
     assert peer.end() == 0
 
 
-def test_the_collector_works_in_children_and_leaves_alone_what_the_runner_has(peer: Peer) -> None:
+def test_the_garbage_collector_of_children_skips_objects_of_the_runner(peer: Peer) -> None:
     for request_id in (1, 2):
         works, frozen = peer.module(request_id, {}, blobs=request_id == 1)[1]["collector"]
         assert works
@@ -206,7 +206,7 @@ def test_the_collector_works_in_children_and_leaves_alone_what_the_runner_has(pe
 
 
 @pytest.mark.parametrize("peer", list(programs.target_pythons() or {"this": sys.executable})[-1:], indirect=True)
-def test_code_of_another_runner_is_taken_for_the_same_interpreter_only(peer: Peer) -> None:
+def test_bytecode_of_another_runner_is_used_for_the_same_interpreter_only(peer: Peer) -> None:
     manifest, blobs = FILES_SENT
     assert peer.module(1, {})[1]["count"] == 1
     answer, body = peer.ask({"op": "bytecode"})
@@ -228,7 +228,7 @@ def test_code_of_another_runner_is_taken_for_the_same_interpreter_only(peer: Pee
 
 @pytest.mark.parametrize("peer", list(programs.target_pythons() or {"this": sys.executable})[-1:], indirect=True)
 @pytest.mark.parametrize("wanted", [False, True])
-def test_what_stands_in_for_a_library_of_the_host_is_compiled_where_it_is_needed(peer: Peer, wanted: bool) -> None:
+def test_a_bundled_replacement_of_a_library_is_compiled_only_if_needed(peer: Peer, wanted: bool) -> None:
     package = b"import ansible.module_utils.distro._distro\n" if wanted else b""
     stand_in = {"ansible/module_utils/distro/__init__.py": package, "ansible/module_utils/distro/_distro.py": b"NAME = 'own'\n"}
     source = b"import sys\nimport ansible.module_utils.distro\nname = ansible.module_utils.distro.__name__ + '._distro'\n"
@@ -243,7 +243,7 @@ def test_what_stands_in_for_a_library_of_the_host_is_compiled_where_it_is_needed
 
 
 @pytest.mark.parametrize("peer", list(programs.target_pythons() or {"this": sys.executable})[:1], indirect=True)
-def test_parameters_of_any_length(peer: Peer) -> None:
+def test_parameters_may_have_any_length(peer: Peer) -> None:
     peer.module(1, {})
     body = json.dumps({"x": "long" * 300000}).encode()
     for request_id, kill in ((2, False), (3, True), (4, False)):
@@ -274,16 +274,16 @@ def test_parameters_of_any_length(peer: Peer) -> None:
             assert args == json.loads(body)
 
 
-def test_a_life(peer: Peer, tmp_path: Path) -> None:
-    """Modules, programs, files and refusals, one after another."""
+def test_a_runner_serves_requests_of_each_kind(peer: Peer, tmp_path: Path) -> None:
+    """Modules, programs, files and invalid requests, one after another."""
     for request_id in (1, 2, 3):
         answer, output, err = peer.module(
             request_id, {"x": request_id, "rc": request_id - 1}, env={"GIVEN": "gr\u00fcn".encode().decode("latin-1")}
         )
         assert (answer["op"], answer["id"], answer["rc"], err) == ("exit", request_id, request_id - 1, b"to stderr")
         assert output["args"] == {"x": request_id, "rc": request_id - 1} and output["name"] == "__main__"
-        assert output["count"] == 1, "one task's state is not the next one's"
-        assert len(output["fds"]) <= 5, "descriptors of the runner's are open in a task"
+        assert output["count"] == 1, "the state of a task must not reach the next one"
+        assert len(output["fds"]) <= 5, "descriptors of the runner must not be open in a task"
     answer, body = peer.ask({"op": "exec", "id": 4, "argv": ["/bin/sh", "-c", "cat; echo err >&2; exit 3"]}, b"input")
     assert (answer["rc"], body[: answer["stdout_size"]], body[answer["stdout_size"] :]) == (3, b"input", b"err\n")
     answer, body = peer.ask({"op": "exec", "id": 5, "argv": ["/nonexistent/program"]})
@@ -294,7 +294,7 @@ def test_a_life(peer: Peer, tmp_path: Path) -> None:
         {"op": "exec", "id": 7, "tty": True, "argv": ["/bin/sh", "-c", "test -t 0 && test -t 1 && echo terminal"]}
     )
     assert answer["rc"] == 0 and b"terminal" in body
-    leaving = "exec </dev/null >/dev/null 2>&1; sleep 0.2; exit 3"  # as touch does, for the moment before it ends
+    leaving = "exec </dev/null >/dev/null 2>&1; sleep 0.2; exit 3"  # as touch does, a moment before it ends
     assert peer.ask({"op": "exec", "id": 12, "tty": True, "argv": ["/bin/sh", "-c", leaving]})[0]["rc"] == 3
     answer, _ = peer.ask({"op": "nonsense", "id": 8})
     assert answer == {"op": "error", "id": 8, "msg": answer["msg"]}
@@ -331,7 +331,7 @@ def test_a_frame_that_does_not_apply_to_its_request_is_ignored(peer: Peer, tmp_p
     assert Path(path).read_bytes() == b"content"
 
 
-def test_a_failure_nobody_waits_for_is_told_to_the_next_who_does(peer: Peer) -> None:
+def test_a_failure_without_a_waiting_request_fails_the_next_one_of_its_chain(peer: Peer) -> None:
     there = {"op": "fs", "action": "exists", "path": "/", "chain": 1}
     peer.send(
         {
@@ -349,11 +349,11 @@ def test_a_failure_nobody_waits_for_is_told_to_the_next_who_does(peer: Peer) -> 
     while answer["op"] == "deferred-error":
         answer, _ = peer.receive()
     assert (answer["op"], answer["id"], answer["msg"]) == ("error", 2, "permissions: No such file or directory")
-    assert peer.ask({**there, "id": 3})[0]["exists"] is True, "once told, it is over"
+    assert peer.ask({**there, "id": 3})[0]["exists"] is True, "a failure is reported once"
     assert (
         peer.ask({"op": "fs", "id": 4, "action": "chmod", "paths": ["/nonexistent"], "add": 64, "chain": 2})[0]["op"] == "error"
     )
-    assert peer.ask({**there, "id": 5, "chain": 2})[0]["op"] == "ok", "one that was told at once holds up nobody"
+    assert peer.ask({**there, "id": 5, "chain": 2})[0]["op"] == "ok", "a failure that was reported at once fails no other request"
 
 
 def test_large_output_streams_under_credit(peer: Peer) -> None:
@@ -368,7 +368,7 @@ def test_large_output_streams_under_credit(peer: Peer) -> None:
     with pytest.raises(TimeoutError):
         while True:
             got += len(peer.receive()[1])
-    assert got < framing.CREDIT_WINDOW + 4 * framing.CHUNK, "it waits for credit"
+    assert got < framing.CREDIT_WINDOW + 4 * framing.CHUNK, "output must wait for credit"
     peer.sock.settimeout(20)
     peer.send({"op": "credit", "id": 1, "count": size})
     while True:
@@ -379,8 +379,8 @@ def test_large_output_streams_under_credit(peer: Peer) -> None:
     assert got == size and header["rc"] == 0
 
 
-def test_kill_takes_the_whole_group(peer: Peer) -> None:
-    """Also what ignores the request, and what outlives its parent."""
+def test_kill_ends_the_whole_process_group(peer: Peer) -> None:
+    """Also a process that ignores signals, and one that outlives its parent."""
     script = "(trap '' TERM; echo $$ $(sh -c 'echo $PPID'); exec >/dev/null 2>&1; sleep 61) & wait"
     peer.send({"op": "exec", "id": 1, "stream_output": True, "argv": ["/bin/sh", "-c", script]})
     header, body = peer.receive()
@@ -394,8 +394,8 @@ def test_kill_takes_the_whole_group(peer: Peer) -> None:
     assert not [p for p in processes.descendants(peer.process.pid) if "sleep 61" in p.command]
 
 
-def test_the_number_of_a_job_is_nobody_elses_while_it_can_be_killed(peer: Peer) -> None:
-    """Its process has ended; its child outlives it, in a session of its own: the pid must not belong to another process yet."""
+def test_the_pid_of_a_job_is_not_released_while_it_can_be_killed(peer: Peer) -> None:
+    """Its process has ended, but a child in another session is still running: no other process may get the pid yet."""
     peer.send({"op": "exec", "id": 1, "stream_output": True, "argv": ["/bin/sh", "-c", "setsid sleep 1 & echo $$"]})
     header, body = peer.receive()
     while (leader := processes.read(int(body))) and not leader.zombie:
@@ -405,16 +405,16 @@ def test_the_number_of_a_job_is_nobody_elses_while_it_can_be_killed(peer: Peer) 
     while header["op"] != "exit":
         header, _ = peer.receive()
     assert header["rc"] == 0
-    assert processes.read(int(body)) is None, "now it may"
+    assert processes.read(int(body)) is None, "now the pid is free"
 
 
-def test_who_is_collected_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reaped_process_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
     child = subprocess.Popen(["sleep", "60"], start_new_session=True)
     reaper = jobs.ProcessReaper()
     reaper.add(child.pid)
     while reaper.collect(child.pid) is None:
         time.sleep(0.01)
-    child.returncode = 0  # it is collected already
+    child.returncode = 0  # already reaped
     sent = []
     monkeypatch.setattr(os, "kill", lambda *signal: sent.append(signal))
     assert (reaper.next_check_at() or 0) <= jobs.now() + jobs.POLL_INTERVAL
@@ -422,8 +422,8 @@ def test_who_is_collected_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> N
     assert not sent and reaper.next_check_at() is None
 
 
-def test_a_status_is_collected_once(peer: Peer) -> None:
-    """One child has ended while its output is still open; the end of others must not touch its status."""
+def test_an_exit_status_is_collected_once(peer: Peer) -> None:
+    """One child has ended while its output is still open; the end of others must not change its status."""
     lingering = {"op": "exec", "id": 1, "argv": ["/bin/sh", "-c", "sleep 0.5 & exit 3"]}
     others = [{"op": "exec", "id": request_id, "argv": ["/bin/sh", "-c", "sleep 0.1"]} for request_id in range(2, 8)]
     for request in (lingering, *others):
@@ -440,7 +440,7 @@ def _send_module(peer: Peer, source: bytes, more: dict[str, bytes] | None = None
 
 
 @pytest.mark.parametrize("peer", OLDEST_AND_NEWEST, indirect=True)
-def test_a_failing_hook_leaves_the_traceback_of_the_module_as_python_shows_it(peer: Peer) -> None:
+def test_a_failing_excepthook_shows_the_traceback_of_the_module(peer: Peer) -> None:
     source = (
         b"import sys\ndef hook(kind, value, trace):\n    1 // 0\nsys.excepthook = hook\n"
         b"def fails():\n    raise ValueError('the original')\nfails()\n"
@@ -455,8 +455,8 @@ def test_a_failing_hook_leaves_the_traceback_of_the_module_as_python_shows_it(pe
 
 
 @pytest.mark.parametrize("peer", OLDEST_AND_NEWEST, indirect=True)
-def test_a_pipe_holds_up_nobody(peer: Peer, tmp_path: Path) -> None:
-    """open(2) waits for the other end forever, and blocks all requests, also the end of the runner."""
+def test_opening_a_named_pipe_does_not_block_the_runner(peer: Peer, tmp_path: Path) -> None:
+    """open(2) would wait forever for the other end, and block all requests and the end of the runner."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     answer, _ = peer.ask({"op": "get", "id": 1, "path": str(pipe), "label": "fetching"})
@@ -467,23 +467,23 @@ def test_a_pipe_holds_up_nobody(peer: Peer, tmp_path: Path) -> None:
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     assert peer.ask({**put, "id": 3}, b"content")[0]["op"] == "ok"
     assert os.read(reader, 100) == b"content" and pipe.is_fifo()
-    answer, _ = peer.ask({**put, "id": 4}, b"x" * 300_000)  # more than it holds
+    answer, _ = peer.ask({**put, "id": 4}, b"x" * 300_000)  # more than its buffer
     assert answer["op"] == "error" and "no process reads from it" in answer["msg"]
     os.close(reader)
     assert peer.ask({"op": "get", "id": 5, "path": "/dev/null"})[0]["op"] == "ok"
     assert peer.ask({"op": "get", "id": 6, "path": str(tmp_path)})[0]["msg"].endswith("Is a directory")
 
 
-def test_a_module_that_this_python_cannot_read_fails_alone(peer: Peer) -> None:
+def test_a_module_with_a_syntax_error_fails_alone(peer: Peer) -> None:
     manifest = _send_module(peer, b"this is no Python\n")
     for request_id in (1, 2):
         run = {"op": "run", "id": request_id, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}
         answer, body = peer.ask(run, b"{}")
         assert answer["rc"] == 1 and b"SyntaxError" in body[answer["stdout_size"] :]
-    assert peer.module(3, {})[1]["name"] == "__main__"  # the runner has outlived what it would have learnt
+    assert peer.module(3, {})[1]["name"] == "__main__"  # the runner has not ended
 
 
-def test_what_the_compiler_warns_of_is_told_each_time(peer: Peer) -> None:
+def test_warnings_of_the_compiler_are_shown_each_time(peer: Peer) -> None:
     manifest = _send_module(peer, b"print('ok' if 1 is 1 else '')\n")
     for request_id in (1, 2, 3):
         answer, body = peer.ask(
@@ -494,8 +494,8 @@ def test_what_the_compiler_warns_of_is_told_each_time(peer: Peer) -> None:
         assert warned == (peer.version >= (3, 8))
 
 
-def test_a_child_of_the_module_does_not_speak_for_it(peer: Peer) -> None:
-    """It comes to the same end as the module, and earlier."""
+def test_the_exit_of_a_child_of_the_module_is_not_its_result(peer: Peer) -> None:
+    """The child runs the same code to its end, earlier than the module."""
     source = (
         b"import os, sys, time\nif os.fork() == 0:\n    sys.exit(3)\nos.wait()\ntime.sleep(0.1)\nprint('late')\nsys.exit(4)\n"
     )
@@ -507,7 +507,7 @@ def test_a_child_of_the_module_does_not_speak_for_it(peer: Peer) -> None:
         assert (answer["rc"], body) == (4, b"late\n")
 
 
-def test_a_module_that_uses_our_descriptor_is_not_disturbed(peer: Peer, tmp_path: Path) -> None:
+def test_a_module_may_reuse_the_descriptors_of_the_runner(peer: Peer, tmp_path: Path) -> None:
     source = (
         b"import os\nos.closerange(3, 100)\nfor n in range(5):\n    os.open(%r, os.O_WRONLY | os.O_CREAT, 0o600)\nprint('done')\n"
     )
@@ -520,7 +520,7 @@ def test_a_module_that_uses_our_descriptor_is_not_disturbed(peer: Peer, tmp_path
     assert (tmp_path / "file").read_bytes() == b""
 
 
-def test_a_module_that_writes_to_every_descriptor_harms_itself_alone(peer: Peer) -> None:
+def test_a_module_that_writes_to_every_descriptor_affects_only_itself(peer: Peer) -> None:
     source = b"""
 import os
 for fd in range(3, 60):
@@ -537,7 +537,7 @@ print('x')
         assert answer["op"] == "exit" and body.startswith(b"x\n")
 
 
-def test_everything_ends_with_the_agent(peer: Peer) -> None:
+def test_all_processes_end_with_the_agent(peer: Peer) -> None:
     peer.send({"op": "exec", "id": 1, "stream_output": True, "argv": ["/bin/sh", "-c", "trap '' TERM; echo $$; sleep 61"]})
     pid = int(peer.receive()[1])
     peer.sock.shutdown(socket.SHUT_RDWR)
@@ -545,7 +545,7 @@ def test_everything_ends_with_the_agent(peer: Peer) -> None:
 
 
 def test_archives_share_their_contents() -> None:
-    """The hub's side of payloads: by content, packed once for the same set."""
+    """On the hub: payloads are stored by content, and compressed once for the same set of files."""
     blobs, data = BlobStore(), io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in FILES.items():
@@ -562,7 +562,7 @@ def test_archives_share_their_contents() -> None:
 
 
 @pytest.mark.parametrize("broken", [b"", b"no zip", b"PK\x03\x04" + bytes(100)])
-def test_a_broken_archive_is_refused(broken: bytes) -> None:
+def test_an_invalid_archive_is_refused(broken: bytes) -> None:
     from pmitogen.errors import UsageError
 
     with pytest.raises(UsageError, match="module archive"):

@@ -1,4 +1,4 @@
-"""pmitogen trace: what the figures are made of, the advice, and a page that shows hostile names as text."""
+"""pmitogen trace: the calculation of its figures, its advice, and a page that shows hostile names as text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _address(address: str = "192.0.2.1") -> Event:
 
 
 def _module(start: float, wire: float, module: float, row: int = 7, **totals: int) -> list[Event]:
-    """A request as the hub records it: the network's time in two halves around the module."""
+    """Return a request as the hub records it: the network time in two halves around the module."""
     end = start + wire + module
     whole = _span("run ansible.modules.ping as login", start, wire + module, row, **totals)
     parts = [("wire", start, wire / 2), ("module", start + wire / 2, module), ("wire", end - wire / 2, wire / 2)]
@@ -78,19 +78,19 @@ def test_each_task_has_its_stages_round_trips_and_bytes() -> None:
     assert (third["other_seconds"], third["wire_seconds"], third["bytes_sent"], third["bytes_received"]) == (0.5, 0, 50, 60)
 
 
-def test_the_run_as_a_whole() -> None:
+def test_the_run_has_totals() -> None:
     found = _figures(RUN)
     assert (found["seconds"], found["between_tasks_seconds"], found["round_trips"]) == (5.5, 0.8, 4)
     (host,) = found["hosts"]
     assert host["host"] == "web1" and host["bytes_sent"] == 1750 and host["waited_seconds"] == 0
 
 
-def test_hosts_wait_for_the_slowest() -> None:
+def test_waiting_for_the_slowest_host_is_counted() -> None:
     events = [_address(), *_module(0, 0.1, 0.9, 1), _named("a", "t", row=1), *_module(0, 0.1, 2.9, 2), _named("b", "t", row=2)]
     assert {each["host"]: each["waited_seconds"] for each in _figures(events)["hosts"]} == {"a": 2.0, "b": 0}
 
 
-def test_workers_of_one_number_are_told_apart() -> None:
+def test_workers_with_the_same_pid_are_distinguished() -> None:
     events = [_address(), *_module(0, 0.1, 1), _named("a", "one", "1"), *_module(5, 0.1, 1), _named("b", "two", "2")]
     assert [(each["task"], each["seconds"]) for each in _figures(events)["tasks"]] == [("one", 1.1), ("two", 1.1)]
 
@@ -107,12 +107,12 @@ def test_workers_of_one_number_are_told_apart() -> None:
         {"name": "thread_name", "ph": "M", "pid": 1, "tid": 7},
     ],
 )
-def test_a_damaged_event_harms_nothing(wrong: Event) -> None:
+def test_an_invalid_event_is_ignored(wrong: Event) -> None:
     assert len(_figures([*RUN, wrong])["tasks"]) >= 3
     assert _figures([wrong])["round_trips"] <= 1
 
 
-def test_a_run_of_several_hubs_is_one() -> None:
+def test_timelines_of_several_hubs_are_combined() -> None:
     other = [_address("192.0.2.2"), *_module(1.0, 0.2, 0.5, sent=10), _named("db1", "Gathering Facts", "a")]
     found = Timeline.read([RUN, other]).describe()
     assert found["tasks"][0]["hosts"] == 2 and [each["host"] for each in found["hosts"]] == ["web1", "db1"]
@@ -132,7 +132,7 @@ def test_a_run_of_several_hubs_is_one() -> None:
         ([], NOTHING),
     ],
 )
-def test_advice(events: list[Event], expected: str) -> None:
+def test_the_advice_names_the_largest_cost(events: list[Event], expected: str) -> None:
     assert re.search(expected, "\n".join(advise(Timeline.read([[_address(), *events]]))))
 
 
@@ -158,7 +158,7 @@ def _write(directory: Path, events: list[Event]) -> Path:
     return directory / "run.html"
 
 
-def test_the_page(tmp_path: Path) -> None:
+def test_the_page_shows_tasks_and_hosts(tmp_path: Path) -> None:
     path = _write(tmp_path, RUN)
     page = _Page(path.read_text())
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -172,7 +172,7 @@ def test_the_axis_has_a_title_and_units(tmp_path: Path) -> None:
     assert "time 0 ms 1.38 s 2.75 s 4.12 s 5.50 s" in text
 
 
-def test_the_table_adds_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_rows_of_the_table_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"traceEvents": RUN}))
     assert cli.main(["trace", str(tmp_path / "run.json")]) == 0
     _, *rows, summary = capsys.readouterr().out.splitlines()
@@ -210,7 +210,7 @@ def test_a_large_run_has_a_limited_page(tmp_path: Path, monkeypatch: pytest.Monk
     assert page.tags.count("i") < 30
 
 
-def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _write(tmp_path, RUN)
     assert cli.main(["trace", "--json", "--html", str(path), str(tmp_path / "run.json")]) == 2
     assert cli.main(["trace", "--html", str(tmp_path / "none/x.html"), str(tmp_path / "run.json")]) == 1
@@ -220,8 +220,8 @@ def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.slow
 @pytest.mark.needs_program("chromium")
-def test_in_a_browser(tmp_path: Path) -> None:
-    """The browser shows hostile names as text, runs nothing of them, and draws each bar inside its track."""
+def test_the_page_is_safe_in_a_browser(tmp_path: Path) -> None:
+    """The browser shows hostile names as text, runs none of them, and draws each bar inside its track."""
     path = _write(tmp_path, [*RUN, *_hostile_run()])
     browser = shutil.which("chromium")
     args = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]

@@ -1,4 +1,4 @@
-"""Patterns in remote paths: what they match, and that a hostile listing costs no time."""
+"""Patterns in remote paths: the matching names, and the time for a hostile listing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pmitogen.cli.transfer.patterns import _Matcher
 PIECES = ["a", "b", "*", "?", "[ab]", "[!a]", "-", "[a-c]"]
 
 
-def test_matches_what_a_shell_matches() -> None:
+def test_patterns_match_the_names_that_a_shell_matches() -> None:
     names = ["".join(each) for length in (1, 2, 3) for each in itertools.product("abc-", repeat=length)]
     for length in (1, 2, 3):
         for pieces in itertools.product(PIECES, repeat=length):
@@ -35,7 +35,7 @@ def test_matches_what_a_shell_matches() -> None:
         ("a*a", "a", False),
     ],
 )
-def test_single_names(pattern: str, name: str, matches: bool) -> None:
+def test_a_pattern_matches_a_name_as_in_a_shell(pattern: str, name: str, matches: bool) -> None:
     assert _Matcher(pattern).matches(name) is matches
 
 

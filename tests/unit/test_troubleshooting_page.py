@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md quotes messages that exist, in alphabetical order."""
+"""docs/troubleshooting.md quotes existing messages, in alphabetical order."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MESSAGES = [line.partition(" | ")[2] for line in LISTING.read_text(encoding="utf
 
 
 @pytest.mark.parametrize("message", OWN)
-def test_the_message_exists(message: str) -> None:
+def test_each_quoted_message_exists(message: str) -> None:
     pattern = re.compile(".*?".join(map(re.escape, message.split("..."))))
     assert any(pattern.search(text) for text in MESSAGES), "not in tests/unit/messages.txt"
 

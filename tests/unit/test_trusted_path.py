@@ -1,4 +1,4 @@
-"""Files that another user may have made in a shared directory are neither followed, written to nor read."""
+"""Files that another user may have created in a shared directory are neither followed, written to nor read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.needs_root
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
-    """A directory as /tmp is."""
+    """A directory like /tmp."""
     path = tmp_path / "shared"
     path.mkdir()
     path.chmod(0o1777)
@@ -40,7 +40,7 @@ WRITERS = pytest.mark.parametrize("write", [_append, _replace])
 
 
 @WRITERS
-def test_a_planted_link_is_not_followed(shared: Path, tmp_path: Path, write: Callable[[Path], None]) -> None:
+def test_a_link_of_another_user_is_not_followed(shared: Path, tmp_path: Path, write: Callable[[Path], None]) -> None:
     mine = tmp_path / "mine"
     mine.write_text("old")
     for target in (mine, tmp_path / "none", shared / "second"):
@@ -59,7 +59,7 @@ def test_a_planted_link_is_not_followed(shared: Path, tmp_path: Path, write: Cal
 
 
 @WRITERS
-def test_a_planted_file_is_not_written(shared: Path, tmp_path: Path, write: Callable[[Path], None]) -> None:
+def test_a_file_of_another_user_is_not_written(shared: Path, tmp_path: Path, write: Callable[[Path], None]) -> None:
     theirs = shared / "theirs"
     theirs.write_text("old")
     theirs.chmod(0o666)
@@ -85,7 +85,7 @@ def test_a_planted_file_is_not_written(shared: Path, tmp_path: Path, write: Call
 
 
 @WRITERS
-def test_links_of_our_own_work_everywhere(shared: Path, tmp_path: Path, write: Callable[[Path], None]) -> None:
+def test_own_links_are_followed_everywhere(shared: Path, tmp_path: Path, write: Callable[[Path], None]) -> None:
     (shared / "link").symlink_to("../mine")
     write(shared / "link")
     (tmp_path / "known_hosts").symlink_to(shared / "link")
@@ -96,8 +96,8 @@ def test_links_of_our_own_work_everywhere(shared: Path, tmp_path: Path, write: C
 
 
 @WRITERS
-def test_in_our_own_directory_all_is_as_always(tmp_path: Path, write: Callable[[Path], None]) -> None:
-    """A user who can put the link there could as well change the file."""
+def test_links_of_others_in_an_own_directory_are_followed(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    """A user who can create the link there could also change the file."""
     (tmp_path / "target").write_text("")
     (tmp_path / "link").symlink_to("target")
     os.chown(tmp_path / "link", OTHER, OTHER, follow_symlinks=False)
@@ -108,8 +108,8 @@ def test_in_our_own_directory_all_is_as_always(tmp_path: Path, write: Callable[[
     write(Path("/dev/null"))
 
 
-def test_an_open_file_can_be_named(tmp_path: Path) -> None:
-    """As /dev/stderr names one."""
+def test_an_open_file_can_be_written_by_its_descriptor_path(tmp_path: Path) -> None:
+    """/dev/stderr is such a path."""
     reading, writing = os.pipe()
     try:
         _append(Path(f"/dev/fd/{writing}"))
@@ -120,7 +120,7 @@ def test_an_open_file_can_be_named(tmp_path: Path) -> None:
         os.close(writing)
 
 
-def test_links_lead_where_the_system_says(tmp_path: Path) -> None:
+def test_links_are_resolved_as_by_the_system(tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "up").symlink_to("a/b/")
     (tmp_path / "loop").symlink_to("loop")
@@ -160,19 +160,19 @@ def _link(path: Path) -> None:
     ],
     ids=["pipe", "link", "owner", "group", "others", "names"],
 )
-def test_what_is_read_back_is_ours(own: Path, spoil: Callable[[Path], None]) -> None:
+def test_a_file_that_others_could_write_is_not_opened(own: Path, spoil: Callable[[Path], None]) -> None:
     os.close(trusted_path.open_own(own))
     spoil(own)
     with pytest.raises(OSError):
         trusted_path.open_own(own)
 
 
-def test_what_is_read_back_may_be_the_owner_of_the_packages(own: Path) -> None:
+def test_a_file_of_the_owner_of_the_packages_is_opened(own: Path) -> None:
     os.chown(own, OTHER, OTHER)
     os.close(trusted_path.open_own(own, owners=(OTHER,)))
 
 
-def test_a_private_directory(tmp_path: Path) -> None:
+def test_a_directory_that_others_can_access_is_not_private(tmp_path: Path) -> None:
     path = tmp_path / "private"
     private_directory.make(str(path))
     private_directory.make(str(path))
@@ -195,13 +195,13 @@ def test_a_private_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "owner", "safe"), [(0o1777, 0, True), (0o777, 0, False), (0o755, OTHER, False), (0o700, 0, True)]
 )
-def test_what_lies_above_a_private_directory(short_path: Path, mode: int, owner: int, safe: bool) -> None:
+def test_no_parent_of_a_private_directory_may_be_writable_by_others(short_path: Path, mode: int, owner: int, safe: bool) -> None:
     above = short_path / "above"
     (above / "path").mkdir(parents=True)
     above.chmod(mode)
     os.chown(above, owner, owner)
     if safe:
-        private_directory.check_above(str(above / "path"))
+        private_directory.check_parents(str(above / "path"))
     else:
         with pytest.raises(UntrustedPath, match="belongs to uid|can be written by others"):
-            private_directory.check_above(str(above / "path"))
+            private_directory.check_parents(str(above / "path"))

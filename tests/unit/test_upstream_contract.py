@@ -1,4 +1,4 @@
-"""What we use of other projects beyond their documentation is in one table, and the releases that we support have it."""
+"""Undocumented names of other projects that pmitogen uses are in one table, and the supported releases have them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CORES = installed_cores()
 
 
 def _check(python: str, *libraries: str) -> list[str]:
-    """The rows that do not hold in the environment of *python*."""
+    """Return the rows that do not hold in the environment of *python*."""
     args = [python, "-I", str(SCRIPT), *libraries]
     done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
@@ -38,21 +38,21 @@ def _check(python: str, *libraries: str) -> list[str]:
     return found
 
 
-def test_what_is_installed_has_all_of_it() -> None:
+def test_installed_libraries_have_every_name() -> None:
     assert not _check(sys.executable)
 
 
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("core", CORES)
-def test_every_core_has_all_of_it(core: str) -> None:
+def test_every_core_has_every_name(core: str) -> None:
     assert not _check(str(CORES[core]), "ansible")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("newest", [False, True], ids=["oldest", "newest"])
-def test_the_ends_of_the_ranges_have_all_of_it(newest: bool, tmp_path: Path) -> None:
-    """The oldest releases that pyproject.toml allows, and the newest that there are today."""
+def test_the_oldest_and_newest_releases_have_every_name(newest: bool, tmp_path: Path) -> None:
+    """The oldest releases that pyproject.toml allows, and the newest available ones."""
     text = (session.repository / "pyproject.toml").read_text()
     ranges = re.findall(r'"((?:paramiko|mitogen)>=[^"]+)"', text)
     assert len(ranges) == 2
@@ -62,7 +62,7 @@ def test_the_ends_of_the_ranges_have_all_of_it(newest: bool, tmp_path: Path) -> 
     pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--upgrade"]
     done = subprocess.run([*pip, *wanted], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"cannot be had: {done.stderr[-200:]}")
+        pytest.skip(f"cannot be installed: {done.stderr[-200:]}")
     assert not _check(str(python), "paramiko", "mitogen")
     code = "import pmitogen.transport.connect, pmitogen.hub.mitogen_router, pmitogen.hub.mitogen_stream"
     env = {"PYTHONPATH": str(session.repository), "PATH": "/usr/bin:/bin"}
@@ -70,7 +70,7 @@ def test_the_ends_of_the_ranges_have_all_of_it(newest: bool, tmp_path: Path) -> 
 
 
 def _modules() -> Iterator[types.ModuleType]:
-    """pmitogen's files that run on the controller."""
+    """Yield pmitogen's modules that run on the controller."""
     for found in pkgutil.walk_packages(pmitogen.__path__, "pmitogen."):
         if not found.name.startswith(("pmitogen.target", "pmitogen.become", "pmitogen.__main__", "pmitogen.ansible")):
             yield importlib.import_module(found.name)
@@ -86,7 +86,7 @@ def _classes() -> Iterator[type]:
 
 
 def _foreign(cls: type) -> Iterator[type]:
-    """The library's base classes of a class; for a mixin, those of the class that uses it."""
+    """Yield the base classes of a class that belong to a library; for a mixin, those of the class that uses it."""
     for other in {cls, *(user for user in _classes() if cls in user.__mro__)}:
         yield from (base for base in other.__mro__ if base.__module__.partition(".")[0] in upstream.DISTRIBUTIONS)
 
@@ -103,12 +103,12 @@ def test_every_override_is_in_the_table() -> None:
 
 
 def _own_names() -> set[str]:
-    """Every name that pmitogen defines or assigns: its private names, unless the table says otherwise."""
+    """Return every name that pmitogen defines or assigns; private ones are its own, unless the table lists them."""
     return {name for path in PACKAGE.rglob("*.py") for name in defined_names(ast.parse(path.read_text()))}
 
 
 def _private(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Private attributes that are used, and private names that are imported, with their lines."""
+    """Yield private attributes in use, and imported private names, with their lines."""
     for node in ast.walk(tree):
         args = node.args if isinstance(node, ast.Call) else []
         texts = [word.value for word in args if isinstance(word, ast.Constant)]
@@ -121,7 +121,7 @@ def _private(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, text) for text in texts if isinstance(text, str))
 
 
-def test_every_private_name_that_is_used_is_in_the_table() -> None:
+def test_every_private_name_in_use_is_in_the_table() -> None:
     known = KNOWN | OF_A_NAMED_TUPLE | {part for row in upstream.ROWS for part in re.split(r"[.:]", row.owner)}
     ours = _own_names()
     missing = [
@@ -133,7 +133,7 @@ def test_every_private_name_that_is_used_is_in_the_table() -> None:
     assert not missing
 
 
-def test_each_file_that_the_table_names_uses_the_name() -> None:
+def test_each_file_in_the_table_uses_the_name() -> None:
     idle = []
     for row in upstream.ROWS:
         for name in row.used_in.split(" and ")[0].split(", "):
@@ -149,7 +149,7 @@ class _Base:
 
 
 @pytest.mark.parametrize("signature", ["verify(self, key)", "check(self, key)", "check(self, key, sig, strict)", "__doc__(self)"])
-def test_an_override_of_what_is_gone_fails_on_import(signature: str) -> None:
+def test_an_override_of_a_removed_or_changed_method_fails_on_import(signature: str) -> None:
     require_methods(_Base, "check(self, key, signature, strict)")
     with pytest.raises(ImportError, match=r"_Base\..*install a release that pmitogen supports"):
         require_methods(_Base, signature)
@@ -163,7 +163,7 @@ def test_an_override_of_what_is_gone_fails_on_import(signature: str) -> None:
         ("mitogen.core.Router", "_async_route", "pmitogen.hub.mitogen_router"),
     ],
 )
-def test_a_library_that_has_renamed_a_protection_is_refused(library: str, name: str, module: str) -> None:
+def test_a_library_without_a_required_protection_is_refused(library: str, name: str, module: str) -> None:
     code = f"import {library.rpartition('.')[0]} as it\ndel it.{library.rpartition('.')[2]}.{name}\nimport {module}"
     args: list[Any] = [sys.executable, "-c", code]
     done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd=session.repository)

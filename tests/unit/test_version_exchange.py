@@ -1,4 +1,4 @@
-"""Lines before a server's version, by OpenSSH's rules (kex_exchange_identification)."""
+"""Lines before a server's version, by the rules of OpenSSH (kex_exchange_identification)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pmitogen.transport.paramiko_ext.version_exchange import MAX_LINE, NotSSH, N
 
 
 class Source:
-    """Gives the lines of *data*; then the time is over, or the connection."""
+    """Yields the lines of *data*; then the time limit is reached, or the connection ends."""
 
     def __init__(self, data: bytes, ends: bool = False) -> None:
         self.data, self.ends = data, ends
@@ -41,7 +41,7 @@ class Source:
         "SSH-2.0-größe\r\n".encode(),
     ],
 )
-def test_versions(data: bytes) -> None:
+def test_valid_versions_are_accepted(data: bytes) -> None:
     version = VersionExchange().read(Source(data), None)
     assert version.encode() == data.splitlines()[-1]
 
@@ -64,13 +64,13 @@ def test_versions(data: bytes) -> None:
         (b"SSH-1.5-\x1b[2J\n", r"\(SSH-1\.5-\\033\[2J\)"),
     ],
 )
-def test_not_ssh(data: bytes, why: str) -> None:
+def test_other_data_is_refused_with_a_reason(data: bytes, why: str) -> None:
     with pytest.raises(NotSSH, match=why) as caught:
         VersionExchange().read(Source(data), None)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 300
 
 
-def test_what_came_instead_is_known() -> None:
+def test_the_received_data_is_part_of_the_error() -> None:
     exchange = VersionExchange()
     with pytest.raises(NoVersion):
         exchange.read(Source(b"one\r\n\r\n\x1b[31mtwo\r\nthr"), 1.0)

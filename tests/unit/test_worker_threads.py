@@ -1,4 +1,4 @@
-"""Threads that connections share: as many as there is work at the same time, and none that stays."""
+"""Threads that connections share: as many as there are concurrent jobs, and none without work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def workers() -> Iterator[WorkerThreads]:
 
 
 class Blocked:
-    """Work that waits until it is let go."""
+    """A job that blocks until the test releases it."""
 
     def __init__(self) -> None:
         self.began, self._go = threading.Event(), threading.Event()
@@ -37,7 +37,7 @@ class Blocked:
         self.began.set()
         self._go.wait(10)
 
-    def go(self) -> None:
+    def release(self) -> None:
         self._go.set()
 
 
@@ -48,12 +48,12 @@ def _do(workers: WorkerThreads, count: int) -> None:
         assert done.wait(5)
 
 
-def test_one_thread_serves_what_comes_one_after_another(workers: WorkerThreads) -> None:
+def test_one_thread_serves_consecutive_jobs(workers: WorkerThreads) -> None:
     _do(workers, 1000)
-    assert _alive() <= 2  # the next may come while the thread still leaves the one before
+    assert _alive() <= 2  # the next job may arrive before the thread is idle
 
 
-def test_work_that_blocks_delays_no_other(workers: WorkerThreads) -> None:
+def test_a_blocking_job_delays_no_other(workers: WorkerThreads) -> None:
     blocked = [Blocked() for _ in range(20)]
     for each in blocked:
         workers.submit(each)
@@ -62,10 +62,10 @@ def test_work_that_blocks_delays_no_other(workers: WorkerThreads) -> None:
     _do(workers, 10)
     assert _alive() >= 21
     for each in blocked:
-        each.go()
+        each.release()
 
 
-def test_many_submitters_lose_nothing(workers: WorkerThreads) -> None:
+def test_no_job_of_concurrent_callers_is_lost(workers: WorkerThreads) -> None:
     done: list[int] = []
 
     def submit() -> None:
@@ -80,7 +80,7 @@ def test_many_submitters_lose_nothing(workers: WorkerThreads) -> None:
     processes.wait_until(lambda: len(done) == 4000, 10)
 
 
-def test_threads_without_work_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_threads, "IDLE_TIMEOUT", 0.05)
     workers = WorkerThreads(NAME)
     _do(workers, 3)
@@ -98,7 +98,7 @@ def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(threading.Thread, "start", refuse)
 
 
-def test_where_the_system_refuses_a_thread_work_waits_for_another(
+def test_a_job_waits_for_a_thread_if_no_further_one_can_start(
     workers: WorkerThreads, no_more_threads: Callable[[], None]
 ) -> None:
     blocked, done = Blocked(), threading.Event()
@@ -108,11 +108,11 @@ def test_where_the_system_refuses_a_thread_work_waits_for_another(
     workers.reserve()
     workers.submit(done.set)
     assert not done.wait(0.1)
-    blocked.go()
+    blocked.release()
     assert done.wait(5)
 
 
-def test_without_any_thread_it_says_so(no_more_threads: Callable[[], None]) -> None:
+def test_without_any_thread_an_error_is_raised(no_more_threads: Callable[[], None]) -> None:
     no_more_threads()
     workers = WorkerThreads(NAME)
     for call in (workers.reserve, lambda: workers.submit(print)):
@@ -120,7 +120,7 @@ def test_without_any_thread_it_says_so(no_more_threads: Callable[[], None]) -> N
             call()
 
 
-def test_work_that_is_started_never_waits_for_other_work(workers: WorkerThreads, no_more_threads: Callable[[], None]) -> None:
+def test_a_started_job_never_waits_for_other_jobs(workers: WorkerThreads, no_more_threads: Callable[[], None]) -> None:
     blocked = [Blocked() for _ in range(3)]
     for each in blocked:
         workers.start(each)
@@ -128,12 +128,12 @@ def test_work_that_is_started_never_waits_for_other_work(workers: WorkerThreads,
     no_more_threads()
     with pytest.raises(ConnectError):
         workers.start(lambda: None)
-    blocked[0].go()
+    blocked[0].release()
     done = threading.Event()
     processes.wait_until(lambda: _starts(workers, done.set), 5)
     assert done.wait(5)
     for each in blocked:
-        each.go()
+        each.release()
 
 
 def _starts(workers: WorkerThreads, work: Callable[[], None]) -> bool:

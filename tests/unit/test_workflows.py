@@ -1,4 +1,4 @@
-"""The public checks run the Makefile's targets and nothing else. make lint compares them with the schema of workflows."""
+"""The public checks run only the Makefile's targets. make lint compares them with the schema of workflows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.session import repository
 yaml = pytest.importorskip("yaml")
 WORKFLOWS = sorted((repository / ".github/workflows").glob("*.yml"))
 MAKEFILE = (repository / "Makefile").read_text()
-# Commands that prepare a checkout, or hand files from one job to the next.
+# Commands that prepare a checkout, or pass files from one job to the next.
 OTHERS = ("git config ", "test -e ", "mkdir dist && cp ")
 
 pytestmark = pytest.mark.skipif(not WORKFLOWS, reason="a source distribution has no workflows")
@@ -26,7 +26,7 @@ def _commands(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_each_command_is_a_target(path: Path) -> None:
+def test_each_command_is_a_target_of_the_makefile(path: Path) -> None:
     (phony,) = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.M)
     found = [command for command in _commands(path) if not command.startswith(OTHERS)]
     assert found
@@ -42,7 +42,7 @@ def _unit_pythons() -> list[str]:
     return list(checks["jobs"]["unit"]["strategy"]["matrix"]["python"])
 
 
-def test_the_pythons_are_those_of_the_package() -> None:
+def test_the_workflows_use_the_pythons_of_the_package() -> None:
     classifiers = re.findall(r"Python :: (3\.\d+)", (repository / "pyproject.toml").read_text())
     assert set(_unit_pythons()) >= set(classifiers)
 
