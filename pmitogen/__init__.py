@@ -77,7 +77,7 @@ _DEFINED_IN.update(dict.fromkeys((*_ERRORS, "TimeoutExpired", "UsageError"), "pm
 if not TYPE_CHECKING:  # a type checker would take every misspelt name for one of these
 
     def __getattr__(name: str) -> Any:
-        """Load a public name from the module it lives in, once."""
+        """Load a public name from its module, once."""
         if name not in _DEFINED_IN:
             raise AttributeError(f"module 'pmitogen' has no attribute {name!r}")
         value = getattr(importlib.import_module(_DEFINED_IN[name]), name)

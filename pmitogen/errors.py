@@ -69,7 +69,7 @@ def _restore(kind: type[Error], args: tuple[Any, ...], attributes: dict[str, Any
 class UsageError(Error):
     """An option or argument that cannot be honoured. Nothing was attempted.
 
-    *problem*: what is wrong, and what to use instead.
+    *problem*: the mistake, and the remedy.
     *origin*: where it was given ("command line", "ssh_args", a file and its line); the message begins with it. Empty if unknown.
     """
 
@@ -80,11 +80,11 @@ class UsageError(Error):
 
 
 class ConnectError(Error):
-    """No usable connection.
+    """The connection could not be established, or is not usable.
 
     *stage*: the step that failed.
 
-    - ``local``: something on this machine: no thread or descriptor is left, a log file or a port to listen on cannot be opened,
+    - ``local``: a problem of this machine: no thread or descriptor is left, a log file or a port to listen on cannot be opened,
       RefuseConnection, an internal error, or the hub is ending.
     - ``resolve``: the host name has no address.
     - ``tcp``: no TCP connection.

@@ -8,7 +8,7 @@
             async for line in process.stdout:
                 print(line, end="")
 
-Cancelling a task, and so a timeout or the end of a TaskGroup, ends what the task runs on the host. Nothing blocks the event loop,
+Cancelling a task, and so a timeout or the end of a TaskGroup, ends its processes on the host. Nothing blocks the event loop,
 and a call has no thread of its own. All objects are for the event loop in which they are used; one Hub may serve several.
 """
 

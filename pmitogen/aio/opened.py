@@ -18,13 +18,13 @@ RUNTIME = Suspending()
 
 
 class Transfer:
-    """The file's contents, as the streams of a process take and give them."""
+    """The contents of a remote file, with the interface of a process's streams."""
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
 
     async def read(self, stream: int, size: int, runtime: Runtime) -> bytes:
-        """Some of the file; empty at its end. Raises what the host reports."""
+        """Return some bytes of the file; empty at its end. Raises the host's error."""
         request = self.exchange
         await request.until(lambda: request.has_output(stream), runtime)
         data = request.take(stream, size)
@@ -33,7 +33,7 @@ class Transfer:
         return data
 
     async def write(self, data: bytes, runtime: Runtime) -> None:
-        """Send some of the file. Raises what the host reports."""
+        """Send some bytes of the file. Raises the host's error."""
         if not await self.exchange.send(data, runtime):
             self.exchange.result()
 

@@ -68,7 +68,7 @@ class OutputStream(Generic[Text]):
 
             self._decoder = io.IncrementalNewlineDecoder(made, translate=True)
             self._empty = ""
-        self._buffer: Any = self._empty  # what has come last, and
+        self._buffer: Any = self._empty  # the newest data, and
         self._taken = 0  # how much of it has been returned: cutting that off for each line would copy the rest each time
         self._ended = False
 
@@ -88,7 +88,7 @@ class OutputStream(Generic[Text]):
         return self._buffer[begin : self._taken]
 
     async def _take_up_to(self, end: Any) -> Text:
-        """Return what comes, up to *end* and with it; None: up to the end of the stream. A cancelled task loses no data."""
+        """Return the data up to and including *end*; None: up to the end of the stream. A cancelled task loses no data."""
         parts: list[Any] = []
         try:
             while self._taken < len(self._buffer) or await self._fill():
@@ -181,7 +181,7 @@ class Process(Generic[Text]):
         self._running.resize(width, arguments.integer(lines, "resize: lines", 0, 65535))
 
     async def close(self) -> None:
-        """End it: SIGTERM to its process group, and SIGKILL to what is left two seconds later. Waits for that. Idempotent."""
+        """End the process group with SIGTERM, and with SIGKILL two seconds later; wait for its end. Idempotent."""
         await self._running.end(RUNTIME)
 
     async def __aenter__(self) -> Process[Text]:

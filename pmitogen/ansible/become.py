@@ -88,7 +88,7 @@ def native_method(plugin: BecomeBase) -> str | None:
 def request(plugin: BecomeBase, timeout: float) -> Become:
     """Return the become request for the hub, from the plugin's options. *timeout* is in seconds.
 
-    ``wraps`` tells the hub that the caller can wrap the command itself instead.
+    ``wraps``: the caller can wrap the command itself if the hub cannot escalate.
     """
     options = {name: value for name, value in become_options(_options(plugin)).items() if value}
     return cast("Become", {"method": native_method(plugin), "timeout": timeout, "wraps": True, **options})

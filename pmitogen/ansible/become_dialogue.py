@@ -67,7 +67,7 @@ class BecomeDialogue:
 def run_wrapped(become: BecomeBase, exchange: Exchange, in_data: bytes | None, timeout: float) -> Result:
     """Run a wrapped command to its end. *timeout*: seconds until it has escalated. Raises AnsibleError."""
     try:
-        return _converse(become, exchange, in_data, timeout)
+        return _run_dialogue(become, exchange, in_data, timeout)
     except AnsibleError:
         exchange.cancel()
         raise
@@ -75,7 +75,7 @@ def run_wrapped(become: BecomeBase, exchange: Exchange, in_data: bytes | None, t
         raise ansible_error(exc) from None
 
 
-def _converse(become: BecomeBase, exchange: Exchange, in_data: bytes | None, timeout: float) -> Result:
+def _run_dialogue(become: BecomeBase, exchange: Exchange, in_data: bytes | None, timeout: float) -> Result:
     dialogue = BecomeDialogue(become)
     deadline = time.monotonic() + timeout
     sent_input = False

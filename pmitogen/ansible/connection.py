@@ -178,7 +178,7 @@ class Connection(ConnectionBase):
         return self.become is not None and become_requests.changes_account(self.become, self.get_option("remote_user"))
 
     def exec_command(self, cmd: str, in_data: bytes | str | None = None, sudoable: bool = True) -> ExecResult:
-        """Run a command, or the operation that its text is known to stand for. Returns (rc, stdout, stderr)."""
+        """Run a command, or a file operation if the text is one of Ansible's known commands. Returns (rc, stdout, stderr)."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         if isinstance(in_data, str):
             in_data = in_data.encode("utf-8", "surrogateescape")

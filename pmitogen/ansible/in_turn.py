@@ -122,7 +122,7 @@ class RequestsInTurn:
         self._answering: Sent | None = None  # gives the call under way its result
 
     def cancel(self) -> None:
-        """End what is still under way."""
+        """Cancel all open requests."""
         for sent in self._open:
             try:
                 sent.cancel()
@@ -136,7 +136,7 @@ class RequestsInTurn:
         return len(self._open) >= MAX_OPEN or sum(sent.size for sent in self._open) >= MAX_OPEN_BYTES
 
     def send(self, run: Callable[[], Result]) -> Sent | Result:
-        """Call *run*, which runs one module. Return what was sent ahead; or the module's result, if it has run already."""
+        """Call *run*, which runs one module. Return the request that was sent ahead, or the result if the module has run."""
         self._is_sending, self._sent = True, None
         try:
             result = run()

@@ -49,7 +49,7 @@ class LoopAction(ActionBase):
     """One task of ``pmitogen.core.loop``."""
 
     _VALID_ARGS = frozenset(("module", "args", "items"))
-    _supports_async = True  # to refuse it in our own way
+    _supports_async = True  # so that this action refuses it with its own message
 
     @classmethod
     def finalize_task_arg(cls, name: str, value: Any, templar: Any, context: Any) -> Any:
@@ -95,7 +95,7 @@ class LoopAction(ActionBase):
         task.action = self._task.args["module"]
         return task
 
-    # What the task says
+    # Arguments of the task
 
     def _checked_items(self) -> list[Any]:
         task, args = self._task, self._task.args

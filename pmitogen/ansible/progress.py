@@ -21,7 +21,7 @@ class Progress:
     """A file that is read or written while its bytes are counted. Not thread-safe.
 
     :param stream: the file.
-    :param transfer: what is transferred, such as ``PUT /etc/motd``.
+    :param transfer: the transfer, such as ``PUT /etc/motd``.
     :param host: the host's name, for the line.
     :param size: bytes of the whole; None: unknown.
     """

@@ -32,7 +32,7 @@ DEFAULT_FLAGS = {"sudo": "-H"}
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Account:
-    """One account on one host; several objects may stand for the same account.
+    """One account on one host; several objects may refer to the same account.
 
     :param options: the raw option set of the connection.
     :param caller: the process that set the options.

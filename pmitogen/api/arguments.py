@@ -197,18 +197,18 @@ def source(value: Any, label: str, encoding: str | None = None) -> bytes | IO[An
 
 
 def read_piece(stream: IO[Any], size: int, encoding: str | None = None) -> bytes:
-    """Read from an open file, which may be one of text. Empty: its end. Raises TypeError, and what the file raises."""
+    """Read from an open binary or text file. Empty: its end. Raises TypeError, and exceptions of the file."""
     waits: object = stream
     if isinstance(waits, io.TextIOBase) and not isinstance(waits, io.StringIO):
         piece: Any = waits.readline(size)  # a terminal's read() would wait for more than a line
     else:
         piece = getattr(stream, "read1", stream.read)(size)
     if piece is None:  # nothing there now, in a stream that does not block
-        raise BlockingIOError("a stream that does not block, with nothing to read")
+        raise BlockingIOError("input: the stream is non-blocking and has no data")
     if isinstance(piece, str):
         return piece.encode(encoding or getattr(stream, "encoding", None) or "utf-8")
     if not isinstance(piece, (bytes, bytearray, memoryview)):
-        wrong("input: what its read() returned", "bytes or str", piece)
+        wrong("input: the result of its read()", "bytes or str", piece)
     return bytes(piece)
 
 

@@ -113,7 +113,7 @@ class Output:
         self._unfinished: tuple[list[str], list[str]] = ([], [])  # of each stream the parts of the line that has not ended
 
     def add(self, stream: int, data: bytes, ended: bool) -> Iterator[object]:
-        """Take what came on a stream; *ended*: it is the last. Yields what the caller's function returned for each piece."""
+        """Add data of a stream; *ended*: the last data. Yields each result of the caller's function."""
         decoder = self._decoders[stream]
         piece: Any = data if decoder is None else decoder.decode(data, ended)
         if piece and self._capture:

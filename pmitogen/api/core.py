@@ -58,13 +58,13 @@ class Core:
             raise ConnectionLost(f"{owner}: its hub is closed")
 
     @property
-    def is_fork(self) -> bool:
+    def in_forked_process(self) -> bool:
         """True in a fork of the process to which the hub belongs."""
         return os.getpid() != self.pid
 
     def check_process(self, owner: object) -> None:
         """Raise UsageError if this is a fork of the process to which the hub belongs."""
-        if self.is_fork:
+        if self.in_forked_process:
             raise UsageError(f"{owner}: belongs to process {self.pid}, of which this one is a fork: connect in this process")
 
     def defer(self, work: Callable[[], object]) -> bool:
@@ -98,7 +98,7 @@ class Core:
 
     def close(self) -> None:
         """Close every connection, and end what still runs on the hosts. Idempotent; blocks up to a few seconds."""
-        if self._closed or self.is_fork:
+        if self._closed or self.in_forked_process:
             return
         self._closed = self.has_ended = True
         self.registry.close()
@@ -107,7 +107,7 @@ class Core:
 
     def close_later(self) -> None:
         """As :meth:`close`, but without waiting, for a finaliser: it runs on any thread."""
-        if self._closed or self.is_fork:
+        if self._closed or self.in_forked_process:
             return
         try:
             threads.start(self.close, "pmitogen close")
@@ -131,6 +131,6 @@ def _close_forgotten() -> None:
 
 @functools.cache
 def close_before_paramiko() -> None:
-    """Close what was forgotten while connections still work: Paramiko, imported since, would end them first at the exit."""
+    """Close hubs that were not closed, at exit before Paramiko ends its connections; call this after importing Paramiko."""
     atexit.unregister(_close_forgotten)
     atexit.register(_close_forgotten)

@@ -189,7 +189,7 @@ class Exchange:
 
     def end_input(self) -> None:
         """End the input. Idempotent."""
-        if self._feeds and not self._core.is_fork:
+        if self._feeds and not self._core.in_forked_process:
             self._feeds = False
             self.follow({"op": "eof"})
 
@@ -208,7 +208,7 @@ class Exchange:
 
         From now on output is acknowledged at once, and at most a window of it is stored.
         """
-        if self._core.is_fork:  # it is the parent's; the lock may be held there
+        if self._core.in_forked_process:  # it is the parent's; the lock may be held there
             return
         with self._lock:
             if self._killed:
@@ -225,7 +225,7 @@ class Exchange:
             await self.until(lambda: False, runtime, time.monotonic() + KILL_GRACE)
 
     def result(self) -> Answer:
-        """The final frame. Raises the exception that it stands for; ConnectionLost while there is none."""
+        """Return the final frame, or raise its exception; ConnectionLost if there is none yet."""
         if self.final is None:
             raise ConnectionLost(f"{self._account}: the request has not ended")
         if self.final["op"] == "error":

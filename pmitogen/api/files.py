@@ -26,11 +26,11 @@ class Files:
     _account: Account
 
     def stat(self, path: AnyPath, *, follow_symlinks: bool = True) -> os.stat_result:
-        """Return what stat(2) says, or with ``follow_symlinks=False`` lstat(2)."""
+        """Return the result of stat(2), or with ``follow_symlinks=False`` of lstat(2)."""
         return finish(remote_files.stat(self._account, RUNTIME, path, follow_symlinks))
 
     def exists(self, path: AnyPath) -> bool:
-        """Return whether there is anything at *path*, be it a dangling link."""
+        """Return whether *path* exists, also as a dangling link."""
         return bool(finish(perform(self._account, RUNTIME, "exists", wire_path(path, "exists: path"), path=path)))
 
     def listdir(self, path: AnyPath = ".") -> list[str]:
@@ -38,11 +38,11 @@ class Files:
         return finish(remote_files.names(self._account, RUNTIME, "listdir", wire_path(path, "listdir: path"), path=path))
 
     def scandir(self, path: AnyPath = ".") -> list[DirEntry]:
-        """Return the entries of a directory with what lstat(2) says of each, sorted by name, in one round trip."""
+        """Return the entries of a directory with the result of lstat(2) for each, sorted by name, in one round trip."""
         return finish(remote_files.scandir(self._account, RUNTIME, path))
 
     def walk(self, top: AnyPath) -> list[tuple[str, list[str], list[str]]]:
-        """Return what os.walk yields: (directory, names of directories, names of others), in one round trip."""
+        """Return a list as os.walk yields it: (directory, names of directories, names of others), in one round trip."""
         return finish(remote_files.walk(self._account, RUNTIME, top))
 
     def glob(self, pattern: AnyPath, *, recursive: bool = False) -> list[str]:
@@ -59,7 +59,7 @@ class Files:
         finish(remote_files.remove(self._account, RUNTIME, path, recursive, missing_ok))
 
     def rename(self, source: AnyPath, target: AnyPath) -> None:
-        """Rename, and replace what is at *target*."""
+        """Rename a file or directory, and replace *target* if it exists."""
         args = wire_path(source, "rename: source"), wire_path(target, "rename: target")
         finish(perform(self._account, RUNTIME, "rename", *args, path=source))
 
@@ -98,7 +98,7 @@ class Files:
 
         Only files that differ are copied.
 
-        :param delete: remove from *target* what does not exist in *source*, except what is excluded.
+        :param delete: remove files from *target* that do not exist in *source*, except excluded ones.
         :param exclude: patterns (fnmatch) of names or of paths below the directory, on both sides.
         :param times: set the times of modification, too.
         :param progress: called with the path below the directory of each file that has been copied.

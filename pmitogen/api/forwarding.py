@@ -50,7 +50,7 @@ class Forwarding:
 
     def close(self) -> None:
         """Listen no longer, and end the connections. Idempotent. For a port or socket of the host, blocks for its answer."""
-        if not self._account.core.is_fork:  # there, the sockets are the parent's as well
+        if not self._account.core.in_forked_process:  # there, the sockets are the parent's as well
             self._forwarding.close()
 
     def __enter__(self) -> Forwarding:

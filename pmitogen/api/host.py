@@ -114,13 +114,13 @@ class Host(Files):
         """Run a command and wait for its end.
 
         :param command: a text for ``/bin/sh``, or a program and its arguments (str, bytes or os.PathLike).
-        :param stdin: what it reads: bytes, str or an open file; None or subprocess.DEVNULL: nothing. *input* is another name
-            for it.
+        :param stdin: the input: bytes, str or an open file; None or subprocess.DEVNULL: no input. *input* is another name for
+            this argument.
         :param env: is added to the account's environment.
         :param cwd: its working directory; None: the account's home.
         :param tty: give it a terminal, which merges stderr into stdout: a :class:`Terminal`; True: ``Terminal()``.
         :param timeout: seconds; then its process group is killed and TimeoutExpired raised, with the output so far.
-        :param check: raise RemoteError for a status other than 0; its ``result`` is what this would return.
+        :param check: raise RemoteError for a status other than 0; its ``result`` is the Completed of the command.
         :param text: the output is str: UTF-8 or *encoding*, undecodable bytes by *errors* (default: ``replace``).
         :param capture: False: do not collect the output.
         :param on_output: called with ``"stdout"`` or ``"stderr"`` and each piece as it comes; with *text*, each line.
@@ -208,11 +208,11 @@ class Host(Files):
 
     # The type checker does not see that *timeout* is none of the function's own arguments.
     def call(self, function: Callable[..., T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:  # type: ignore[misc]
-        """Call *function* on the host, in a fresh process. Its module and what that imports, except the standard library,
+        """Call *function* on the host in a new process. Its module and the imports of that module, except the standard library,
         are sent to the host.
 
-        *function* must be importable by name (no lambda, no closure). Arguments and result are what JSON can hold. What it prints
-        is lost. Its exception is raised as a RemoteError, whose ``text`` is the remote traceback. *timeout* is in seconds.
+        *function* must be importable by name (no lambda, no closure). Arguments and result must be JSON values. Printed output is
+        discarded. An exception is raised as a RemoteError, whose ``text`` is the remote traceback. *timeout* is in seconds.
         Raises UsageError, TimeoutExpired, and as :meth:`run`.
         """
         return finish(self._account.call(RUNTIME, function, args, kwargs, arguments.seconds(timeout, "call: timeout")))

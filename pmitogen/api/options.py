@@ -64,7 +64,7 @@ class ConnectOptions:
     :param port: the server's port.
     :param keys: files of private keys, tried in this order.
     :param certificates: files of user certificates.
-    :param only_keys: True: offer these keys only, not what else the agent has (IdentitiesOnly).
+    :param only_keys: True: offer these keys only, and no other keys of the agent (IdentitiesOnly).
     :param agent: False: use no agent; a path: its socket.
     :param forward_agent: let programs on the host use the agent.
     :param known_hosts: files of host keys, instead of the user's.

@@ -23,17 +23,17 @@ class Process(Generic[Text]):
     """
 
     stdin: IO[Text]
-    """What the command reads; nothing is held back. ``close()`` is its end of input."""
+    """The input of the command, unbuffered. ``close()`` ends the input."""
     stdout: IO[Text]
-    """What the command prints: iterate over its lines, or ``read``."""
+    """The output of the command: iterate over its lines, or ``read``."""
     stderr: IO[Text]
-    """What it prints as errors; empty where it has a terminal, which merges both."""
+    """The error output of the command; empty with a terminal, which merges both."""
 
     def __init__(self, running: Running, encoding: tuple[str, str] | None) -> None:
         self._running = running
         self._encoding = encoding
         stdin: Any = _Stdin(running)
-        # Large enough to take what came at once; read1 and readline return what there is.
+        # Large enough for the data of one read; read1 and readline return the available data.
         outputs: list[Any] = [io.BufferedReader(_Output(running, stream), CHUNK) for stream in (0, 1)]
         if encoding is not None:
             stdin = io.TextIOWrapper(stdin, *encoding, newline="", write_through=True)
@@ -89,7 +89,7 @@ class Process(Generic[Text]):
         self._running.resize(width, arguments.integer(lines, "resize: lines", 0, 65535))
 
     def close(self) -> None:
-        """End it: SIGTERM to its process group, and SIGKILL to what is left two seconds later. Waits for that. Idempotent."""
+        """End the process group with SIGTERM, and with SIGKILL two seconds later; wait for its end. Idempotent."""
         finish(self._running.end(RUNTIME))
 
     def __enter__(self) -> Process[Text]:

@@ -30,7 +30,7 @@ MAX_ID = (1 << 32) - 2  # of a user or group; the next number means none
 
 @dataclasses.dataclass(frozen=True)
 class DirEntry:
-    """An entry of a directory of a host: its name, its path, and what lstat(2) says of it."""
+    """An entry of a directory of a host: its name, its path, and the result of lstat(2)."""
 
     name: str
     path: str
@@ -101,7 +101,7 @@ async def _lacks_python(account: Account, runtime: Runtime) -> bool:
 
 
 def malformed(account: Account, name: str) -> RemoteError:
-    """The host's answer is not what the operation returns."""
+    """Return the error for an answer that the operation cannot have."""
     return RemoteError(f"{account}: {name}: malformed answer")
 
 

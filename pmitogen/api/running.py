@@ -26,7 +26,7 @@ class Running:
     def __init__(self, account: Account, header: RequestHeader) -> None:
         self.account = account
         self.is_terminal = bool(header["tty"])
-        self._input = memoryview(b"")  # of communicate: what is not sent yet
+        self._input = memoryview(b"")  # of communicate: the rest of the input
         self._parts: tuple[list[bytes], list[bytes]] = ([], [])  # of communicate: the output so far
         self.exchange = Exchange(account, {**header, "stream_output": True}, b"", feeds=True)
         weakref.finalize(self, self.exchange.kill).atexit = False
@@ -50,7 +50,7 @@ class Running:
         return None if self.exchange.final is None else int(self.exchange.result()["rc"])
 
     async def read(self, stream: int, size: int, runtime: Runtime) -> bytes:
-        """Some output of a stream, at most *size* bytes (-1: what is there). Empty: its end."""
+        """Return some output of a stream, at most *size* bytes (-1: all available). Empty: its end."""
         request = self.exchange
         await request.until(lambda: request.has_output(stream), runtime)
         data = request.take(stream, size)
@@ -120,7 +120,7 @@ class Running:
     async def end(self, runtime: Runtime) -> None:
         """Kill it if it runs, and wait for its end."""
         request = self.exchange
-        if request.final is None and not self.account.core.is_fork:  # there, it is the parent's
+        if request.final is None and not self.account.core.in_forked_process:  # there, it is the parent's
             request.kill()
             deadline = time.monotonic() + KILL_TIMEOUT
             try:

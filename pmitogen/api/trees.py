@@ -32,7 +32,7 @@ TIME_SLACK = 1e-3  # seconds by which two file systems may round
 
 
 class Entry(NamedTuple):
-    """Something below a directory. Paths are text whose code points are the bytes."""
+    """A file, link or directory below a directory. Paths are text whose code points are the bytes."""
 
     path: str
     kind: str  # d: directory, f: file, l: link, ?: another kind, which cannot be copied
@@ -49,7 +49,7 @@ class Changes:
     copied: tuple[str, ...]
     """Files that were copied, and links that were made."""
     removed: tuple[str, ...]
-    """What was removed; of a directory, itself and not what was in it."""
+    """Files and directories that were removed; the contents of a removed directory are not listed."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,11 +53,11 @@ class Interruption:
         return found or Interruption()
 
     def include_this_thread(self) -> None:
-        """Include the calls of this thread in what is interrupted."""
+        """Let the interruption also interrupt the calls of this thread."""
         _thread.interruption = self
 
     def interrupt(self) -> None:
-        """Interrupt what the threads wait for now, or else their next calls. Any thread."""
+        """Interrupt the present or next blocking call of each thread. Any thread."""
         with self._lock:
             self._has_happened = True
             waiting = list(self._waiting)
@@ -72,12 +72,12 @@ class Interruption:
                 waiter.wake()
 
     def end(self, waiter: BlockingWaiter) -> None:
-        """This thread waits no more. Raises KeyboardInterrupt."""
+        """End the registration of *waiter*, whose call has ended. Raises KeyboardInterrupt after an interruption."""
         with self._lock:
             del self._waiting[waiter]
             has_happened = self._has_happened
         if has_happened:
-            _thread.interruption = None  # what it does to clean up is not interrupted
+            _thread.interruption = None  # cleaning up is not interrupted
             raise KeyboardInterrupt
 
 

@@ -118,7 +118,7 @@ def _parse(args: Sequence[str]) -> argparse.Namespace:
 
 
 def _end_of_own_options(args: Sequence[str]) -> int:
-    """Return how many arguments pmitogen parses itself if ``--`` is missing. For explain: those before the program's options."""
+    """Return the number of leading arguments that are pmitogen's own; for explain, options of the program follow them."""
     if args[:1] != ["explain"]:
         return len(args)
     at, program = 1, False

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 10  # measured round trips
 OTHER = "other"  # the time that is in no other stage
-# What a login imports.
+# Modules that a login imports.
 _LIBRARIES = ("pmitogen.api", "pmitogen.hub.bootstrap", "pmitogen.hub.mitogen_stream", "pmitogen.transport.connect")
 
 LEVELS = (None, "debug", "trace")  # of the log, by the number of -v
@@ -88,7 +88,7 @@ def _ping(target: str, ssh_args: Sequence[str], show: Callable[[str], None] | No
 
 
 def _load_libraries() -> float:
-    """Import what a login needs, and return the seconds that this took."""
+    """Import the modules for a login, and return the duration in seconds."""
     began = time.monotonic()
     for name in _LIBRARIES:
         importlib.import_module(name)

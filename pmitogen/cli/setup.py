@@ -47,7 +47,7 @@ def plugin_path(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Create or remove the link, and print what was done. Raises UsageError if another file has its name."""
+    """Create or remove the link, and print the changes. Raises UsageError if another file has its name."""
     if options.shims is not None:
         directory = Path(options.shims).expanduser().absolute()
         return shims.remove(directory) if options.remove else shims.install(directory)

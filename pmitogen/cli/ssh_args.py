@@ -12,8 +12,8 @@ from pmitogen.util.suggestions import did_you_mean
 
 
 def take_flag(argv: Sequence[str], flag: str) -> tuple[bool, list[str]]:
-    """Remove our own *flag* from ssh's arguments. Returns whether it was there. The value of an option, and what follows
-    ``--``, stay as they are.
+    """Remove *flag*, an option of pmitogen, from ssh's arguments. Returns whether it was given. Values of options, and arguments
+    after ``--``, are not changed.
     """
     rest: list[str] = []
     is_given = is_value = False

@@ -113,7 +113,7 @@ class Mapping:
                 try:
                     call = self._next_call(lane)
                 except Exception as exc:  # the executor takes no more work
-                    yield from self._lose(lane, exc)
+                    yield from self._drop_executor(lane, exc)
                     break
                 if call is None:
                     break
@@ -150,7 +150,7 @@ class Mapping:
         except BaseException as exc:
             if not isinstance(exc, (Exception, concurrent.futures.CancelledError)):
                 raise
-            yield from self._lose(lane, exc)
+            yield from self._drop_executor(lane, exc)
             return
         if answer == worker.UNKNOWN:  # another process has taken the place of the worker
             lane.process = ""
@@ -168,9 +168,9 @@ class Mapping:
         indexes = sorted(lane.under_way)
         lane.under_way.clear()
         for index in indexes:
-            yield index, self._failure(index, "the worker that served it has ended; what it ran there may be unfinished", cause)
+            yield index, self._failure(index, "the worker that served it has ended; its function may be unfinished", cause)
 
-    def _lose(self, lane: Lane, cause: BaseException) -> Iterator[tuple[int, Outcome[str, Any]]]:
+    def _drop_executor(self, lane: Lane, cause: BaseException) -> Iterator[tuple[int, Outcome[str, Any]]]:
         """Use the executor no longer: its waiting targets go to the others."""
         lane.is_lost, lane.process = True, ""
         yield from self._give_up(lane, cause)
@@ -231,7 +231,7 @@ def _mapping(
     if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable):
         arguments.wrong(f"{label}: targets", "an iterable of str", targets)
     if options.get("ask") is not None:
-        arguments.wrong(f"{label}: ask", "None, for a worker has nobody to ask", options["ask"])
+        arguments.wrong(f"{label}: ask", "None, because a worker cannot prompt", options["ask"])
     order = [arguments.text(target, f"{label}: a target") for target in targets]
     for target in order[:1]:
         option_set(target, options)
@@ -250,12 +250,12 @@ def as_completed(
     """Connect to every target in its worker, call *function* in it with the host, and yield an Outcome for each as it ends.
 
     :param workers: one executor for each worker (:func:`processes`, :func:`dask`), or a single executor.
-    :param function: called in the worker, on a thread for each host; it is pickled, and so is what it returns or raises.
+    :param function: called in the worker, on a thread for each host; it is pickled, and so are its result and its exception.
     :param targets: the first argument of ``connect`` for each host. The outcome's ``host`` is this text.
     :param limit: hosts at once in each worker.
     :param options: those of :meth:`pmitogen.Hub.connect`, except ``ask``. They are pickled, too, but no repr shows them.
 
-    A failure is the outcome of its target alone. If a worker's process ends, the outcome of each target under way in it is a
+    A failure is the outcome of its target only. If a worker's process ends, the outcome of each target under way in it is a
     HubError; the function is not called a second time. Leaving the iteration early calls the function for no further host, and
     waits for those under way.
     Raises TypeError, UsageError.

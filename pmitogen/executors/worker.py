@@ -130,7 +130,7 @@ def serve(
 
 
 def serve_batch(job: Job, targets: Sequence[tuple[int, str]]) -> list[tuple[int, bytes]]:
-    """Serve *targets* to their end, in whichever process this is."""
+    """Serve all *targets* in this process."""
     _name()
     run = Run(job)
     for each in targets:

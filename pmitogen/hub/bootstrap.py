@@ -152,7 +152,7 @@ def stage0() -> str:
     """Return the loader's source for a command line: one line, because csh allows no newline inside quotes.
 
     Its first statement removes the current directory from the path, which the interpreter has put there for ``-c``: a file of
-    that directory could else stand in for the modules that are imported next.
+    that directory could otherwise replace a module that is imported later.
     """
     encoded = base64.b64encode(zlib.compress(minimise(module_source("pmitogen.target", "stage0")).encode(), 9)).decode()
     safe = 'import sys;sys.path=[p for p in sys.path if p not in("",".")]'

@@ -1,6 +1,6 @@
-"""The queue of what goes to a host, and the thread that sends it.
+"""The queue of messages to a host, and the thread that sends them.
 
-A short item is sent at once, if nothing is queued and that waits for nothing. While the queue holds something, a writer thread
+A short item is sent at once if the queue is empty and sending does not block. While the queue holds something, a writer thread
 sends it, waits for the SSH window, and grants window to the peer; idle connections have no thread. The producers bound the
 queue: back_pressure.py pauses the clients of a host that does not read, transfers have a credit window end to end, and requests
 are bounded by the protocol.

@@ -22,8 +22,8 @@ from pmitogen.util.caller import CallerEnvironment
 
 HUB_ENDED = "the hub of this run has ended"
 HUB_GONE_MESSAGE = f"{HUB_ENDED}: its process was killed, or the system lacks memory; PMITOGEN_LOG_FILE shows more"
-ANSWER_LIMIT = 5.0  # seconds in which a hub says what it is
-STOP_TIMEOUT = 8.0  # seconds in which a hub that is told to stop ends
+ANSWER_LIMIT = 5.0  # seconds for the answer of a hub to the request for its status
+STOP_TIMEOUT = 8.0  # seconds for the end of a hub after the request to stop
 
 if TYPE_CHECKING:
     from pmitogen.protocol.messages_from_client import Options
@@ -79,7 +79,7 @@ class Client:
         self.flush()
 
     def flush(self) -> None:
-        """Send what is queued. Raises HubError."""
+        """Send all queued frames. Raises HubError."""
         data, self._unsent = b"".join(self._unsent), []
         try:
             self._sock.settimeout(None)

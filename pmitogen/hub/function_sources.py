@@ -1,4 +1,4 @@
-"""Source files that a function of the program that uses the library needs on the target: its module and what that imports.
+"""Source files that a function of the program that uses the library needs on the target: its module and that module's imports.
 
 The import statements are found by parsing the sources, at the top and inside functions alike; nothing is imported for this.
 Modules of the standard library are not sent, because every Python has them. Extension modules cannot be sent; the target may have
@@ -39,7 +39,7 @@ def _collect(function: Callable[..., object]) -> tuple[str, str, dict[str, bytes
         raise UsageError(f"call: {qualname or function!r}: {advice}")
     owner = getattr(function, "__self__", None)
     if owner is not None and not isinstance(owner, (type, types.ModuleType)):
-        raise UsageError(f"call: {qualname}: a method cannot be called on a host; use a function and pass what it needs")
+        raise UsageError(f"call: {qualname}: a method cannot be called on a host; use a function, and pass its data as arguments")
     if module == "__main__":
         return _of_main(qualname)
     if module.partition(".")[0] in sys.stdlib_module_names:

@@ -274,7 +274,7 @@ class Login:
         self.lent -= 1
         self._lent_until = time.monotonic()
 
-    def seconds_lent_within(self, seconds: float) -> float:
+    def idle_seconds_left(self, seconds: float) -> float:
         """Return the seconds until the last client's end is *seconds* ago; 0 if it is. I/O thread."""
         return seconds if self.lent else max(0.0, self._lent_until + seconds - time.monotonic())
 

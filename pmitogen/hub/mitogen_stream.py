@@ -130,7 +130,7 @@ class MitogenChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         self._guard, self._on_end = guard, on_end
         self._reader = ChannelReader(remote_id)
         self._share = Share(router.broker.turns, lambda: guard.run(self._drain))
-        self._grant = 0  # window bytes of what is not yet handled
+        self._grant = 0  # window bytes of data that is not yet handled
         self._paused = False
         self.preamble = b""
         self.stderr_tail = b""

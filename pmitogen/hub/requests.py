@@ -32,7 +32,7 @@ __all__ = [
     "CallbackClient",
     "AnswerReceiver",
     "Request",
-    "ends_before_it_begins",
+    "cancels_unsent_request",
     "error_frame",
     "next_request_id",
 ]
@@ -114,8 +114,8 @@ class Request:
 
     @property
     def needs_python(self) -> bool:
-        """Return whether an interpreter on the host must serve it. A command for the account's login shell needs none
-        (``raw``): that may be all that a host can do. Neither does what the library marks as *simple*.
+        """Return whether an interpreter on the host must serve it. Not for a command of the account's login shell (``raw``),
+        because some hosts can do nothing else, nor for a request that the library marks as *simple*.
         """
         header = self.header
         if header.get("simple"):
@@ -154,7 +154,7 @@ class Request:
         self.answer(error_frame(error))
 
 
-def ends_before_it_begins(header: FollowUp) -> bool:
+def cancels_unsent_request(header: FollowUp) -> bool:
     """Return whether a frame cancels a request that has not been sent to the host yet."""
     return header["op"] == Op.KILL or header["op"] == Op.SIGNAL and header["signal"] in (signal.SIGTERM, signal.SIGKILL)
 

@@ -39,7 +39,7 @@ def terminal(header: RequestHeader) -> exec_command.Terminal:
 
 
 def shell_command(header: RequestHeader) -> str:
-    """Return the shell command for a small operation."""
+    """Return the shell command for a small file operation."""
     action = header["action"]
     if action == Fs.MKDTEMP:
         base, name = shell_path(header["bases"][0]), shlex.quote(text(header["name"]))

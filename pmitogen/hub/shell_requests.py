@@ -65,7 +65,7 @@ class ShellHost(Protocol):
         """The account and address of the login."""
 
     def retry_boot(self, request: Request) -> None:
-        """Start Python for *request*, if there is one by now."""
+        """Try again to start Python, for *request*."""
 
     def fail(self, error: Error) -> None:
         """The connection is lost."""

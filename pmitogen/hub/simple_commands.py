@@ -155,7 +155,7 @@ class Started:
         return data[end:]
 
     def rest(self, stream: int) -> bytes:
-        """Return what is left at the end of a stream whose marker has not arrived."""
+        """Return the remaining bytes at the end of a stream whose marker has not arrived."""
         return b"" if self._found[stream] else self._earlier[stream]
 
     def _find(self, stream: int, data: bytes) -> int | None:

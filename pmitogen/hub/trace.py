@@ -53,7 +53,7 @@ class Trace:
             start += seconds
 
     def worker(self, host: str, row: int, labels: dict[str, str]) -> None:
-        """Name what the worker of *row* did: everything that it has added since the last call for this row.
+        """Set the name of the spans that the worker of *row* has added since the last call for this row.
 
         :param labels: ``host`` (the inventory's name), ``task`` and ``task_id``, as far as they are known.
         """

@@ -26,7 +26,7 @@ from pmitogen.protocol.operations import ErrorKind
 class ProtocolError(Exception):
     """A peer sent something that the protocol does not allow. The connection to it must be closed.
 
-    The text says what was wrong, in one line that is safe to show.
+    The text describes the mistake in one line that is safe to show.
     """
 
 
@@ -103,7 +103,7 @@ _BY_EXCEPTION = {row.exception: row for row in TABLE}
 
 
 def error_fields(error: Error) -> ErrorFields:
-    """The fields that stand for *error* in a frame. A subclass that has no row of its own is sent as its nearest base.
+    """Return the fields of *error* in a frame. A subclass that has no row of its own is sent as its nearest base.
 
     :raises KeyError: if neither the class nor a base of it is in the table (HubError, for example, is never sent).
     """

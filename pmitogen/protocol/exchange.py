@@ -99,7 +99,7 @@ class Exchange:
 
         :param timeout: seconds between two frames; None: no limit.
         :raises TimeoutError: the request continues.
-        :raises Error: the exception that the ``error`` frame stands for, or the hub has ended.
+        :raises Error: the exception of the ``error`` frame, or the hub has ended.
         :raises OSError: the body cannot be read. The request is cancelled.
         """
         if self._unacknowledged:

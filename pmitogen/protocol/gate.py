@@ -1,6 +1,6 @@
 """The gate between the hub and one host's agent: it checks every frame of the agent before the hub handles it.
 
-It notes what the hub sends: the accounts, the open requests, and how much of each window is under way. Each frame of the agent is
+It records the frames of the hub: the accounts, the open requests, and the used part of each window. Each frame of the agent is
 checked in two steps: its fields against the table (messages_from_agent.py), then whether this account may send it now, for this
 request (answers.py).
 
@@ -22,8 +22,8 @@ from pmitogen.protocol.operations import FINAL, Op
 
 _OF_REQUESTS = FINAL | {Op.OUT, Op.CREDIT}
 _BY_INTERPRETERS = _OF_REQUESTS | {Op.HELLO, Op.DEFERRED_ERROR}  # the agent only passes these on
-# Bytes of an interpreter's messages that may arrive after the order to end it: what the SSH channel has room for (16 MiB), what
-# waits in the agent (8 MiB), and some more.
+# Bytes of an interpreter's messages that may arrive after the order to end it: the SSH channel's window (16 MiB), the agent's
+# buffer (8 MiB), and some more.
 _IGNORED_LIMIT = 32 << 20
 
 
@@ -57,7 +57,7 @@ class Gate:
         self._requests: dict[int, OpenRequest] = {}
         self._given_up: set[int] = set()  # requests of an interpreter that broke the protocol: the agent may still answer them
         self._may_reject_codec = False
-        self.output = 0  # what the output costs that clients have not taken yet
+        self.output = 0  # cost of the output that clients have not consumed yet
 
     def on_sent(self, header: Mapping[str, Any], body_size: int) -> None:
         """Note a frame that is about to be sent to the agent.

@@ -43,7 +43,7 @@ def identity() -> Identity:
 
 
 def difference(client: Mapping[str, object]) -> str | None:
-    """Compare the ``hello`` of a client with our identity: None if they are equal, else why the client is refused."""
+    """Compare the ``hello`` of a client with this hub's identity: None if they are equal, else why the client is refused."""
     own = identity()
     if all(client.get(name) == value for name, value in own.items()):
         return None

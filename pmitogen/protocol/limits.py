@@ -1,4 +1,4 @@
-"""Limits of what a peer may send. Sizes in bytes, times in seconds.
+"""Limits for messages of a peer. Sizes in bytes, times in seconds.
 
 The limits that targets keep, too, are in protocol/framing.py.
 """

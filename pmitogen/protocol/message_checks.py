@@ -64,7 +64,7 @@ class Table:
 
         :param header: as JSON has it.
         :param body_size: bytes of the frame's body.
-        :raises ProtocolError: says what is wrong with it.
+        :raises ProtocolError: with the reason.
         """
         op = header.get("op")
         row = self.rows.get(op) if type(op) is str else None
@@ -82,20 +82,20 @@ class Table:
             if name not in header:
                 raise ProtocolError(f"{row.name} without {name}")
             if not kind.fits(header[name]):
-                raise self._misfit(row.name, name, header[name], kind)
+                raise self._field_error(row.name, name, header[name], kind)
         if len(required) + name_fields < len(header):
             for name, value in header.items():
                 if name in required or name == "op" or name == "action" and name_fields == 2:
                     continue
                 if name in optional:
                     if not optional[name].fits(value):
-                        raise self._misfit(row.name, name, value, optional[name])
+                        raise self._field_error(row.name, name, value, optional[name])
                 elif not row.extensible:
                     raise ProtocolError(f"{row.name} with unknown field {describe_value(name)}")
         if not row.min_body <= body_size <= row.max_body:
             raise ProtocolError(f"{row.name} with a body of {body_size} bytes; expected {row.min_body} to {row.max_body}")
 
-    def _misfit(self, op: str, name: str, value: object, kind: FieldType) -> ProtocolError:
+    def _field_error(self, op: str, name: str, value: object, kind: FieldType) -> ProtocolError:
         """The error for a value that does not fit; it names the field of an object that is at fault."""
         if isinstance(kind, Record) and type(value) is dict:
             for inner, item in value.items():
@@ -103,7 +103,7 @@ class Table:
                 if expected is None:
                     return ProtocolError(f"{op} with unknown field {name}.{escape(inner, 60)}")
                 if not expected.fits(item):
-                    return self._misfit(op, f"{name}.{inner}", item, expected)
+                    return self._field_error(op, f"{name}.{inner}", item, expected)
             missing = next(inner for inner in kind.required if inner not in value)
             return ProtocolError(f"{op} without {name}.{missing}")
         return ProtocolError(f"{op} with {name} {self._describe(value)}; expected {kind.text}")

@@ -21,7 +21,7 @@ class Window:
 
     @property
     def cost(self) -> int:
-        """Bytes of memory that it takes to hold what is under way."""
+        """Return the memory that the bytes in transit take."""
         return self.under_way + FRAME_COST * self._frames
 
     def add(self, count: int) -> None:

@@ -5,7 +5,7 @@ the number of its Mitogen context. It prints a marker, reads the bundle from std
 object: ``role``, ``files`` ({path: source}) and more, depending on the role.
 
 ``agent``: the process imports what both need and forks. The parent becomes the runner of the login account, so that the session
-lasts as long as what it has started. The child becomes the agent. So one start of an interpreter serves both. Both end when the
+lasts as long as the processes in it. The child becomes the agent. So one start of an interpreter serves both. Both end when the
 hub is gone.
 
 ``runner``: another account, or another interpreter of the login account. The process speaks to the agent on its stdin and

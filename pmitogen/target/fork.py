@@ -91,7 +91,7 @@ def execute(argv, env, cwd=None):
     # type: (List[str], Dict[str, str], Optional[str]) -> None
     """Replace this process by a program. If it cannot be executed, exit with 127 or 126, as a shell does.
 
-    An empty program name stands for the account's shell, which is called by its name without a directory, as sshd calls it.
+    An empty program name means the account's shell, which is called by its name without a directory, as sshd calls it.
     """
     for name in ("SIGPIPE", "SIGINT", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)

@@ -12,7 +12,7 @@ CONNECT   The agent watches it. The hub logs in again once ssh would: ssh keeps 
 ========  =================================================================================================================
 
 The third column holds paths (``~`` is the account's home), a function that returns paths (see sources.py), or names of variables
-(a trailing ``*`` stands for any end). The comment of each row names its test: a task of a play in
+(a trailing ``*`` matches any end). The comment of each row names its test: a task of a play in
 ``tests/ansible/differential/plays``, or a test function.
 
 Watched files are checked with stat(2) before each request. If one has changed, the request is refused, and the hub resends it to
@@ -38,7 +38,7 @@ TABLE = (  # type: Tuple[Tuple[str, str, Union[Tuple[str, ...], Callable[[StartI
     ("time zone", CHILD, ("TZ", "TZDIR", "/etc/localtime")),  # fresh.yml: time zone
     ("resolver", CHILD, ("RES_OPTIONS", "LOCALDOMAIN", "/etc/resolv.conf", "/etc/hosts")),  # fresh_login.yml: resolver
     ("certificates", CHILD, ("SSL_CERT_FILE", "SSL_CERT_DIR")),  # fresh_login.yml: certificates
-    ("host name", CHILD, ()),  # test_system_changes.py: test_the_host_name
+    ("host name", CHILD, ()),  # test_system_changes.py: test_a_changed_host_name_is_seen_by_the_next_task
     ("linker and malloc variables", START, ("LD_*", "GLIBC_TUNABLES", "MALLOC_*")),  # fresh_login.yml: variables
     ("locale variables", START, ("LANG*", "LC_*", "LOCPATH", "GCONV_PATH")),  # fresh_login.yml: variables
     ("OpenSSL variables", START, ("OPENSSL_*",)),  # fresh_login.yml: variables
@@ -46,16 +46,16 @@ TABLE = (  # type: Tuple[Tuple[str, str, Union[Tuple[str, ...], Callable[[StartI
     ("interpreter", PYTHON, sources.interpreter),  # fresh_login.yml: interpreter, interpreter on the path
     ("site directories", PYTHON, sources.site_directories),  # fresh_login.yml: user site, path configuration file
     ("imported modules", PYTHON, sources.imported_modules),  # fresh_become.yml: changed module
-    ("dynamic linker", PYTHON, ("/etc/ld.so.cache", "/etc/ld.so.preload")),  # test_freshness.py: test_libraries
-    ("locales", PYTHON, sources.locale_files),  # test_freshness.py: test_libraries
-    ("OpenSSL", PYTHON, sources.openssl_files),  # test_freshness.py: test_libraries
-    ("name service", PYTHON, sources.name_service_files),  # test_freshness.py: test_libraries
-    ("SELinux", PYTHON, sources.selinux_files),  # test_freshness.py: test_libraries
+    ("dynamic linker", PYTHON, ("/etc/ld.so.cache", "/etc/ld.so.preload")),  # test_freshness.py: test_library_files_are_watched
+    ("locales", PYTHON, sources.locale_files),  # test_freshness.py: test_library_files_are_watched
+    ("OpenSSL", PYTHON, sources.openssl_files),  # test_freshness.py: test_library_files_are_watched
+    ("name service", PYTHON, sources.name_service_files),  # test_freshness.py: test_library_files_are_watched
+    ("SELinux", PYTHON, sources.selinux_files),  # test_freshness.py: test_library_files_are_watched
     ("accounts and groups", ENTRY, sources.ACCOUNT_FILES),  # fresh_become.yml: group, home, locked
     ("sudo, su, doas and PAM", ENTRY, sources.entry_files),  # fresh_become.yml: limit, rule is removed
     ("profile", ENTRY, sources.profile_files),  # fresh_become.yml: profile
     ("home and shell", SESSION, sources.session_files),  # fresh_login.yml: start-up file, home moved away and made anew
-    ("groups and limits of the login", CONNECT, sources.connection_files),  # test_system_changes.py: test_groups_of_the_login
+    ("groups and limits of the login", CONNECT, sources.connection_files),  # test_system_changes.py: test_new_groups_need_a_login
 )
 
 MAX_CHECKED = 128  # paths of one watch that are checked before each request
@@ -213,7 +213,7 @@ class LoginSession(object):
 
     def mark_stale(self, header):
         # type: (Header) -> None
-        """Set ``stale`` in a request to what must be replaced. ``reconnect`` in it asks about the connection too."""
+        """Set ``stale`` in a request to the scope that must be replaced. With ``reconnect`` in it, check the connection too."""
         reason, path = SESSION, self._session.changed()
         if path is None and header.pop("reconnect", False) and self._connection is not None:
             reason, path = CONNECT, self._connection.changed()

@@ -19,7 +19,7 @@ if MYPY:
 if sys.version_info < (2, 7):
     os.write(2, ("%s is Python %d.%d, older than 2.7\n" % ((sys.executable,) + sys.version_info[:2])).encode())
     sys.exit(126)
-# Restore what was changed for the start: see start_state.py.
+# Undo the changes that were made for the start: see start_state.py.
 if os.environ.get("PYTHONSAFEPATH") == "pmitogen":
     del os.environ["PYTHONSAFEPATH"]
 if "PMITOGEN_PYTHONPATH" in os.environ:

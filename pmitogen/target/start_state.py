@@ -2,7 +2,7 @@
 
 The current directory may be another account's: it passes through sudo, su and doas. Python puts it on ``sys.path``
 
-- for ``-c``. Python 3.13 imports modules of its own (``linecache``) after that, before our first statement; PYTHONSAFEPATH
+- for ``-c``. Python 3.13 imports modules of its own (``linecache``) after that, before pmitogen's first statement; PYTHONSAFEPATH
   (Python 3.11) prevents it. Older ones import nothing before that statement, which removes it.
 - for each empty or relative entry of PYTHONPATH. These apply to the interpreter's first imports (``encodings``, ``site``).
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedServer]:
-    """An SSH server that answers commands as the test tells it. It ends with the test."""
+    """An SSH server that answers commands with the test's answers. It ends with the test."""
     from pmitogen.testing.server import ScriptedServer  # Paramiko is loaded when a test uses it
 
     directory: Path = tmp_path_factory.mktemp("ssh_server")

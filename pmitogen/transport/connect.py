@@ -68,7 +68,7 @@ def connect(
     Raises ConnectError, whose stage says which step failed, and AuthenticationError.
     """
     connecting = _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, warn, ())
-    with connecting.naming_jump_hosts():
+    with connecting.translating_jump_host_failures():
         return connecting.connect()
 
 
@@ -96,7 +96,7 @@ def probe_host_key(
     Raises ConnectError (stage ``kex`` if the server has no such key).
     """
     connecting = _Connecting(settings, credentials or Credentials(), jump_hosts, deadline, resolve_hop, confirm, ignore, ())
-    with connecting.naming_jump_hosts():
+    with connecting.translating_jump_host_failures():
         return connecting.probe(names)
 
 
@@ -107,7 +107,7 @@ class _Stream:
     sock: Any  # a socket, or a channel through a bastion
     began: float  # when its ConnectTimeout began; time.monotonic() seconds
     version_deadline: float  # the limit for the server's version
-    address: str = ""  # the peer's IP address, where we know it
+    address: str = ""  # the peer's IP address, if it is known
     command: ProxyCommand | None = None
     close_log: Callable[[], None] = lambda: None
 
@@ -152,7 +152,7 @@ class _Connecting:
         try:
             return self.connect()
         except JumpHostFailed as failure:
-            raise failure.behind_next() from None
+            raise failure.for_next_jump_host() from None
         except ConnectError as error:
             raise self.failure(error) from None
 
@@ -164,7 +164,7 @@ class _Connecting:
         return JumpHostFailed(error, self.endpoint, position, position)
 
     @contextlib.contextmanager
-    def naming_jump_hosts(self) -> Iterator[None]:
+    def translating_jump_host_failures(self) -> Iterator[None]:
         """Turn the failure of a jump host into this destination's error."""
         try:
             yield

@@ -152,7 +152,7 @@ class Connection:
 
     @property
     def closes_at_once(self) -> bool:
-        """True if :meth:`begin_close` never blocks: the connection does not pass through a jump host, which has to be told."""
+        """True if :meth:`begin_close` never blocks: only a connection through a jump host has to send a message."""
         return not self._transport.is_tunnelled
 
     # Channels -------------------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ class Connection:
             return self._transport.request(kind, fields, timeout=timeout)
 
     def remote_forwardings(self) -> RemoteForwardings:
-        """The ports and sockets that the server forwards to us."""
+        """The server's ports and sockets that are forwarded to this machine."""
         with self._lock:
             if self._remote_forwardings is None:
                 self._remote_forwardings = RemoteForwardings(self._transport)
@@ -244,7 +244,7 @@ class Connection:
     def start_command(self, channel: Channel, command: bytes | str, *, wait: bool) -> None:
         """Run *command* (for the login shell) on *channel*, with the environment and agent forwarding that the settings want.
 
-        With *wait* False nothing is waited for, and data may follow at once; a refusal closes the channel and leaves
+        With *wait* False returns at once, and data may follow; a refusal closes the channel and sets
         ``channel.refusal_reason``. With *wait* True blocks up to ``REPLY_TIMEOUT`` and raises ConnectError (stage ``exec``).
         """
         with self._translate_errors():
@@ -261,13 +261,13 @@ class Connection:
             channel.request_and_end("exec", encode_string(command))
 
     def start_shell(self, channel: Channel) -> None:
-        """Start the login shell on *channel*, with environment and agent forwarding. The answer is not waited for."""
+        """Start the login shell on *channel*, with environment and agent forwarding, without waiting for the reply."""
         with self._translate_errors():
             self._prepare_session(channel)
             channel.request("shell")
 
     def request_subsystem(self, channel: Channel, name: bytes | str) -> None:
-        """Start a subsystem on *channel*, with environment and agent forwarding. The answer is not waited for."""
+        """Start a subsystem on *channel*, with environment and agent forwarding, without waiting for the reply."""
         with self._translate_errors():
             self._prepare_session(channel)
             channel.request("subsystem", encode_string(name))

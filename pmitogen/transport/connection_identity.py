@@ -1,6 +1,6 @@
 """Decide whether two callers may use the same connection.
 
-ssh shares a connection by the name of a socket (ControlPath), which usually stands for host, port and user. Any process that
+ssh shares a connection by the name of a socket (ControlPath), which usually contains host, port and user. Any process that
 finds the socket uses the connection, regardless of its own keys, agent or ProxyCommand. Here two callers share a connection only
 if each would have made the same one: equal options after resolution, including the agent's socket, key files, known hosts files,
 variables to send, and secrets. Options for time limits, prompts and logging do not count.

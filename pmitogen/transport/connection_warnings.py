@@ -1,4 +1,4 @@
-"""Warnings about a connection that is made all the same: its host key and its algorithms.
+"""Warnings about the host key and the algorithms of a connection that is made nevertheless.
 
 They appear where OpenSSH prints a line, and under the same LogLevel. Each is about one host and of one kind, so that a program
 that makes the same connection several times can show it once.

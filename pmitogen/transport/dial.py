@@ -106,7 +106,7 @@ def dial(
     for attempt in range(max(1, settings.connectionattempts)):
         if attempt and time.monotonic() + RETRY_PAUSE < deadline:
             time.sleep(RETRY_PAUSE)
-        winner = _race(settings, addresses, timeout, deadline, failures)
+        winner = _connect_first(settings, addresses, timeout, deadline, failures)
         if winner is not None:
             _set_socket_options(winner[0], settings)
             return winner
@@ -115,7 +115,7 @@ def dial(
     raise ConnectError(f"{settings.endpoint}: {_explain(settings, failures, advice)}", "tcp")
 
 
-def _race(
+def _connect_first(
     settings: Settings, addresses: list[Address], timeout: float, deadline: float, failures: dict[str, str]
 ) -> tuple[socket.socket, float] | None:
     """Start an attempt every CONNECTION_ATTEMPT_DELAY seconds, or once all others have failed; return the first that succeeds."""

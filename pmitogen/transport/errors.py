@@ -58,7 +58,7 @@ class JumpHostFailed(Exception):
         self.position = position
         self.last = last
 
-    def behind_next(self) -> JumpHostFailed:
+    def for_next_jump_host(self) -> JumpHostFailed:
         """Return the failure as it is for the next jump host of the chain."""
         return JumpHostFailed(self.error, self.endpoint, self.position, self.last + 1)
 

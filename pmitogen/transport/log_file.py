@@ -2,7 +2,7 @@
 
 Paramiko's lines are logged below ``paramiko.pmitogen``, which the program that uses the library configures; each record names
 its host. A connection with a log file of its own gets a logger of its own beneath it, with a handler for that file, as long as it
-lives. Nothing here logs what is sent: Paramiko's debug lines name messages and algorithms, never contents.
+lives. Transferred data is never logged: Paramiko's debug lines name messages and algorithms only.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ for _name in ("pmitogen", NAME):
 
 
 class PeerLogger(_LoggerAdapter):
-    """One connection's logger: adds its host to each record, and escapes what the server wrote."""
+    """The logger of one connection: adds its host to each record, and escapes text of the server."""
 
     def __init__(self, name: str, host: str) -> None:
         super().__init__(logging.getLogger(name), {"host": host})

@@ -15,7 +15,7 @@ ANSWER_TIMEOUT = 150.0  # seconds for each answer of a server
 LOGIN_TIMEOUT = 600.0  # seconds for a whole login, including the user's answers
 RETRY_TIME = 60.0  # seconds for further attempts, while the server turns connections away (MaxStartups)
 SLOT_TIMEOUT = 1.0  # seconds to wait for another session to end before a further connection is made
-START_TIMEOUT = 300.0  # seconds for the account's shell to start what we send: its start-up files may take their time
+START_TIMEOUT = 300.0  # seconds for the account's shell to start pmitogen's command: its start-up files may be slow
 
 
 def connect_timeout(settings: Settings) -> float:

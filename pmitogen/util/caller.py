@@ -140,4 +140,4 @@ def _home(user: str) -> str:
     return (pwd.getpwnam(user) if user else pwd.getpwuid(os.getuid())).pw_dir
 
 
-NOBODY = CallerEnvironment({})  # stands for a caller that has ended
+NOBODY = CallerEnvironment({})  # in place of a caller that has ended

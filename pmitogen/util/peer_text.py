@@ -9,7 +9,7 @@ a message of Ansible. The result is one line that cannot move the cursor, hide o
 - A run of whitespace, line ends included, becomes one space, because spaces can wrap text to the start of a line.
 - Longer text than the limit ends in ``...``.
 
-Escaping twice is the same as escaping once. Backslashes are left alone, as OpenSSH leaves them in prompts.
+Escaping twice is the same as escaping once. Backslashes are not escaped, as in OpenSSH's prompts.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def make(path: str) -> None:
     check(path, os.lstat(path))
 
 
-def check_above(path: str) -> None:
+def check_parents(path: str) -> None:
     """Check that no other user can rename *path* or a directory above it. Raises OSError, UntrustedPath.
 
     Each directory above must belong to this user or root, and only its owner may write to it, unless it is sticky. The check

@@ -63,7 +63,7 @@ def peer_uid(sock: socket.socket) -> int | None:
 
 
 def groups_and_namespaces() -> list[list[object]]:
-    """Return this process's groups and namespaces: they decide which files it may open and what its names mean. JSON types."""
+    """Return this process's groups and namespaces: they affect access to files and the meaning of names. JSON types."""
     root = os.stat("/")
     return [[os.geteuid(), os.getegid(), sorted(os.getgroups())], [root.st_dev, root.st_ino, *map(_namespace, _NAMESPACES)]]
 

@@ -22,7 +22,7 @@ MAX_LINKS = 40  # as the kernel
 
 
 class UntrustedPath(PermissionError):
-    """Another user may have prepared this path. ``strerror`` says what is wrong with it."""
+    """Another user may have prepared this path. ``strerror`` has the reason."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(errno.EPERM, reason, path)

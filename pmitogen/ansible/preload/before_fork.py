@@ -37,7 +37,7 @@ from pmitogen.hub.daemon import socket_paths
 from pmitogen.util.caller import CallerEnvironment
 
 PLUGIN_NAMES = ("pmitogen", "pmitogen.core.ssh")
-# Limits of what is read of the inventory and the playbooks to find out whether a run uses the plugin.
+# Limits for reading the inventory and the playbooks, to find out whether a run uses the plugin.
 MAX_INVENTORY_FILES = 40
 MAX_BYTES_READ = 1 << 18  # of each file
 

@@ -54,7 +54,7 @@ _COLLECTION = re.compile(r"ansible_collections\.\w+\.\w+(?=\.plugins\.)")
 # "none": built without a debugger.
 _MODULE_CACHE_NAME = re.compile(rf"(?:ansible\.modules|{_COLLECTION.pattern}\.plugins\.modules)\.[\w.]+-ZIP_\w+-none")
 _BUILDER = (module_common, release)
-_FIELDS, _METADATA = ["zip_data", "metadata", "source_mapping"], ["serialization_profile"]  # of _CachedModule, as we know it
+_FIELDS, _METADATA = ["zip_data", "metadata", "source_mapping"], ["serialization_profile"]  # of _CachedModule
 _GENERATED = ("ansible/__init__.py", "ansible/module_utils/__init__.py")  # the builder writes these itself
 _CORE = os.path.dirname(os.path.abspath(str(ansible.__file__)))
 

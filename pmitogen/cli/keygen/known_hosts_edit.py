@@ -79,7 +79,7 @@ def remove(options: Options) -> int:
             if not options.quiet:
                 print(f"# Host {name} found: line {line.number}", flush=True)
             continue
-        invalid = _complain_if_invalid(line, path) or invalid
+        invalid = _report_if_invalid(line, path) or invalid
         remaining.append(line.text)
     if invalid:
         return _refuse(path)
@@ -96,7 +96,7 @@ def hash_names(options: Options) -> int:
     lines: list[str] = []
     invalid = hashed = False
     for line in _lines(path):
-        invalid = _complain_if_invalid(line, path) or invalid
+        invalid = _report_if_invalid(line, path) or invalid
         if line.entry is not None and _has_pattern(line.entry) and not line.entry.names.startswith("|"):
             _log(f"{path}:{line.number}: ignoring host name with wildcard: {escape(line.entry.names[:64])}")
         new = _hashed(line)
@@ -153,7 +153,7 @@ def _comment(line: _Line) -> str:
     return fields[wanted].strip() if len(fields) > wanted else ""
 
 
-def _complain_if_invalid(line: _Line, path: str) -> bool:
+def _report_if_invalid(line: _Line, path: str) -> bool:
     if line.invalid:
         _log(f"{path}:{line.number}: invalid line")
     return line.invalid

@@ -19,7 +19,7 @@ class CommandError(Exception):
 
 
 class Session:
-    """An SFTP session. *options*: of every copy. *quiet*: print neither progress nor what is done.
+    """An SFTP session. *options*: of every copy. *quiet*: print neither progress nor actions.
 
     *cwd*: the remote directory. One thread; methods raise ConnectionLost if the server is gone.
     """

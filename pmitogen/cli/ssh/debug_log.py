@@ -1,6 +1,6 @@
 """Debug lines on standard error for ``-v`` and LogLevel, as ssh prints them: ``debug1: ...``.
 
-Programs that start ssh recognise them by that form. The lines are Paramiko's, and a few of this client. None has what is sent.
+Programs that start ssh recognise them by that form. The lines are Paramiko's, and a few of this client, without transferred data.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def _logins(timeline: Timeline) -> Iterator[str]:
 
 
 def _forks(timeline: Timeline) -> Iterator[str]:
-    hosts, most = len(timeline.by_host()), timeline.most_at_once
+    hosts, most = len(timeline.by_host()), timeline.max_parallel
     if hosts > most and timeline.seconds > 1:
         yield f"At most {most} of {hosts} hosts were worked on at the same time: raise forks (--forks, or ansible.cfg)."
 

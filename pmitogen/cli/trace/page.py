@@ -80,10 +80,10 @@ def _tasks(timeline: Timeline) -> Iterator[str]:
     heads = "duration", "slowest host", "hosts", "round trips", "sent", "received", *STAGES
     yield '<div class="wide"><table><tr><th>#<th class="name">task' + "".join(f"<th>{head}" for head in heads) + "</tr>"
     tasks = timeline.tasks()
-    longest = max((_lasted(works) for works in tasks), default=0.0) or 1.0
+    longest = max((_duration(works) for works in tasks), default=0.0) or 1.0
     for index, works in enumerate(tasks, 1):
         worst = max(works, key=lambda work: work.end - work.start)
-        host, lasted = _escape(worst.host), _lasted(works)
+        host, lasted = _escape(worst.host), _duration(works)
         bar = f'<i class="bar module" style="width:{4 * lasted / longest:.2f}rem"></i> {format_time(lasted)}'
         cells = [
             bar,
@@ -120,7 +120,7 @@ def _row(first: str, cells: Sequence[object]) -> str:
     return f"<tr>{first}" + "".join(f"<td>{cell}" for cell in cells) + "</tr>"
 
 
-def _lasted(works: Sequence[Work]) -> float:
+def _duration(works: Sequence[Work]) -> float:
     return max(work.end for work in works) - min(work.start for work in works)
 
 

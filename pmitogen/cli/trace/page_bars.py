@@ -1,6 +1,6 @@
 """Render the bars of the page: a row for each host, a bar for each part of its tasks, and one row that names the tasks.
 
-Rows and bars are limited, because a browser cannot show those of a large run. The page says what was left out.
+Rows and bars are limited, because a browser cannot show those of a large run. The page tells how many are shown.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def rows(timeline: Timeline) -> Iterator[str]:
     for host in list(hosts)[:MAX_ROWS]:
         yield f'<div class="row"><b title="{html.escape(host)}">{html.escape(host)}</b><div class="track">'
         for work in hosts[host]:
-            yield from _bars(work, timeline, whole) if parts <= MAX_BARS else [_whole(work, whole)]
+            yield from _bars(work, timeline, whole) if parts <= MAX_BARS else [_work_bar(work, whole)]
         yield "</div></div>"
     if len(hosts) > MAX_ROWS:
         yield f"<p>The first {MAX_ROWS} of {len(hosts)} hosts; the tables below have them all.</p>"
@@ -72,7 +72,7 @@ def _bars(work: Work, timeline: Timeline, whole: float) -> Iterator[str]:
             yield _bar(_STAGE_OF.get(span.name, span.name), span.start, span.end, whole, f"{work.task}: {span.name}")
 
 
-def _whole(work: Work, whole: float) -> str:
+def _work_bar(work: Work, whole: float) -> str:
     return _bar(max(work.seconds, key=lambda stage: work.seconds[stage]), work.start, work.end, whole, work.task)
 
 

@@ -42,7 +42,7 @@ def _stage(name: str, title: str, ordered: Sequence[float]) -> dict[str, Any]:
 
 
 def table(events: Sequence[dict[str, Any]]) -> str:
-    """Return the same as text: a line for each kind of span, the total of all workers, and of what connecting consists.
+    """Return the same as text: a line for each kind of span, the total of all workers, and the steps of connecting.
 
     Requests wait for the connection, so its time is in ``wire`` and ``other`` already and not added to the total.
     """

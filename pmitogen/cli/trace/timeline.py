@@ -29,9 +29,9 @@ class Timeline:
             made.works += read_file(events, made.logins)
         spans = [span for work in made.works for span in work.spans + work.requests]
         first = min((span.start for span in [*spans, *(step for steps in made.logins.values() for step in steps)]), default=0.0)
-        made.logins = {name: [_moved(step, first) for step in steps] for name, steps in made.logins.items()}
+        made.logins = {name: [_shifted(step, first) for step in steps] for name, steps in made.logins.items()}
         for work in made.works:
-            work.spans, work.requests = ([_moved(span, first) for span in each] for each in (work.spans, work.requests))
+            work.spans, work.requests = ([_shifted(span, first) for span in each] for each in (work.spans, work.requests))
             work.measure(made.logins.get(work.address, []))
         made.works.sort(key=lambda work: work.start)
         return made
@@ -48,7 +48,7 @@ class Timeline:
         return max(0.0, self.seconds - sum(end - start for start, end in merged((work.start, work.end) for work in self.works)))
 
     @property
-    def most_at_once(self) -> int:
+    def max_parallel(self) -> int:
         """The highest number of workers that were busy at the same time."""
         edges = sorted([(work.start, 1) for work in self.works] + [(work.end, -1) for work in self.works])
         most = now = 0
@@ -130,7 +130,7 @@ def _grouped(pairs: Iterable[tuple[Any, Work]]) -> dict[Any, list[Work]]:
     return groups
 
 
-def _moved(span: Span, by: float) -> Span:
+def _shifted(span: Span, by: float) -> Span:
     return Span(span.name, span.start - by, span.end - by)
 
 

@@ -1,6 +1,6 @@
 """Copy files and trees from one machine to another.
 
-As scp does, a copy follows links, skips what is neither a file nor a directory, goes on after a failure, and sets neither setuid
+As scp does, a copy follows links, skips special files, goes on after a failure, and sets neither setuid
 nor setgid. The names in a remote directory are checked where they are read (transport/sessions/sftp_client.py), so nothing is
 written outside the destination.
 """

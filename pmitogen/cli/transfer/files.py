@@ -52,7 +52,7 @@ class Writer(Protocol):
     offset: int  # at which the writing continues
 
     def write(self, pieces: Iterable[bytes]) -> None:
-        """Write *pieces* from :attr:`offset` on. Raises also what the iterable raises."""
+        """Write *pieces* from :attr:`offset` on. Exceptions of the iterable are raised, too."""
         ...
 
 

@@ -124,7 +124,7 @@ def _long(arg: str, left: list[str], table: Sequence[Option]) -> list[ParsedOpti
     if not fits:
         raise UsageError(f"--{name}: unknown option{did_you_mean(f'--{name}', (f'--{row.long}' for row in rows))}")
     if len(names) > 1:
-        raise UsageError(f"--{name}: ambiguous, one of {', '.join(names)}: use the full name")
+        raise UsageError(f"--{name}: ambiguous option; use one of {', '.join(names)}")
     # Two rows may share a long name (sudo: --preserve-env with and without a list); the one that fits the value is used.
     option = next((s for s in fits if (s.value != "no") == bool(equals)), fits[0])
     if option.value == "no" and equals:

@@ -23,7 +23,7 @@ HONOURED, HARMLESS, EMULATED, REFUSED = Verdict.HONOURED, Verdict.HARMLESS, Verd
 _COMMAND_IS_SET = "pmitogen gives the command: remove it"
 
 TABLE = (
-    Option("l", "login", "no", HONOURED, "passed to su; what the profile prints is skipped"),
+    Option("l", "login", "no", HONOURED, "passed to su; output of the profile is skipped"),
     Option("c", "command", "required", REFUSED, _COMMAND_IS_SET),
     Option("", "session-command", "required", REFUSED, _COMMAND_IS_SET),
     Option("f", "fast", "no", HONOURED, "passed to su"),

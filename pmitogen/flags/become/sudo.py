@@ -40,7 +40,7 @@ TABLE = (
     # -h is --help without a value and --host with one; both are refused.
     Option("h", "help", "no", REFUSED, "runs no command, or one on another host: remove it, and name the host in the inventory"),
     Option("", "host", "required", REFUSED, "would run the command on another host: name that host in the inventory instead"),
-    Option("i", "login", "no", HONOURED, "passed to sudo; what the profile prints is skipped"),
+    Option("i", "login", "no", HONOURED, "passed to sudo; output of the profile is skipped"),
     Option("K", "remove-timestamp", "no", REFUSED, _NO_COMMAND),
     Option("k", "reset-timestamp", "no", HONOURED, "passed to sudo"),
     Option("l", "list", "no", REFUSED, _NO_COMMAND),

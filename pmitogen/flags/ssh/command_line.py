@@ -65,7 +65,7 @@ class CommandLine:
 
 
 def identity_problem(arg: str, local: LocalHost) -> tuple[str, str] | None:
-    """Return the path that *arg*, a value of ``-i``, stands for, and why it is not accessible; None: it is.
+    """Return the path named by *arg*, a value of ``-i``, and the reason why it is not accessible; None if it is accessible.
 
     Raises ConfigValueError for an unknown user.
     """

@@ -170,7 +170,7 @@ ROWS: tuple[Keyword, ...] = (
     Keyword("ProxyUseFdpass", FLAG, "no", REFUSED,
         "The command would pass a descriptor: use one that copies its stdin and stdout.", refuses=bool),
     Keyword("PubkeyAcceptedAlgorithms", _algorithms(algorithms.KEY), None, HONOURED,
-        "Signature algorithms for our own keys, by preference."),
+        "Signature algorithms for the user's own keys, by preference."),
     Keyword("PubkeyAuthentication", k.choice("true=yes false=no unbound host-bound"), "true", HONOURED,
         "Allow keys. Signatures include the server's host key if the server supports that, except with unbound."),
     Keyword("RefuseConnection", STRING, None, HONOURED, "Connecting fails with this text."),

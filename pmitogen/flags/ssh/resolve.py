@@ -37,7 +37,7 @@ def resolve(
 ) -> Settings:
     """Return the settings that ssh would use for this command line.
 
-    *argv*: the command line without the program's name, usually ending in the destination; *default_host* stands in for a
+    *argv*: the command line without the program's name, usually ending in the destination; *default_host* replaces a
     missing one.
     *origins*: the origin of each argument, for messages ("ssh_args", "ansible_port" ...); default "command line". Arguments with
     the origin :data:`ANSIBLE_DEFAULT_ORIGIN` are parsed and have no effect.

@@ -70,7 +70,7 @@ class Resolution:
             raise self.error(key, problem) from None
 
     def path(self, key: str, value: str) -> str:
-        """Expand the path of keyword *key*; a relative one is relative to the caller's directory. Raises UsageError."""
+        """Expand the path of keyword *key*; a relative path starts at the caller's directory. Raises UsageError."""
         return self.local.caller.absolute(self.expanded(key, value))
 
     def error(self, key: str, problem: object) -> UsageError:

@@ -85,7 +85,7 @@ class Settings(NamedTuple):
     pubkeyacceptedalgorithms: tuple[str, ...] = ()
     casignaturealgorithms: tuple[str, ...] = ()
     compression: bool = False
-    rekeylimit: tuple[int, int] = (0, 0)  # bytes, seconds; 0: our default
+    rekeylimit: tuple[int, int] = (0, 0)  # bytes, seconds; 0: pmitogen's default
     requiredrsasize: int = 1024  # bits
     warnweakcrypto: bool = False
 

@@ -27,11 +27,13 @@ from pmitogen.util import processes
 from pmitogen.util.caller import CallerEnvironment
 
 # Variables that Python, the C library or one of the libraries reads in its own process.
-_OF_SYSTEM = ("LD_", "DYLD_", "LC_", "MALLOC_", "GLIBC_", "OPENSSL_", "RES_", "COVERAGE_", "PMITOGEN_")
-_OF_KERBEROS_AND_TOKENS = ("KRB5", "GSS", "SOFTHSM", "OPENSC", "PKCS11", "P11_KIT", "YKCS11", "YKPIV")
-_PREFIXES = _OF_SYSTEM + _OF_KERBEROS_AND_TOKENS
-_NAMES = frozenset(("HOME", "LANG", "LANGUAGE", "LOCPATH", "TZ", "TMPDIR", "HOSTALIASES", "LOCALDOMAIN", "NSS_WRAPPER_HOSTS"))
-_INJECTED = ("LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES")  # libraries that may read any variable
+_SYSTEM_PREFIXES = ("LD_", "DYLD_", "LC_", "MALLOC_", "GLIBC_", "OPENSSL_", "RES_", "COVERAGE_", "PMITOGEN_")
+_TOKEN_PREFIXES = ("KRB5", "GSS", "SOFTHSM", "OPENSC", "PKCS11", "P11_KIT", "YKCS11", "YKPIV")
+_VARIABLE_PREFIXES = _SYSTEM_PREFIXES + _TOKEN_PREFIXES
+_VARIABLE_NAMES = frozenset(
+    ("HOME", "LANG", "LANGUAGE", "LOCPATH", "TZ", "TMPDIR", "HOSTALIASES", "LOCALDOMAIN", "NSS_WRAPPER_HOSTS")
+)
+_PRELOAD_VARIABLES = ("LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES")  # they load libraries that may read any variable
 _LIBRARIES = ("mitogen", "paramiko", "cryptography", "nacl", "bcrypt")
 
 
@@ -41,7 +43,7 @@ def process_environment(caller: CallerEnvironment) -> dict[str, str]:
     The whole environment, if libraries are loaded into every program (``LD_PRELOAD``): these may read any variable.
     """
     environ = caller.environ
-    if any(environ.get(name) for name in _INJECTED):
+    if any(environ.get(name) for name in _PRELOAD_VARIABLES):
         return dict(environ)
     variables = {name: value for name, value in environ.items() if _is_read_by_libraries(name) or name == "PATH"}
     for name in variables:
@@ -51,7 +53,7 @@ def process_environment(caller: CallerEnvironment) -> dict[str, str]:
 
 
 def _is_read_by_libraries(name: str) -> bool:
-    return name in _NAMES or "PYTHON" in name or name.startswith(_PREFIXES)
+    return name in _VARIABLE_NAMES or "PYTHON" in name or name.startswith(_VARIABLE_PREFIXES)
 
 
 def _must_be_equal(name: str) -> bool:
@@ -62,7 +64,7 @@ def _must_be_equal(name: str) -> bool:
 def fingerprint(environ: Mapping[str, str], ansible: str) -> str:
     """Return a text that is equal in a hub and in a run that it may serve.
 
-    :param environ: of the hub's process, or what it would be.
+    :param environ: of the hub's process, or of one that the run would start.
     :param ansible: the version of ansible-core.
     """
     facts = [

@@ -290,7 +290,7 @@ class WorkerSession:
         self.pid = int(header.get("pid", 0))
 
     def _on_caller(self, header: messages_from_client.Caller, body: bytes) -> None:
-        """Store a caller's environment (see util/caller.py), and handle the frames that waited for it."""
+        """Store a caller's environment (see util/caller.py), and handle the frames that were queued until then."""
         try:
             caller = CallerEnvironment.from_message(header)
         except UsageError as exc:

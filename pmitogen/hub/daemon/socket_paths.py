@@ -83,7 +83,7 @@ def _make(path: str) -> None:
     if not os.path.isdir(parent):
         os.makedirs(parent, 0o700, exist_ok=True)
     private_directory.make(path)
-    private_directory.check_above(path)
+    private_directory.check_parents(path)
 
 
 @contextlib.contextmanager

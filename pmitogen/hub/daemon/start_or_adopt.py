@@ -25,7 +25,7 @@ from pmitogen.protocol.operations import Op
 from pmitogen.util import private_directory
 from pmitogen.util.caller import CallerEnvironment
 
-HUB_COMMAND = "from pmitogen.hub.daemon.main import main;main()"  # what the new process executes
+HUB_COMMAND = "from pmitogen.hub.daemon.main import main;main()"  # code of the new process
 SAFE_PATH = ("-P",) if sys.version_info >= (3, 11) else ()  # no current directory on its path, not even for -c itself
 STANDBY_REPLY_TIMEOUT = 20.0  # seconds that a hub on standby may take to answer
 _HAS_PROC = os.path.exists("/proc/self/fd")  # then a hub opens the run's stderr itself: a worker's may be closed
@@ -36,7 +36,7 @@ def connect(run_pid: int, hub_index: int = 0, *, caller: CallerEnvironment | Non
     """Return a connection to a hub of the run whose main process is *run_pid*, started if there is none. Raises HubError.
 
     A hub that is still starting answers once it is up; if it cannot start, requests raise a HubError with the reason.
-    *hub_index*: which of the run's hubs, if it has several. *caller*: what a new hub depends on; None for this process.
+    *hub_index*: index of the hub, if the run has several. *caller*: environment for a new hub; None: that of this process.
     *log*: the level of detail that a new hub logs to this process's stderr ("debug"), if PMITOGEN_LOG is not set.
     """
     path = socket_paths.run_socket(run_pid, hub_index)
@@ -137,7 +137,7 @@ def _adopt_standby(path: str, run_pid: int, settings: RunSettings, environ: dict
 
 @contextlib.contextmanager
 def _lock(path: str) -> Iterator[None]:
-    """Hold a lock on the file *path*. Its last holder removes it, so the file must still have its name. Raises HubError."""
+    """Hold an exclusive lock on the file *path*, and remove the file at the end. Raises HubError."""
     try:
         lock = _acquire(path)
     except OSError as exc:
@@ -159,7 +159,7 @@ def _acquire(path: str) -> int:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if os.fstat(lock).st_ino == os.stat(path).st_ino:
+            if os.fstat(lock).st_ino == os.stat(path).st_ino:  # otherwise the previous holder has removed the file
                 return lock
         except FileNotFoundError:
             pass

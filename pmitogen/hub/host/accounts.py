@@ -52,7 +52,7 @@ class Account:
     retired: bool = False  # a fresh interpreter would differ: no further request is for it
 
     def on_hello(self, header: messages_from_agent.Hello) -> None:
-        """Note what the runner reports about itself."""
+        """Record the facts in the runner's hello."""
         self.is_up = True
         self.home, self.user, self.executable = header["home"], header["user"], header["executable"]
         self.home_writable = header["home_writable"]

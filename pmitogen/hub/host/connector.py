@@ -255,7 +255,7 @@ class HostConnector:
         self._connections.route_context(booting.context_id, self._host)
         self._connections.router.register_stream(booting.context_id, booting.stream)
         self._host.on_channel(booting, login)
-        booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
+        booting.stream.start()  # last: data that has arrived, such as the hello of the agent, is handled at once
         limit = login.start_timeout
         self._host.guard.call_later(limit, self._on_boot_timeout, login, booting, limit)
 

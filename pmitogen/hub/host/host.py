@@ -28,7 +28,7 @@ from pmitogen.hub.host.pending import PendingRequests
 from pmitogen.hub.host.request_sender import RequestSender
 from pmitogen.hub.host.stale_interpreters import EarlyAnswers, StaleInterpreters
 from pmitogen.hub.host.states import WITHOUT_AGENT, Event, State, next_state
-from pmitogen.hub.requests import Request, ends_before_it_begins, next_request_id
+from pmitogen.hub.requests import Request, cancels_unsent_request, next_request_id
 from pmitogen.hub.scheduler import Guard
 from pmitogen.logging import for_host
 from pmitogen.protocol.error_kinds import OptionsError, ProtocolError
@@ -213,7 +213,7 @@ class Host:
         elif self._pending.get(request.request_id) is not None and request.shell_request is not None:
             request.moved += len(body)
             request.shell_request.follow(header, body)
-        elif ends_before_it_begins(header):
+        elif cancels_unsent_request(header):
             self._pending.stop_waiting(request)
             request.fail(ConnectionLost(f"{self.name}: cancelled before it began"))
         else:
@@ -287,7 +287,7 @@ class Host:
             self.login.forget_caller()
 
     def begin_run(self, host: Host) -> None:
-        """Become the connection of *host*, which another run would otherwise make anew."""
+        """Take the options and the caller of *host*, which a later run has requested and this connection can serve."""
         self.options, self.caller, self.name, self.log = host.options, host.caller, host.name, host.log
 
     def join(self, other: Host) -> None:

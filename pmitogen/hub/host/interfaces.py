@@ -17,7 +17,7 @@ class Timers(Protocol):
         """Call *work* now; if it raises, the owner is ended."""
 
     def call_later(self, seconds: float, work: Callable[..., object], *args: object) -> object:
-        """Call *work* after *seconds*, unless the owner has ended by then."""
+        """Call *work* after *seconds*, unless the owner has ended before."""
 
 
 class Replacement(Protocol):

@@ -1,11 +1,11 @@
 """Replace interpreters that are stale, because a fresh process would differ, and resend the requests that they refused.
 
-The kind of change decides what is replaced (see ``pmitogen/target/freshness.py``):
+The kind of change decides what must be replaced (see ``pmitogen/target/freshness.py``):
 
 =========  ==============================================================================================================
 account    The interpreter, by another sudo, su or doas if need be. The old one ends when it has nothing left to do.
 session    The session on the target, on the same connection, and with it every interpreter (as ssh does for each task).
-connect    The connection, if ssh would have closed it by now.
+connect    The connection, if ssh would have closed it.
 =========  ==============================================================================================================
 
 A request that was refused may rely on others of its chain that were answered before they were done (``EarlyAnswers``): an
@@ -95,7 +95,7 @@ class StaleHost(ConnectedHost, Protocol):
 
 
 class StaleInterpreters:
-    """Replaces what is stale of one host, and resends the requests that it refused."""
+    """Replaces stale interpreters of one host, and resends the requests that they refused."""
 
     def __init__(
         self, host: StaleHost, accounts: Accounts, early: EarlyAnswers, under_way: Callable[[], Iterable[Request]]

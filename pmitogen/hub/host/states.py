@@ -1,4 +1,4 @@
-"""States of a host and what may happen in each: the table, and nothing else.
+"""States of a host, and the table of the events that are possible in each.
 
 A pair of state and event that is not in ``TRANSITIONS`` is an internal error of the hub. It ends that host, as any failure of
 work about it does (see scheduler.py).
@@ -39,7 +39,7 @@ class Event(enum.Enum):
     PYTHON_STARTING = "Python is starting"
     PYTHON_UP = "Python is up"
     NO_PYTHON = "no Python"
-    PYTHON_WANTED = "Python is wanted"  # a request needs it, and there may be one by now
+    PYTHON_WANTED = "Python is wanted"  # a request needs it, and it may have been installed meanwhile
     END = "end"
 
 

@@ -57,7 +57,7 @@ class PersistentConnections:
 
     def _expire(self, host: Host, seconds: int) -> None:
         """Close the connection of *host*, unless a client of ssh_clients.py has used it in the last *seconds*."""
-        left = 0.0 if host.login is None else host.login.seconds_lent_within(seconds)
+        left = 0.0 if host.login is None else host.login.idle_seconds_left(seconds)
         if left:
             self._timers[host] = host.guard.call_later(left, self._expire, host, seconds)
         else:

@@ -1,1 +1,1 @@
-"""Simple commands under way; simple_commands.py says what they are. ``request.py`` is the entry."""
+"""Running simple commands, which simple_commands.py defines. ``request.py`` is the entry."""

@@ -1,6 +1,6 @@
 """Kill the process group of a simple command by another session: sshd passes no signal on to a root login.
 
-Where the server allows no other session, it gets the signal all the same; if that does not help, another connection is made.
+If the server allows no other session, the command's own session requests the signal; if that fails, another connection is made.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ class SimpleRequest:
     # Output
 
     def _pump(self) -> None:
-        """Pass on what must not wait for the command's end, as far as the client has room, and notice that end."""
+        """Pass on output that must not wait for the command's end, as far as the credit allows, and detect that end."""
         channel, watch = self._channel, self._watch
         if channel is None or watch is None or self._has_ended:
             return
@@ -248,7 +248,7 @@ class SimpleRequest:
         code = ExitStatus(channel.exit_status if channel.exit_status >= 0 else None, channel.exit_signal).code
         lost = channel.timeout_reason or (None if channel.exit_reported else connection.end_reason)
         if code in KILL_EXIT_CODES and self._is_closing:
-            return  # by us: the end of the host is the failure to report
+            return  # the hub closed it: the end of the host is the failure to report
         if code in KILL_EXIT_CODES and not self._request.is_cancelled and lost is None:
             if not self._is_late:  # a host that shuts down kills processes first, and then ends the connection
                 self._is_late = True

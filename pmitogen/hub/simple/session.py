@@ -72,7 +72,7 @@ class OutputWatch:
         self._work()
 
     def stop(self) -> None:
-        """Call nothing any more. The transport may hold the channel, and so this watch, for as long as it lives."""
+        """Call no callback any more. The transport may hold the channel, and so this watch, until it ends."""
         self._work = _do_nothing
 
     def clear(self) -> None:

@@ -47,7 +47,7 @@ class AccountStarter(object):
 
     def add_bytecode(self, tag, path, code):
         # type: (str, str, bytes) -> None
-        """Add code that the login account's runner has compiled from one of our own files."""
+        """Add code that the login account's runner has compiled from one of pmitogen's files."""
         self._bytecode[path] = base64.b64encode(code).decode("ascii")
         self._parts["bytecode_tag"], self._bundle = tag, None
 

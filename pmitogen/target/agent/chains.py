@@ -45,7 +45,7 @@ class Chains(object):
         self._chains[header["id"]] = header["chain"]
         self._accounts[header["chain"]] = header.get("account", 0)
 
-    def refuse_behind(self, answer):
+    def refuse_following(self, answer):
         # type: (Header) -> List[Header]
         """The request under way was refused with *answer*: return the answers to those that wait behind it."""
         chain = self._chains.get(answer["id"])

@@ -68,7 +68,7 @@ class EscalatedStart(object):
 
     def _advance(self, step):
         # type: (Callable[[], object]) -> None
-        """Call *step*, then send what the escalation has to send."""
+        """Call *step*, then send the escalation's request for a secret, its answer to a prompt, and its output."""
         if self._released:
             return
         try:
@@ -159,7 +159,7 @@ class EscalatedStart(object):
 
 def describe_plan(plan, path):
     # type: (Optional[EscalationPlan], bytes) -> StartInfo
-    """Return what a plan uses: its programs, found by *path* (PATH), its accounts, and whether it starts a login shell."""
+    """Return the programs of a plan, found by *path* (PATH), its accounts, and whether it starts a login shell."""
     start_info = {"programs": [], "users": [], "shell": False}  # type: StartInfo
     while plan is not None:
         for argument in plan["argv"]:

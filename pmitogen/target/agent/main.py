@@ -96,7 +96,7 @@ class Agent(object):
     def _after_answer(self, header):
         # type: (Header) -> None
         """Begin the request whose turn it is after an answer, or refuse all of its chain if the answer is that refusal."""
-        for refusal in self._chains.refuse_behind(header) if header.get("kind") == "stale" else ():
+        for refusal in self._chains.refuse_following(header) if header.get("kind") == "stale" else ():
             self.send(refusal)
         following = self._chains.next_after(header["id"])
         if following is not None:
@@ -198,7 +198,7 @@ class Agent(object):
 
     def _receive_sources(self, sources):
         # type: (Dict[str, str]) -> None
-        """Add files of our own that this host has not needed so far."""
+        """Add files of pmitogen that this host has not needed so far."""
         for path, text in sources.items():
             self._own_files.store.blobs[path] = text.encode("utf-8")
             self._own_files.manifest[path] = path

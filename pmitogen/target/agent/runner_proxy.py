@@ -44,7 +44,7 @@ class RunnerProxy(object):
         self.wait_for_output = None  # type: Optional[Callable[[Callable[[], object]], object]]
         self.on_secret = None  # type: Optional[Callable[[Header, bytes], object]]
         self.open_requests = set()  # type: Set[int] # not yet answered
-        self.stale_scope = "account"  # what the hub must replace if the runner refuses a request
+        self.stale_scope = "account"  # scope of the replacement if the runner refuses a request
         self._queue = []  # type: Optional[List[Frame]] # None once the runner is up
         self._peer = None  # type: Optional[Peer]
         self._reader = framing.FrameReader(framing.TARGET_HEADER, framing.TARGET_BODY) if account else framing.FrameReader()

@@ -1,1 +1,1 @@
-"""Python payloads: their modules in memory, the children that run them, and what is prepared before the next one."""
+"""Python payloads: their modules in memory, the children that run them, and the preparations for the next one."""

@@ -39,7 +39,7 @@ class PayloadFiles(object):
     def __init__(self, store):
         # type: (ModuleStore) -> None
         self.store = store
-        self.default_root = self.root = store.root  # a task may have another archive than what was imported before it
+        self.default_root = self.root = store.root  # a task may have another archive than the modules imported before it
         self.manifest = {}  # type: Manifest
         self.used = set()  # type: Set[str]
 

@@ -24,7 +24,7 @@ class Launcher(object):
     """The modules and children of one runner.
 
     *preload*: False if nothing is to be done ahead of tasks.
-    *own_files*: the files of our own modules; None if they are not from a bundle.
+    *own_files*: the files of pmitogen's modules; None if they are not from a bundle.
     *flush*: sends the frames that are queued for the agent.
     """
 
@@ -37,7 +37,7 @@ class Launcher(object):
         self._store = module_cache.ModuleStore(self._archive.path or importer.ROOT)
         self._files = importer.PayloadFiles(self._store)
         self._preloaded = module_cache.PreloadedModules(self._files)
-        self._learned_manifests = set()  # type: Set[str] # what their children import is imported here already
+        self._learned_manifests = set()  # type: Set[str] # the imports of their children are preloaded here
         self._exiting_pids = []  # type: List[int] # of children that are about to end
 
     def receive_blobs(self, header, body):

@@ -3,7 +3,7 @@
 A *blob* is the content of a file, named by its hash. A *manifest* is a blob too: a JSON object that maps the paths in one
 AnsiballZ archive to hashes. ``ModuleStore`` stores both, and the code compiled from them, until the process ends.
 
-A further runner need not compile what the login account's runner has compiled: ``ModuleStore.dump_bytecode`` and
+A further runner need not compile modules that the login account's runner has compiled: ``ModuleStore.dump_bytecode`` and
 ``ModuleStore.load_bytecode`` transfer code between interpreters with the same ``BYTECODE_TAG``.
 
 ``PreloadedModules`` are imported in the runner, so that its children need not import them. A child uses one only if its own
@@ -91,7 +91,7 @@ class ModuleStore(object):
 
     def load_bytecode(self, bytecode_tag, bytecode):
         # type: (Optional[str], Iterable[Bytecode]) -> None
-        """Add what another interpreter has compiled, if it has the same tag. Existing bytecode is not replaced."""
+        """Add bytecode of another interpreter, if it has the same tag. Existing bytecode is not replaced."""
         if bytecode_tag == BYTECODE_TAG:
             for digest, path, code in bytecode:
                 self.bytecode.setdefault((digest, path), code)
@@ -155,8 +155,8 @@ def may_preload(name):
     return any(name == prefix or name.startswith(prefix + ".") for prefix in PRELOAD_PREFIXES)
 
 
-# Modules that no Ansible module needs, or that store at import what may change: the host's name (uuid), the time zone (_strptime
-# of 2.7).
+# Modules that no Ansible module needs, or that store changeable values at import: the host's name (uuid), the time zone
+# (_strptime of 2.7).
 STDLIB_SKIPPED = (
     "_strptime",
     "antigravity",
@@ -252,7 +252,7 @@ class PreloadedModules(object):
 
     def add(self, manifest, names):
         # type: (Manifest, Iterable[str]) -> int
-        """Import *names* from *manifest*, except those that differ from what is imported already.
+        """Import *names* from *manifest*, except those that differ from an imported module.
 
         Returns the number of new modules.
         """

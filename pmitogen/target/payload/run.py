@@ -33,7 +33,7 @@ _own_modules = {}  # type: Dict[int, List[str]] # the number of all modules, and
 
 def prepare_streams():
     # type: () -> None
-    """Do what can be done before the payload is known: open fresh text streams, restore SIGINT."""
+    """Prepare for any payload: open fresh text streams, restore SIGINT."""
     _retained.extend([sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__])
     if PY2:
         sys.stdin, sys.stdout, sys.stderr = os.fdopen(0, "r"), os.fdopen(1, "w"), os.fdopen(2, "w", 0)
@@ -83,7 +83,7 @@ def run_payload(files, task, report_fd):
     """Run a module as its own program. Does not return.
 
     *task*: the request's header, which names the module; its parameters, JSON in bytes; the preloaded modules to unload; whether
-    to report what is imported; whether the runner's archive contains the module's files.
+    to report imported modules; whether the runner's archive contains the module's files.
     """
     header, parameters, conflicts, record_imports, in_archive = task
     report = StatusReport(report_fd)
@@ -91,7 +91,7 @@ def run_payload(files, task, report_fd):
     module_cache.unload_all(conflicts)
     needs_archive = not in_archive and (files.default_root != importer.ROOT or RESPAWN_MODULE in manifest)
     files.mount(manifest, own_archive(files.store, manifest) if needs_archive else None)
-    if header["generation"] == "call":  # one of our own modules is among the files
+    if header["generation"] == "call":  # one of pmitogen's modules is among the files
         sys.meta_path.insert(0, importer.Importer(files))
     else:
         hide_own_modules()
@@ -229,14 +229,14 @@ STARTERS = {"runpy": _run_module, "loader": _run_loader, "call": _call_function}
 
 def imported_names(used, before):
     # type: (Set[str], Set[str]) -> Report
-    """Return what this child imported, for the runner to preload."""
+    """Return the modules that this child imported, for the runner to preload."""
     names = [name for name in set(sys.modules) - before if sys.modules.get(name) is not None]
     return {"payload": sorted(used), "stdlib": sorted(name for name in names if name not in used)}
 
 
 def report_uncaught(kind, value, trace):
     # type: (Type[BaseException], BaseException, Optional[TracebackType]) -> int
-    """Do with an exception what the interpreter does, without this file's frames. Returns the exit status."""
+    """Handle an exception as the interpreter does, without this file's frames. Returns the exit status."""
     trace = strip_own_frames(trace)
     try:
         if callable(sys.excepthook) and sys.excepthook is not sys.__excepthook__:

@@ -1,4 +1,4 @@
-"""Authentication of the user: which credentials are tried, in which order, and what is reported.
+"""Authentication of the user: the credentials, the order in which they are tried, and the report.
 
 ``authenticate.py`` is the entry; ``credentials.py`` has the types of the secrets.
 """

@@ -54,7 +54,7 @@ Prompt = Callable[[str, bool], "str | None"]
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Credentials:
-    """The secrets to authenticate with, besides what the settings name (identity files, the agent).
+    """The secrets for authentication, in addition to those that the settings name (identity files, the agent).
 
     *password*: for ``password`` and for prompts that do not echo; None: there is none.
     *private_keys*: private keys as text, in any format that ``ssh-keygen`` writes.

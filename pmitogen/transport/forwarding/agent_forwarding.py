@@ -1,6 +1,6 @@
 """Agent forwarding: programs on the target use the local agent, for signatures only.
 
-For each program that opens the forwarded socket, the server opens an ``auth-agent@openssh.com`` channel to us. The agent protocol
+For each program that opens the forwarded socket, the server opens an ``auth-agent@openssh.com`` channel. The agent protocol
 is strictly request and response, each with a length prefix (RFC 9987), so one thread per channel copies a request to the agent
 and its response back.
 

@@ -43,7 +43,7 @@ class _Revoked:
         if certificate.key_id.encode("utf-8", "surrogateescape") in self.key_ids:
             return f"its key id {escape(certificate.key_id, 80)!r}"
         serial = certificate.serial
-        if serial and self._has(serial):  # 0 stands for none
+        if serial and self._has(serial):  # 0 means no serial number
             return f"its serial number {serial}"
         return None
 

@@ -1,4 +1,4 @@
-"""OpenSSH certificates: reading one, and deciding whether a host's may stand for that host.
+"""OpenSSH certificates: reading one, and deciding whether it is valid for a host.
 
 Missing upstream (Paramiko 5.1): a server's certificate is parsed and the signature of the key exchange is checked with the key
 in it, but nothing about the certificate itself: not who signed it, nor its type, principals, dates or options. Upstream is
@@ -100,7 +100,7 @@ def plain_blob(blob: bytes) -> bytes:
 def _text(raw: bytes) -> str:
     """Decode a text of any encoding. One zero byte may end it, as in OpenSSH; none is allowed within."""
     if b"\0" in raw[:-1]:
-        raise DecodeError("a NUL byte in a string")
+        raise DecodeError("NUL byte in a string")
     return raw.removesuffix(b"\0").decode("utf-8", "surrogateescape")
 
 
@@ -127,7 +127,7 @@ def _names(raw: bytes) -> list[bytes]:
     """The names of a list of options, which are pairs of name and data."""
     parts = decode_strings(raw)
     if len(parts) % 2:
-        raise DecodeError("an option without data")
+        raise DecodeError("option without data")
     return parts[::2]
 
 

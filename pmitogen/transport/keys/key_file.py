@@ -1,7 +1,7 @@
 """Read identity files, check their modes, and open each key once per run.
 
 Decrypting a key is slow on purpose (bcrypt: about 0.1 s), and a run logs in to many hosts with one key. A :class:`KeyCache` keeps
-opened keys in memory for as long as its owner, the JumpHostPool of a run, is open. The file is read for each login all the same.
+opened keys in memory for as long as its owner, the JumpHostPool of a run, is open. The file itself is read for each login.
 The public keys in the files beside it are stored until stat(2) of the file changes.
 """
 

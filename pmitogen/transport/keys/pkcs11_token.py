@@ -6,7 +6,7 @@ Keys are read from public key objects and from X.509 certificates. RSA, ECDSA an
 A token locks itself after a few wrong PINs. So a PIN that a token has refused is not sent to it again in this process, whatever
 the number of hosts; the last attempt before the lock is left to a user at a prompt; and a run logs in to a token once.
 
-The libraries keep their login for each process, and are not told that there are threads: one lock serialises all calls.
+The libraries store their login for the process, and are initialised without thread support: one lock serialises all calls.
 Source: PKCS#11 3.1; for the mechanisms OpenSSH's ssh-pkcs11.c.
 """
 
@@ -135,7 +135,7 @@ def _exclusive(pkcs11: ModuleType, seconds: float, path: str = "PKCS#11") -> Ite
 
 
 def _prepare(pkcs11: ModuleType, data: bytes, algorithm: str) -> tuple[bytes, Any]:
-    """Return what the token signs, and by which mechanism. Tokens need not hash: the digest is computed here."""
+    """Return the data for the token to sign, and the mechanism. The digest is computed here, because tokens need not hash."""
     if algorithm in _SHA2_PREFIXES:
         digest, prefix = _SHA2_PREFIXES[algorithm]
         return prefix + digest(data).digest(), pkcs11.Mechanism.RSA_PKCS
@@ -146,7 +146,7 @@ def _prepare(pkcs11: ModuleType, data: bytes, algorithm: str) -> tuple[bytes, An
 
 @dataclasses.dataclass(eq=False, repr=False)
 class _Token:
-    """One token and our session with it. All calls hold the lock."""
+    """A token and the session with it. All calls hold the lock."""
 
     pkcs11: ModuleType
     path: str

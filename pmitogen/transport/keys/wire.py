@@ -14,14 +14,14 @@ class DecodeError(ValueError):
 
 
 class PacketReader:
-    """Reads the fields of one message in order; every method raises :class:`DecodeError` if the message is too short."""
+    """Reads the fields of one message in order. Every method raises :class:`DecodeError` if the message is too short."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.offset = 0
 
     def take(self, count: int) -> bytes:
-        """The next *count* raw bytes."""
+        """Read *count* raw bytes."""
         end = self.offset + count
         if end > len(self.data):
             raise DecodeError(
@@ -32,27 +32,27 @@ class PacketReader:
         return piece
 
     def byte(self) -> int:
-        """A byte, as a number."""
+        """Read a byte, as a number."""
         return self.take(1)[0]
 
     def u32(self) -> int:
-        """A uint32."""
+        """Read a uint32."""
         return int.from_bytes(self.take(4), "big")
 
     def u64(self) -> int:
-        """A uint64."""
+        """Read a uint64."""
         return int.from_bytes(self.take(8), "big")
 
     def string(self) -> bytes:
-        """A length-prefixed string."""
+        """Read a length-prefixed string."""
         return self.take(self.u32())
 
     def text(self) -> str:
-        """A string that must be UTF-8."""
+        """Read a string that must be UTF-8."""
         try:
             return self.string().decode("utf-8")
         except UnicodeDecodeError as error:
-            raise DecodeError("a string that is not UTF-8") from error
+            raise DecodeError("invalid UTF-8 in a string") from error
 
     @property
     def left(self) -> int:
@@ -70,7 +70,7 @@ class PacketReader:
 
 
 def encode_string(value: bytes | str) -> bytes:
-    """Encode *value* as a string (RFC 4251 section 5); text as UTF-8, with the bytes that ``surrogateescape`` stands for."""
+    """Encode *value* as a string (RFC 4251 section 5); text as UTF-8, with the bytes that ``surrogateescape`` represents."""
     raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
     return struct.pack(">I", len(raw)) + raw
 

@@ -1,6 +1,6 @@
 """Messages between a client and a master, and the socket that carries them. Source: PROTOCOL.mux of OpenSSH 10.5.
 
-Both ends are programs of one user: each end checks that the other runs under its own account, and bounds what it reads.
+Both ends are programs of one user: each end checks that the other runs under its own account, and limits the size of messages.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class MuxSocket:
         """Return the kind of the next message and its fields. Raises MuxError, also at the end of the connection."""
         length = int.from_bytes(self._exactly(4), "big")
         if not 4 <= length <= MAX_MESSAGE:
-            raise MuxError(f"a message of an invalid length ({length})")
+            raise MuxError(f"invalid message length {length}")
         fields = PacketReader(self._exactly(length))
         return fields.u32(), fields
 
@@ -95,7 +95,7 @@ class MuxSocket:
         if not data or len(descriptors) != 1:
             for descriptor in descriptors:
                 os.close(descriptor)
-            raise MuxError("an open file was announced and not sent")
+            raise MuxError("message without its file descriptor")
         os.set_inheritable(descriptors[0], False)
         return descriptors[0]
 
@@ -111,7 +111,7 @@ class MuxSocket:
         """Return the other end's digest of its options, None if it sends none. Raises MuxError, DecodeError."""
         kind, fields = self.receive()
         if kind != HELLO or fields.u32() != VERSION:
-            raise MuxError("another version of the protocol")
+            raise MuxError("unsupported protocol version")
         while fields.left:
             name, value = fields.string(), fields.string()
             if name == OPTIONS_EXTENSION.encode():
@@ -168,7 +168,7 @@ def read_forward(fields: PacketReader) -> tuple[int, Forward]:
         connect_host, connect_port = "socks", 0
     is_complete = bool(connect_path or connect_host) and (listen_path is None or bool(listen_path))
     if kind not in (LOCAL, REMOTE, DYNAMIC) or not is_complete:
-        raise DecodeError("an invalid forwarding")
+        raise DecodeError("invalid forwarding")
     return kind, Forward(listen_host or None, listen_port, listen_path, connect_host or None, connect_port, connect_path)
 
 
@@ -177,5 +177,5 @@ def _read_end(fields: PacketReader) -> tuple[str | None, str | None, int]:
     if port == SOCKET_PATH:
         return text, None, 0
     if port > MAX_PORT:
-        raise DecodeError("an invalid port")
+        raise DecodeError("invalid port")
     return None, text, port

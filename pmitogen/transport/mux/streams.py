@@ -46,7 +46,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 class ClientOutput:
     """Writes to descriptors that a client has sent, and ends with that client, even if their readers do not read.
 
-    Other processes hold the same open files, so these stay blocking; no write is larger than what is taken at once.
+    Other processes hold the same open files, so these stay blocking; no write is larger than the available space.
     """
 
     def __init__(self, client: int) -> None:

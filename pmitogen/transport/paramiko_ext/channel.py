@@ -48,7 +48,7 @@ TTY_OP_END = 0
 ECHO = 53
 ONLCR = 72
 RAW_MODES = ((ECHO, 0), (ONLCR, 0))
-MAX_SENT = 64 << 10  # bytes of data that we send in one message, even if the server allows more
+MAX_SENT = 64 << 10  # bytes of data sent in one message, even if the server allows more
 
 
 class ExitSignal(NamedTuple):
@@ -77,7 +77,7 @@ class Channel(paramiko.Channel):
     kind = "session"
     exit_signal: ExitSignal | None = None
     refusal_reason: str | None = None  # why the peer closed it or refused a request
-    timeout_reason: str | None = None  # why we closed it: ChannelTimeout
+    timeout_reason: str | None = None  # the reason if ChannelTimeout closed it
     abandoned = False  # the request for it has timed out
     close_sent = False  # the transport's, under its clear_to_send_lock
     last_used = 0.0  # when data last passed either way; time.monotonic() seconds
@@ -292,7 +292,7 @@ class Channel(paramiko.Channel):
         super()._unlink()  # type: ignore[misc]
 
     def request_pty(self, term: str, width: int, height: int, modes: tuple[tuple[int, int], ...] = RAW_MODES) -> None:
-        """Ask for a terminal; the answer is not waited for."""
+        """Request a pseudo-terminal, without waiting for the reply."""
         coded = b"".join(bytes((code,)) + value.to_bytes(4, "big") for code, value in modes) + bytes((TTY_OP_END,))
         size = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes(8)
         self.request("pty-req", encode_string(term), size, encode_string(coded))

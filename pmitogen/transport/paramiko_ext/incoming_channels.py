@@ -30,13 +30,13 @@ Serve = Callable[[Channel], None]
 
 
 class NotInvited(Exception):
-    """The server opened a channel for a port or socket that we did not ask it to forward."""
+    """The server opened a channel for a port or socket of which no forwarding was requested."""
 
 
 class ChannelAcceptor(Protocol):
     """Accepts the channels of one kind. Both methods are called on the transport's thread and must not block."""
 
-    window: int  # bytes that the server may send on a channel before we grant more
+    window: int  # bytes that the server may send on a channel before the client grants more
 
     def admit(self, reader: PacketReader) -> Serve | None:
         """Read the fields of this kind; return the function that serves the channel, or None if there are too many.

@@ -44,7 +44,7 @@ class KeepaliveTimer:
         self._requests_sent = 0
 
     def next_action(self, now: float) -> KeepaliveAction:
-        """Return what to do now. Each request that is due is returned once."""
+        """Return the action that is due now. Each request that is due is returned once."""
         if not self.interval:
             return KeepaliveAction.WAIT
         if self.expired(now):

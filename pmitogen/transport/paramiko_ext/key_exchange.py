@@ -105,7 +105,7 @@ class KeyExchange(_Base):
         offered_macs, server_macs = self._preferred_macs, self.peer_offer["MAC"]
         in_common = bool(set(offered_macs) & set(server_macs))
         if not in_common:
-            # Upstream wants one all the same, and computes a key for it that a cipher which authenticates does not use.
+            # Upstream requires one nevertheless, and computes a key for it that an authenticated cipher does not use.
             self._mac_info = {**self._mac_info, server_macs[0]: UNUSED_MAC}
             self._preferred_macs = (server_macs[0],)
         try:
@@ -199,7 +199,7 @@ class KeyExchange(_Base):
 
 
 def offer(raw: bytes) -> dict[str, list[str]]:
-    """The lists of a KEXINIT (RFC 4253 section 7.1) that can fail to agree. ``<``: of what the server sends."""
+    """Return the lists of a KEXINIT (RFC 4253 section 7.1) that must have a common name. ``<``: for data from the server."""
     message = Message(raw)
     message.get_bytes(16)
     names = ("kex", "host key", "cipher", "cipher<", "MAC", "MAC<", "compression", "compression<")

@@ -1,6 +1,6 @@
 """Protection of single packets: what encrypts and authenticates them, one object for each direction and set of keys.
 
-An :class:`Opener` checks and decrypts packets that arrive, a :class:`Sealer` encrypts packets that we send. They hold keys and
+An :class:`Opener` checks and decrypts received packets, a :class:`Sealer` encrypts packets to send. They hold keys and
 counters and do no I/O. RFC 4253 section 6 has the packet, RFC 5647 AES-GCM, OpenSSH's PROTOCOL the ``-etm`` MACs and
 ``chacha20-poly1305@openssh.com``.
 
@@ -33,7 +33,7 @@ class Opener(Protocol):
 
     *head_size*: bytes of a packet that must be there before :meth:`length`.
     *tag_size*: bytes of authentication behind a packet.
-    *block_size*: what a packet's length is a multiple of, from its *uncounted*-th byte on.
+    *block_size*: divides a packet's length, counted from its *uncounted*-th byte on.
     """
 
     head_size: int
@@ -149,7 +149,7 @@ class _WithMac:
 
 
 class EncryptThenMac(_WithMac):
-    """An ``-etm`` MAC: of what is encrypted, and of the length, which is sent in clear."""
+    """An ``-etm`` MAC, over the encrypted bytes and the length, which is sent in clear."""
 
     head_size, uncounted = 4, 4
 
@@ -203,7 +203,7 @@ def _padding(format_count: int, block: int) -> int:
 def protection(
     engine: Any, block_size: int, mac: Any, mac_size: int, mac_key: Any, etm: bool, iv: bytes | None
 ) -> Gcm | ChaChaPoly | EncryptThenMac | EncryptAndMac:
-    """Return what opens or seals packets with these keys; the arguments are those of upstream's ``set_inbound_cipher``."""
+    """Return an object that opens and seals packets with these keys; arguments as of upstream's ``set_inbound_cipher``."""
     if isinstance(engine, ChaCha20Poly1305):
         return ChaChaPoly(engine)
     if iv is not None:

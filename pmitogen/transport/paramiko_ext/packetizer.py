@@ -44,8 +44,8 @@ IDLE_READ_SIZE = 4 * 1024  # bytes; the buffer of every other connection
 MAX_PACKET = 256 << 10  # bytes in a packet's length field; OpenSSH's PACKET_MAX_SIZE
 MIN_PACKET = 1 + MIN_PADDING  # bytes
 MAX_RECV_TIMEOUT = 60.0  # seconds
-# sshd leaves Nagle's algorithm on until a session begins: its second small packet waits for the acknowledgement of its first,
-# which the kernel delays by 40 ms unless told otherwise, again before each read. So while logging in, this many bytes long.
+# sshd leaves Nagle's algorithm on until a session begins: its second small packet waits for the acknowledgement of its first.
+# The kernel delays that by 40 ms by default, so TCP_QUICKACK is set before each read, for this many bytes of a login.
 QUICKACK_BYTES = 16 << 10
 MAX_TRIED = 1 << 10  # bytes of a message that may be sent only if that does not block
 FIRST_USER_MESSAGE = 80  # RFC 4250: from here on a message belongs to the connection protocol and may not be sent during a kex
@@ -62,7 +62,7 @@ class FastPacketizer(PacketKeys):
         self._closed = False
         self._closing = threading.Event()
         self._inbox = bytearray()
-        self._recv_timeout: float | None = -1.0  # the socket's timeout as we last set it
+        self._recv_timeout: float | None = -1.0  # the socket's timeout as it was last set here
         self._sending = threading.RLock()
         self._queued_keepalive: Message | None = None
         self._handshake_deadline: float | None = None

@@ -42,7 +42,7 @@ from pmitogen.transport.paramiko_ext.server_messages import IssuedChannels, Serv
 from pmitogen.util import peer_text
 from pmitogen.util.overrides import require_methods
 
-WINDOW = 16 << 20  # bytes that the peer may have in flight to us, per channel: 90 MB/s at 180 ms
+WINDOW = 16 << 20  # bytes that the peer may have in flight, per channel: 90 MB/s at 180 ms
 MAX_PACKET_SIZE = 32 << 10  # bytes; what OpenSSH takes and sends
 MAX_TOTAL_WINDOW = 22 << 20  # bytes in flight or unread on all sessions of a connection; tunnels, read at once, do not count
 MIN_SESSION_WINDOW = 256 << 10  # bytes; of a session, even if others use the whole limit
@@ -52,7 +52,7 @@ class Settable(Protocol):
     """The part of threading.Event that the transport calls."""
 
     def set(self) -> None:
-        """Note what was waited for. Must not block, nor raise."""
+        """Report that the awaited event has happened. Must neither block nor raise."""
 
 
 class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessages, HostKeyPolicy, paramiko.Transport):
@@ -86,7 +86,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         # Upstream holds channels by weak references: the garbage collector closes one without other references, on any thread.
         self._channels_by_id: dict[int, Channel] = {}
         self.channels_seen = IssuedChannels(self)  # type: ignore[assignment]
-        self.channel_acceptors: dict[bytes, ChannelAcceptor] = {}  # by the kind of channel that we have invited
+        self.channel_acceptors: dict[bytes, ChannelAcceptor] = {}  # by the kind of channel that the server may open
         self._init_requests()
         self.channel_closed = threading.Condition()
         self.close_count = 0  # how often a place became free; guarded by channel_closed

@@ -59,7 +59,7 @@ class UserauthClient(AuthHandler):
         self.last_banner = b""
         self.explains_refusal = False  # True if the server sent a banner after a refusal
         self._answers = 0
-        self._expected = 0  # answers that the server owes us; changed by both threads, under the lock
+        self._expected = 0  # answers that the server has not sent yet; changed by both threads, under the lock
         self._lock = threading.Lock()
         self._useless = UselessMessages(time.monotonic())
         self._inbox: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()

@@ -148,7 +148,7 @@ class FileTransfer:
 
 
 def _error_name(error: Exception) -> str:
-    """The name of the operating system's error that a status of SFTP stands for; empty if there is none."""
+    """Return the name of the errno for a status of SFTP; empty if there is none."""
     if isinstance(error, SFTPError):
         return {NO_SUCH_FILE: "ENOENT", PERMISSION_DENIED: "EACCES"}.get(error.code or 0, "")
     return errno.errorcode.get(getattr(error, "errno", None) or 0, "")

@@ -29,7 +29,7 @@ UPDATE = packets.FLAG_WRITE  # fail if the file does not exist
 
 
 class FileSystem(NamedTuple):
-    """Statistics of a file system, as in statvfs(3). *block_size*: bytes of what the numbers of blocks count."""
+    """Statistics of a file system, as in statvfs(3). *block_size*: bytes of one block."""
 
     block_size: int
     blocks: int
@@ -166,13 +166,13 @@ class SFTP:
         self._change(packets.REMOVE, encode_path(path))
 
     def rename(self, old: str, new: str) -> None:
-        """Rename *old* to *new*, which should not exist: servers differ in what they do then."""
+        """Rename *old* to *new*. Servers differ in their behaviour if *new* exists."""
         self._change(packets.RENAME, encode_path(old), encode_path(new))
 
     def replace(self, old: str, new: str) -> None:
-        """Rename *old* to *new*, in place of a file that is there.
+        """Rename *old* to *new*, and replace an existing file.
 
-        Atomic if the server has OpenSSH's extension. If not, *new* is removed first; a directory is left alone.
+        Atomic if the server has OpenSSH's extension. Otherwise *new* is removed first, unless it is a directory.
         """
         if POSIX_RENAME in self.extensions:
             self._change(packets.EXTENDED, encode_string(POSIX_RENAME), encode_path(old), encode_path(new))

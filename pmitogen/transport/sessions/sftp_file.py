@@ -141,7 +141,7 @@ class RemoteFile:
     def write_pieces(self, pieces: Iterable[bytes], offset: int = 0) -> int:
         """Write *pieces* of any size one after another from *offset* on; return the offset after them.
 
-        The next piece is taken while earlier ones are under way. Raises also what the iterable raises.
+        The next piece is taken while earlier ones are under way. Exceptions of the iterable are raised, too.
         """
         pending: collections.deque[int] = collections.deque()
         try:

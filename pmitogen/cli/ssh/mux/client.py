@@ -79,7 +79,7 @@ class MuxClient:
         try:
             return self._ask(messages.ALIVE_CHECK, messages.ALIVE).u32()
         except DecodeError as error:
-            raise MuxError(f"an invalid message ({error})") from None
+            raise MuxError(f"invalid message ({error})") from None
 
     def send_control(self, kind: int) -> None:
         """Send TERMINATE or STOP_LISTENING. Raises MuxError."""
@@ -94,9 +94,9 @@ class MuxClient:
             try:
                 return fields.u32()
             except DecodeError as error:
-                raise MuxError(f"an invalid message ({error})") from None
+                raise MuxError(f"invalid message ({error})") from None
         if answer != messages.OK:
-            raise MuxError(f"an unexpected message ({answer:#x})")
+            raise MuxError(f"unexpected message ({answer:#x})")
         return None
 
     def _ask(self, kind: int, expected: int, *fields: bytes) -> PacketReader:
@@ -106,7 +106,7 @@ class MuxClient:
     def _answer(self, expected: int) -> PacketReader:
         kind, fields = self._receive_answer()
         if kind != expected:
-            raise MuxError(f"an unexpected message ({kind:#x})")
+            raise MuxError(f"unexpected message ({kind:#x})")
         return fields
 
     def _receive_answer(self) -> tuple[int, PacketReader]:
@@ -116,7 +116,7 @@ class MuxClient:
             fields.u32()  # the request's number
             reason = fields.string() if kind in (messages.FAILURE, messages.PERMISSION_DENIED) else None
         except DecodeError as error:
-            raise MuxError(f"an invalid message ({error})") from None
+            raise MuxError(f"invalid message ({error})") from None
         if reason is not None:
             raise Refused(one_line(reason.decode("utf-8", "replace")))
         return kind, fields

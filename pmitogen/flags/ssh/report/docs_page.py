@@ -25,8 +25,8 @@ The effect of every keyword of ssh_config(5) and every flag of ssh(1). This page
   In `~/.ssh/config` and `/etc/ssh/ssh_config`, which serve all of the user's sessions, it is ignored with a warning; with
   *always*, it is an error there too.
 
-These are the verdicts for the connections of plays and of the library. What `pmitogen ssh` carries out besides is listed under
-[With pmitogen ssh](#with-pmitogen-ssh); the other commands pass their options to it.
+These are the verdicts for plays and for the library, which also honours `-L`, `-R` and `-D` and their keywords. Options that only
+`pmitogen ssh` honours are listed under [With pmitogen ssh](#with-pmitogen-ssh); the other commands pass their options to it.
 
 Files are read as ssh reads them: first value wins, `Host`, `Match` and `Include`, quotes, tokens, `${VARIABLES}`, a second pass
 with `CanonicalizeHostname` or `Match final`. An unknown keyword is an error, unless `IgnoreUnknown` matches it.
