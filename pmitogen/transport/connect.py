@@ -104,7 +104,7 @@ def probe_host_key(
 class _Stream:
     """The byte stream to the server that SSH runs over."""
 
-    sock: Any  # a socket, or a channel through a bastion
+    sock: Any  # a socket, a ProxyCommand's stream, or a channel through a bastion
     began: float  # when its ConnectTimeout began; time.monotonic() seconds
     version_deadline: float  # the limit for the server's version
     address: str = ""  # the peer's IP address, if it is known

@@ -1,7 +1,7 @@
 """ProxyCommand: run a program as the connection to the server, as ssh does, with the caller's shell, directory and environment.
 
-The program's standard input and output are one end of a socket pair, so no data is copied in between; its standard error is a
-pipe. One thread keeps the end of that error output for our message, and waits for the process. :meth:`ProxyCommand.close` sends
+The program's standard input, output and error are pipes, as with ssh; pipe_stream.py says why. No data is copied in between. One
+thread keeps the end of that error output for our message, and waits for the process. :meth:`ProxyCommand.close` sends
 SIGTERM to the process group, so a pipeline of several programs ends as well.
 
 Missing upstream: ``paramiko.ProxyCommand`` splits the command itself (no shell), spins when the program ends, never reads its
@@ -15,12 +15,12 @@ import errno
 import os
 import re
 import signal
-import socket
 import subprocess
 import threading
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.pipe_stream import PipeStream
 from pmitogen.util import limits, threads
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape_lines
@@ -41,15 +41,13 @@ class ProxyCommand:
         self._stderr = b""
         self._ended = threading.Event()
         caller = settings.caller or CallerEnvironment.current()
-        self.sock, program_end = socket.socketpair()
-        with program_end:
-            try:
-                self._process = _start(settings.proxycommand, program_end, caller)
-            except OSError as error:
-                self.sock.close()
-                problem = f"cannot start {caller.shell}: {error.strerror}"
-                is_local = limits.is_exhaustion(error) or error.errno == errno.EAGAIN  # no descriptor, or no process
-                raise ConnectError(f"{self._where}: ProxyCommand: {problem}", "local" if is_local else "proxy") from None
+        try:
+            self._process = _start(settings.proxycommand, caller)
+            self.sock = self._stream()
+        except OSError as error:
+            problem = f"cannot start {caller.shell}: {error.strerror}"
+            is_local = limits.is_exhaustion(error) or error.errno == errno.EAGAIN  # no descriptor, or no process
+            raise ConnectError(f"{self._where}: ProxyCommand: {problem}", "local" if is_local else "proxy") from None
         try:
             threads.start(self._collect_stderr, f"proxy {self._where}")
         except ConnectError:
@@ -57,17 +55,29 @@ class ProxyCommand:
             self._kill()
             raise
 
+    def _stream(self) -> PipeStream:
+        """Return the stream to the program. Raises OSError and kills the program if no descriptor is left."""
+        output, input_ = self._process.stdout, self._process.stdin
+        assert output is not None and input_ is not None
+        try:
+            return PipeStream(output, input_)
+        except OSError:
+            output.close()
+            input_.close()
+            self._kill()
+            raise
+
     def _collect_stderr(self) -> None:
         """Keep the end of the program's error output and wait for the process (its own thread)."""
         assert self._process.stderr is not None
         with self._process.stderr as errors:
-            while chunk := errors.read1(MAX_STDERR):  # type: ignore[attr-defined]
+            while chunk := errors.read(MAX_STDERR):
                 self._stderr = (self._stderr + chunk)[-MAX_STDERR:]
         self._process.wait()
         self._ended.set()
 
     def _kill(self) -> None:
-        """Kill the program and wait for it: its thread could not be started."""
+        """Kill the program and wait for it: its stream or its thread could not be made."""
         assert self._process.stderr is not None
         self._process.stderr.close()
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -98,12 +108,13 @@ class ProxyCommand:
                 os.killpg(self._process.pid, signal.SIGTERM)
 
 
-def _start(command: str, program_end: socket.socket, caller: CallerEnvironment) -> subprocess.Popen[bytes]:
+def _start(command: str, caller: CallerEnvironment) -> subprocess.Popen[bytes]:
     # "exec", as ssh has it: the shell goes away where the command is a single program.
     return subprocess.Popen(
         [caller.shell, "-c", f"exec {command}"],
-        stdin=program_end.fileno(),
-        stdout=program_end.fileno(),
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
         **caller.popen_options(),

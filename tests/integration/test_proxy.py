@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,17 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen.errors import AuthenticationError, ConnectError, UsageError
+from pmitogen.errors import AuthenticationError, ConnectError, ConnectionLost, UsageError
 from pmitogen.flags.ssh.resolve import resolve
 from pmitogen.flags.ssh.settings import JumpHop
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.connect import connect
 from pmitogen.transport.jump_host_pool import JumpHostPool
 from pmitogen.transport.sessions import exec_command
+from tests.support import programs
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile
 from tests.support.links import link_to, settings_for, through
-from tests.support.sshd import Sshd
+from tests.support.processes import wait_until
+from tests.support.sshd import Sshd, find_sshd
 
 pytestmark = pytest.mark.needs_sshd
 MakeSshd = Callable[..., Sshd]
@@ -199,7 +204,8 @@ def up():
     s.shutdown(1)
 threading.Thread(target=up, daemon=True).start()
 while d := s.recv(65536):
-    os.write(1, d)
+    d = memoryview(d)
+    while d: d = d[os.write(1, d):]
 ' "$PORT" """
 
 
@@ -244,3 +250,100 @@ def test_a_silent_proxycommand_is_ended_at_the_deadline_with_its_children(sshd: 
     with pytest.raises(ConnectError, match="no SSH version"):
         link_to(settings_for(sshd, proxycommand="sh -c 'sleep 77 | sleep 78'"), limit=1)
     assert time.monotonic() - began < 2
+
+
+@pytest.fixture
+def relay(sshd: Sshd, monkeypatch: pytest.MonkeyPatch, home: Path) -> str:
+    """A ProxyCommand to *sshd* that leaves its process number in ``~/pid``."""
+    monkeypatch.setenv("PORT", str(sshd.port))
+    (home / "relay.sh").write_text(f"echo $$ > {home}/pid\n{RELAY}")
+    return f"sh {home}/relay.sh"
+
+
+@pytest.mark.needs_program("bash", "python3")
+def test_a_noisy_start_file_of_bash_is_not_read(sshd: Sshd, relay: str, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """bash reads it if its standard input is a socket and it is the outermost shell."""
+    (home / ".bashrc").write_text("echo welcome\n")
+    monkeypatch.setenv("SHELL", programs.find_program("bash") or "bash")
+    monkeypatch.delenv("SHLVL", raising=False)
+    link = link_to(settings_for(sshd, proxycommand=f"bash -c 'read -t 0 line; exec {relay}'"))
+    assert exec_command.run(link, "echo ok")[1] == b"ok\n"
+    link.close()
+
+
+@pytest.mark.needs_root
+def test_sshd_on_its_standard_streams_knows_no_address(sshd: Sshd) -> None:
+    """As with ssh: OpenSSH's own tests of a ProxyCommand look for it."""
+    command = f"{find_sshd()} -i -f {sshd.directory / 'config'} -E /dev/null"
+    link = link_to(settings_for(sshd, proxycommand=command))
+    assert exec_command.run(link, "echo $SSH_CONNECTION")[1] == b"UNKNOWN 65535 UNKNOWN 65535\n"
+    link.close()
+
+
+@pytest.mark.needs_program("python3")
+def test_much_data_in_both_directions_through_a_program(sshd: Sshd, relay: str) -> None:
+    link = link_to(settings_for(sshd, proxycommand=relay))
+    data = os.urandom(20_000_000)
+    ended, out, _ = exec_command.run(link, "tee /dev/null", stdin=data, max_output=len(data))
+    assert ended.status == 0 and out == data
+    link.close()
+
+
+@pytest.mark.needs_program("python3")
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_program_that_is_killed_ends_the_connection(sshd: Sshd, relay: str, home: Path, busy: bool) -> None:
+    link = link_to(settings_for(sshd, proxycommand=relay))
+    reasons: list[str] = []
+    link.on_lost(reasons.append)
+    timer = threading.Timer(0.3, os.kill, (int((home / "pid").read_text()), signal.SIGKILL))
+    timer.start()
+    pieces = (bytes(1 << 20) for _ in range(10_000 * busy))
+    with pytest.raises(ConnectionLost, match="the server closed the connection"):
+        exec_command.run(link, "cat > /dev/null; sleep 60", stdin=pieces)
+    timer.join()
+    wait_until(lambda: reasons)
+    assert "the server closed the connection" in reasons[0]
+
+
+@pytest.mark.needs_program("python3")
+def test_closing_while_a_program_reads_nothing(sshd: Sshd, relay: str, home: Path) -> None:
+    """The threads that write and read end, and so does the program, which is stopped."""
+    link = link_to(settings_for(sshd, proxycommand=relay))
+    pid = int((home / "pid").read_text())
+    ends: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            exec_command.run(link, "cat > /dev/null", stdin=(bytes(1 << 20) for _ in range(10_000)))
+        except ConnectionLost as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    time.sleep(0.3)
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.5)
+    began = time.monotonic()
+    link.close()
+    thread.join(5)
+    link.wait_closed(5)
+    assert not thread.is_alive() and time.monotonic() - began < 2
+    assert "closed by pmitogen" in str(ends[0])
+    os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.needs_program("python3")
+def test_a_forked_child_does_not_keep_a_program(sshd: Sshd, relay: str, home: Path) -> None:
+    """A child that outlives the connection holds no end of the program's pipes."""
+    link = link_to(settings_for(sshd, proxycommand=f"trap '' TERM; {relay}"))
+    pid = int((home / "pid").read_text())
+    child = os.fork()
+    if not child:
+        time.sleep(20)
+        os._exit(0)
+    try:
+        link.close()
+        wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 5)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -37,6 +37,7 @@ from pmitogen.transport.paramiko_ext.inbound_budget import ProcessorBudget, Usel
 from pmitogen.transport.paramiko_ext.keepalive import KeepaliveAction, KeepaliveTimer
 from pmitogen.transport.paramiko_ext.packet_ciphers import MIN_PADDING
 from pmitogen.transport.paramiko_ext.packet_keys import PacketKeys
+from pmitogen.transport.pipe_stream import PipeStream
 from pmitogen.util.overrides import require_methods
 
 READ_SIZE = 64 * 1024  # bytes; two of OpenSSH's packets: the buffer of a connection with a lot to read
@@ -53,12 +54,12 @@ KEX_METHOD_MESSAGES = range(30, 50)  # numbers that belong to the key exchange m
 
 
 class FastPacketizer(PacketKeys):
-    """One connection's packets. *sock* is a socket, or a channel of another connection."""
+    """One connection's packets. *sock* is a socket, a program's PipeStream, or a channel of another connection."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
         self._sock = sock
-        self._scratch = memoryview(bytearray(IDLE_READ_SIZE)) if isinstance(sock, socket.socket) else None
+        self._scratch = memoryview(bytearray(IDLE_READ_SIZE)) if isinstance(sock, (socket.socket, PipeStream)) else None
         self._closed = False
         self._closing = threading.Event()
         self._inbox = bytearray()
@@ -246,7 +247,7 @@ class FastPacketizer(PacketKeys):
             self._scratch = memoryview(bytearray(size))
 
     def _acknowledge_at_once(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):  # a socket pair has no such option, nor has macOS
+        with contextlib.suppress(OSError, AttributeError):  # a program's stream has no options, nor macOS this one
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _set_recv_timeout(self, now: float, until: float | None) -> None:

@@ -39,6 +39,7 @@ from pmitogen.transport.paramiko_ext.keepalive import KeepaliveAction, Keepalive
 from pmitogen.transport.paramiko_ext.key_exchange import KeyExchange
 from pmitogen.transport.paramiko_ext.packetizer import FastPacketizer
 from pmitogen.transport.paramiko_ext.server_messages import IssuedChannels, ServerMessages
+from pmitogen.transport.pipe_stream import PipeStream
 from pmitogen.util import peer_text
 from pmitogen.util.overrides import require_methods
 
@@ -321,6 +322,8 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
             channel.closed = True
         if isinstance(self.sock, socket.socket):
             self.sock.close()  # the descriptor; the parent's stays open
+        elif isinstance(self.sock, PipeStream):
+            self.sock.abandon()
 
     def at_end(self, callback: Callable[[], None]) -> None:
         """Call *callback* once when the connection ends, by either side."""
