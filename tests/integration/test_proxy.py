@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -337,7 +338,9 @@ def test_a_forked_child_does_not_keep_a_program(sshd: Sshd, relay: str, home: Pa
     """A child that outlives the connection holds no end of the program's pipes."""
     link = link_to(settings_for(sshd, proxycommand=f"trap '' TERM; {relay}"))
     pid = int((home / "pid").read_text())
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads are the point
+        child = os.fork()
     if not child:
         time.sleep(20)
         os._exit(0)

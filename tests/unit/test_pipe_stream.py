@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,9 @@ def test_a_forked_child_closes_its_copies_while_a_thread_here_waits(pipes: tuple
     thread, results = _in_thread(lambda: ours.recv(1))
     time.sleep(0.05)
     before = set(os.listdir("/proc/self/fd"))
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads are the point
+        pid = os.fork()
     if not pid:
         ours.abandon()
         theirs.abandon()
