@@ -53,6 +53,7 @@ def connect(
     resolver: Resolver = resolve_hop,
     confirm: Callable[[str], bool] | None = None,
     warn: Warn = ignore,
+    on_banner: Callable[[bytes], None] | None = None,
 ) -> Connection:
     """Make a connection. Blocks; call it on any thread except a transport's.
 
@@ -64,10 +65,11 @@ def connect(
     :param confirm: asks the user whether to trust a new host key; None: the user cannot be asked.
     :param warn: called on this thread with each warning that the LogLevel shows, as soon as there is one: the login may fail
         later, or ask for a password. The connection has them as well.
+    :param on_banner: called on this thread with each text that a server sends for the user before the login, not escaped.
 
     Raises ConnectError, whose stage says which step failed, and AuthenticationError.
     """
-    connecting = _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, warn, ())
+    connecting = _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, warn, (), on_banner)
     with connecting.translating_jump_host_failures():
         return connecting.connect()
 
@@ -130,6 +132,7 @@ class _Connecting:
     confirm: Callable[[str], bool] | None
     warn: Warn
     path: tuple[Hashable, ...]
+    on_banner: Callable[[bytes], None] | None = None
 
     def __post_init__(self) -> None:
         self.endpoint = self.settings.endpoint
@@ -262,7 +265,7 @@ class _Connecting:
             raise ConnectError(f"{self.endpoint}: ProxyJump: {last.host}: the jump hosts form a loop", "proxy")
         hop_credentials = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
         connecting = _Connecting(
-            hop, hop_credentials, self.jump_hosts, self.deadline, self.resolver, self.confirm, self.warn, path
+            hop, hop_credentials, self.jump_hosts, self.deadline, self.resolver, self.confirm, self.warn, path, self.on_banner
         )
         try:
             bastion = self.jump_hosts.connect(hop, hop_credentials, self.deadline, connecting.connect_as_jump_host)
@@ -350,7 +353,14 @@ class _Connecting:
         decision = check_host_key(self.settings, transport.get_remote_server_key(), stream.address, confirm=self.confirm)
         self._warn((*algorithms.weak_kex_warnings(transport, self.settings), *decision.warnings))
         self.settings = decision.restrict(self.settings)
-        report = authenticate(transport, self.settings, self.credentials, self.deadline, key_cache=self.jump_hosts.key_cache)
+        report = authenticate(
+            transport,
+            self.settings,
+            self.credentials,
+            self.deadline,
+            key_cache=self.jump_hosts.key_cache,
+            on_banner=self.on_banner,
+        )
         return report, decision
 
     def _warn(self, warnings: tuple[ConnectionWarning, ...]) -> None:

@@ -67,6 +67,16 @@ def escape_lines(text: str | bytes, max_lines: int = 20) -> list[str]:
     return lines
 
 
+def escape_text(text: str | bytes) -> str:
+    """Return a text of several lines as :func:`escape` would, but whole, with its spaces, tabs and empty lines.
+
+    For a terminal alone, where a user reads what the peer wrote. The caller limits the length.
+    """
+    whole = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text
+    lines = re.split("\r\n|[\r\n]", whole)
+    return "\n".join("\t".join(map(_make_visible, line.split("\t"))) for line in lines)
+
+
 def one_line(text: str, limit: int = LINE_LIMIT) -> str:
     """Return a message, which may contain a peer's text, as one line without control characters.
 

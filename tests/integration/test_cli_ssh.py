@@ -115,6 +115,30 @@ def test_failures_contain_the_phrases_that_other_programs_search_for(
 
 
 @pytest.mark.needs_program("ssh")
+@pytest.mark.parametrize("lines", [0, 1, 10_000])
+def test_the_whole_banner_is_printed(make_sshd: Callable[..., Sshd], account: Account, short_path: Path, lines: int) -> None:
+    """Before the login, whether it succeeds or not; on standard error, with -E as well. Not with -q."""
+    text = b"  Unauthorised  use\tis prohibited.\n\n" * lines
+    (short_path / "banner").write_bytes(text)
+    server = make_sshd(config=[f"Banner {short_path}/banner"])
+    host = (*server.ssh_args(), f"{account.name}@{server.host}")
+    log = ("-E", str(short_path / "log"))
+    for options in ((), log, (*log, "-v")):
+        ours, theirs = (ssh(*options, *host, "true", program=each) for each in (OURS, ("ssh",)))
+        assert (ours.returncode, ours.stderr) == (theirs.returncode, theirs.stderr) == (0, text)
+    refused = ssh("-o", "PubkeyAuthentication=no", "-o", "BatchMode=yes", *host, "true")
+    assert refused.returncode == 255 and refused.stderr.startswith(text)
+    assert ssh("-q", *host, "true").stderr == b""
+
+
+def test_a_banner_cannot_control_the_terminal(make_sshd: Callable[..., Sshd], account: Account, short_path: Path) -> None:
+    (short_path / "banner").write_bytes(b"one\x1b[2J\r\n\xe2\x80\xaetwo\xff")
+    server = make_sshd(config=[f"Banner {short_path}/banner"])
+    done = ssh(*server.ssh_args(), f"{account.name}@{server.host}", "true")
+    assert done.stderr == b"one\\033[2J\n\\u202etwo\\377\n"
+
+
+@pytest.mark.needs_program("ssh")
 def test_missing_identity_files_are_reported_as_by_ssh(host: tuple[str, ...], tmp_path: Path) -> None:
     options = ("-i", f"{tmp_path}/none", "-o", f"IdentityFile={tmp_path}/gone")
     ours, theirs = (ssh(*options, *host, "true", program=each) for each in (OURS, ("ssh",)))

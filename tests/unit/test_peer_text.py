@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pmitogen.util.peer_text import LIMIT, escape, escape_lines, format_prompt, one_line
+from pmitogen.util.peer_text import LIMIT, escape, escape_lines, escape_text, format_prompt, one_line
 
 TEXTS = [
     ("Password:", "Password:"),
@@ -60,6 +60,17 @@ def test_shortening_can_preserve_the_end() -> None:
 def test_the_number_of_lines_is_limited() -> None:
     assert escape_lines("one\r\n\r\n  two\x1b[m\n") == ["one", r"two\033[m"]
     assert escape_lines(b"x\n" * 1_000_000, max_lines=2) == ["x", "x", "..."]
+
+
+def test_a_text_for_the_terminal_stays_whole() -> None:
+    assert escape_text("a  b\tc\r\n\n\x1b[md\n") == "a  b\tc\n\n\\033[md\n"
+    assert escape_text("x\ry") == "x\ny" and escape_text(b"\xff\n" * 100) == "\\377\n" * 100
+
+
+@given(st.one_of(st.text(), st.binary()))
+def test_no_text_controls_the_terminal(text: str | bytes) -> None:
+    shown = escape_text(text)
+    assert shown.replace("\n", "").replace("\t", "").isprintable() and escape_text(shown) == shown
 
 
 def test_a_prompt_begins_with_the_user_and_host() -> None:

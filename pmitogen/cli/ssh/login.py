@@ -17,7 +17,7 @@ from pmitogen.transport.connect import connect
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.jump_host_pool import JumpHostPool
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT
-from pmitogen.util.peer_text import escape_lines
+from pmitogen.util.peer_text import escape_text
 
 
 @contextlib.contextmanager
@@ -36,11 +36,12 @@ def log_in(invocation: Invocation) -> Iterator[Connection]:
             deadline=time.monotonic() + LOGIN_TIMEOUT,
             confirm=confirm_with(ask) if ask else None,
             warn=lambda warning: notices.write([f"Warning: {warning.text}"], settings),
+            on_banner=_print_banner if is_talkative(settings.loglevel) else None,
         )
         try:
             debug_log.debug_attempts(connection)
             if is_talkative(settings.loglevel):
-                _print_notices(connection)
+                notices.write(missing_identities(connection.auth_report.attempts), settings)
             yield connection
         finally:
             connection.close()
@@ -48,7 +49,10 @@ def log_in(invocation: Invocation) -> Iterator[Connection]:
         hops.close()
 
 
-def _print_notices(connection: Connection) -> None:
-    for line in escape_lines(connection.auth_report.banner) if connection.auth_report.banner else ():
-        sys.stderr.write(line + "\n")
-    notices.write(missing_identities(connection.auth_report.attempts), connection.settings)
+def _print_banner(text: bytes) -> None:
+    """Print a server's text on standard error, with -E as well, as ssh does."""
+    sys.stdout.flush()
+    shown = escape_text(text)
+    with contextlib.suppress(OSError):  # standard error is closed
+        sys.stderr.write(shown if shown.endswith("\n") or not shown else f"{shown}\n")
+        sys.stderr.flush()

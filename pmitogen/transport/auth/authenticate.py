@@ -15,6 +15,8 @@ there is one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import paramiko
 
 from pmitogen.errors import AuthenticationError, ConnectError
@@ -59,6 +61,7 @@ def authenticate(
     deadline: float,
     *,
     key_cache: KeyCache | None = None,
+    on_banner: Callable[[bytes], None] | None = None,
 ) -> AuthReport:
     """Log in on *transport*, after its key exchange and the check of its host key. Blocks.
 
@@ -66,12 +69,14 @@ def authenticate(
 
     :param deadline: the time limit, in ``time.monotonic()`` seconds.
     :param key_cache: shares decrypted keys with other logins; None: the login decrypts its own.
+    :param on_banner: called on this thread with each text of the server for the user, not escaped; None: it is not shown.
 
     Raises :class:`AuthenticationError` if the server refused everything or there was no credential to offer, and
     :class:`ConnectError` (stage ``auth``) if the connection ended or the time ran out.
     Both messages end with the server's banner, if it sent one. The transport is left open.
     """
     authenticator = _Authenticator(transport, settings, credentials, deadline, key_cache)
+    authenticator.userauth.on_banner = on_banner
     try:
         return authenticator.run()
     except ConnectionClosed:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import paramiko
@@ -35,6 +36,7 @@ SERVICE = "ssh-connection"
 HOST_BOUND_EXTENSION, HOST_BOUND = "publickey-hostbound@openssh.com", "publickey-hostbound-v00@openssh.com"
 LIVENESS_POLL = 0.5  # seconds between checks that the connection is still open
 MAX_BANNER_SIZE = 16 * 1024  # bytes of the server's text before login that are stored
+MAX_SHOWN_BANNERS = 256 * 1024  # bytes of that text that are passed to on_banner; sshd sends each text in one packet
 MAX_BANNERS = 100  # messages; more are counted as useless
 MAX_ANSWERS = 500  # of the server in one login
 
@@ -57,6 +59,8 @@ class UserauthClient(AuthHandler):
         self._banner = b""
         self._banners = 0
         self.last_banner = b""
+        self.on_banner: Callable[[bytes], None] | None = None  # called by wait() with the text
+        self._shown = 0  # bytes of banners given to on_banner
         self.explains_refusal = False  # True if the server sent a banner after a refusal
         self._answers = 0
         self._expected = 0  # answers that the server has not sent yet; changed by both threads, under the lock
@@ -113,7 +117,11 @@ class UserauthClient(AuthHandler):
         if self._banners > MAX_BANNERS or self.authenticated:
             self._useless.count("banners", time.monotonic(), len(message.asbytes()))
             return
-        self.last_banner = PacketReader(message.asbytes()).string()[:MAX_BANNER_SIZE]
+        text = PacketReader(message.asbytes()).string()
+        if self.on_banner is not None and self._shown < MAX_SHOWN_BANNERS:
+            self._inbox.put((BANNER, text[: MAX_SHOWN_BANNERS - self._shown]))
+            self._shown += len(text)
+        self.last_banner = text[:MAX_BANNER_SIZE]
         # Not counting the answer to the request for the service.
         self.explains_refusal = self._answers > int(self._await_service_accept)
         self._banner += self.last_banner[: MAX_BANNER_SIZE - len(self._banner)]
@@ -189,6 +197,10 @@ class UserauthClient(AuthHandler):
                 continue
             if answer is None:
                 raise ConnectionClosed
+            if answer[0] == BANNER:
+                if self.on_banner is not None:
+                    self.on_banner(answer[1])
+                continue
             return answer[0], PacketReader(answer[1])
 
     def remaining(self) -> float:
