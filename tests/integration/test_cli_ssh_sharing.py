@@ -80,6 +80,19 @@ def test_later_commands_share_the_connection(shared: Shared, account: Account) -
 
 
 @pytest.mark.parametrize("program", [OURS, pytest.param(("ssh",), marks=pytest.mark.needs_program("ssh"))])
+def test_a_session_that_needs_the_connection_of_a_master(shared: Shared, program: tuple[str, ...]) -> None:
+    """-O proxy: with other options too, and never on another connection."""
+    done = shared.run("-O", "proxy", "true")
+    assert (done.returncode, done.stdout) == (255, b"") and b"No such file or directory" in done.stderr
+    shared.run(*AUTO, "true", program=program)
+    done = shared.run("-O", "proxy", "-o", "Compression=yes", "cat; echo err >&2; exit 5", stdin=BINARY)
+    assert (done.returncode, done.stdout, done.stderr) == (5, BINARY, b"err\n")
+    assert shared.logins == 1
+    done = ssh("-N", "-O", "proxy", *shared.host)
+    assert done.returncode == 255 and b"cannot be combined with -N" in done.stderr
+
+
+@pytest.mark.parametrize("program", [OURS, pytest.param(("ssh",), marks=pytest.mark.needs_program("ssh"))])
 def test_scp_and_sftp_use_the_connection(shared: Shared, account: Account, tmp_path: Path, program: tuple[str, ...]) -> None:
     """With a master they need no login, and they never become a master."""
     *options, destination = shared.host

@@ -35,17 +35,25 @@ _ORDERS = {
 
 
 def run_control(invocation: Invocation) -> int:
-    """Carry out ``-O check``, ``exit``, ``stop``, ``forward`` or ``cancel``; return the exit status. Raises UsageError."""
+    """Carry out ``-O``: check, exit, stop, forward, cancel or proxy. Return the exit status. Raises UsageError.
+
+    With ``proxy`` the session runs on the master's connection or not at all. As with other sessions the master gets the
+    descriptors of its streams; ssh would send its packets through the socket instead.
+    """
     path = invocation.settings.controlpath
     if path is None:
         raise CommandLineProblem('No ControlPath specified for "-O" command')
     command = invocation.control or ""
-    if command not in ("check", "forward", "cancel", *_ORDERS):
-        raise UsageError(f"-O {command}: not supported; use check, exit, stop, forward or cancel")
+    if command not in ("check", "forward", "cancel", "proxy", *_ORDERS):
+        raise UsageError(f"-O {command}: not supported; use check, exit, stop, forward, cancel or proxy")
+    if command == "proxy" and invocation.kind is SessionKind.NONE:
+        raise UsageError("-O proxy: cannot be combined with -N; remove one of them")
     try:
         with MuxClient(path, messages.digest(invocation.settings)) as client:
             if command == "check":
                 _print(f"Master running (pid={client.check()})")
+            elif command == "proxy":
+                return client.run(invocation)
             elif command in ("forward", "cancel"):
                 return _change_forwardings(client, invocation.forwardings, command == "forward")
             else:

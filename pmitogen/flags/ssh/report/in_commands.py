@@ -12,7 +12,7 @@ FLAGS = {
     "M": "Shares the connection at ControlPath.",
     "N": "Runs no command.",
     "n": "Reads nothing from standard input.",
-    "O": "check, exit, stop, forward and cancel; other orders are refused.",
+    "O": "check, exit, stop, forward, cancel and proxy; other orders are refused.",
     "Q": "Prints the names of algorithms and exits.",
     "R": "Forwards the port or socket of the server.",
     "S": "ControlPath.",
