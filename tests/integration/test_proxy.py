@@ -267,7 +267,7 @@ def test_a_noisy_start_file_of_bash_is_not_read(sshd: Sshd, relay: str, monkeypa
     (home / ".bashrc").write_text("echo welcome\n")
     monkeypatch.setenv("SHELL", programs.find_program("bash") or "bash")
     monkeypatch.delenv("SHLVL", raising=False)
-    link = link_to(settings_for(sshd, proxycommand=f"bash -c 'read -t 0 line; exec {relay}'"))
+    link = link_to(settings_for(sshd, proxycommand=f"bash -c '{relay}; true'"))
     assert exec_command.run(link, "echo ok")[1] == b"ok\n"
     link.close()
 
@@ -336,7 +336,7 @@ def test_closing_while_a_program_reads_nothing(sshd: Sshd, relay: str, home: Pat
 @pytest.mark.needs_program("python3")
 def test_a_forked_child_does_not_keep_a_program(sshd: Sshd, relay: str, home: Path) -> None:
     """A child that outlives the connection holds no end of the program's pipes."""
-    link = link_to(settings_for(sshd, proxycommand=f"trap '' TERM; {relay}"))
+    link = link_to(settings_for(sshd, proxycommand=f"sh -c \"trap '' TERM; exec {relay}\""))
     pid = int((home / "pid").read_text())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads are the point

@@ -11,7 +11,7 @@ from tests.support.sshd import find_sshd
 
 from . import commands
 
-LIMIT = 900.0  # seconds for a script
+LIMIT = 1800.0  # seconds for a script
 _HELPERS = ("modpipe", "netcat", "setuid-allowed", "mkdtemp", "check-perm")
 _PROGRAMS = ("ssh", "scp", "sftp", "ssh-keygen", "ssh-keyscan", "ssh-agent", "ssh-add")
 # Scripts that do not apply, and the reason.
@@ -60,6 +60,8 @@ THEIR_KEYGEN = {
     "multipubkey": _CERTIFICATES,
     "principals-command": _CERTIFICATES,
 }
+# The scripts copy a program of the suite as test data. Ours is too short: sftp-server is as long as OpenSSH's ssh-agent.
+_DATA = ("cat ${SSHAGENT_BIN} >", "cat ${SFTPSERVER_BIN} >")
 # Text of scripts that is about ssh's own log, RSA signatures by SHA-1 or the old protocol of scp, and what replaces it.
 REPLACED = {
     "integrity": [("Corrupted?MAC*)", "Corrupted?MAC* | *Mismatched?MAC*)"), ("Bad?packet*)", "*nvalid?packet*)")],
@@ -67,6 +69,7 @@ REPLACED = {
     "scp": [("for mode in scp sftp", "for mode in sftp")],
     "scp-uri": [("for mode in scp sftp", "for mode in sftp")],
     "rekey": [("NEWKEYS sent", "Switch to new keys")],
+    "hostkey-agent": [("`ssh -Q key-sig", "`$SSH -Q key-sig")],
 }
 
 
@@ -105,12 +108,21 @@ def run(name: str, source: Path, folder: Path, shims: Path) -> tuple[int, str]:
         "TEST_SSH_CONCH": "/nonexistent",
     }
     os.makedirs("/run/sshd", exist_ok=True)
-    script = regress / f"{name}.sh"
-    if name in REPLACED:
-        text = script.read_text()
-        for old, new in REPLACED[name]:
-            text = text.replace(old, new)
-        script = regress / f"{name}-changed.sh"
-        script.write_text(text)
-    argv = ["/bin/sh", str(regress / "test-exec.sh"), str(folder), str(script)]
+    framework = _changed(regress / "test-exec.sh", [_DATA], folder / "test-exec.sh")
+    # Beside the original: the scripts find other files of the suite there.
+    script = _changed(regress / f"{name}.sh", REPLACED.get(name, []), regress / f"{name}-changed.sh")
+    argv = ["/bin/sh", str(framework), str(folder), str(script)]
     return commands.run(argv, regress, folder / "output", environment, LIMIT)
+
+
+def _changed(script: Path, replacements: list[tuple[str, str]], copy: Path) -> Path:
+    """Return *script*, or *copy* with the replacements, if there are any. Raises ValueError for a text that is not there."""
+    if not replacements:
+        return script
+    text = script.read_text()
+    for old, new in replacements:
+        if old not in text:
+            raise ValueError(f"{script}: no text {old!r}")
+        text = text.replace(old, new)
+    copy.write_text(text)
+    return copy

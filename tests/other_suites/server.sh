@@ -1,6 +1,6 @@
 #!/bin/sh
 # server.sh FOLDER COMMAND...: run COMMAND with an sshd on 127.0.0.1 port 2222, and FOLDER/ssh, a command that logs in there as root
-# and passes its environment and directory on, as a local shell would have them.
+# and passes its environment, its home and its directory on, as a local shell would have them.
 folder=$1
 shift
 [ -f "$folder/key" ] || "$SHIMS/ssh-keygen" -q -t ed25519 -N '' -f "$folder/key" || exit 125
@@ -8,6 +8,7 @@ shift
 echo "server $(cat "$folder/host_key.pub")" > "$folder/known_hosts"
 cat > "$folder/run" <<EOF
 #!/bin/sh
+[ -z "\$SUITE_HOME" ] || export HOME="\$SUITE_HOME"
 [ -z "\$SUITE_DIRECTORY" ] || cd "\$SUITE_DIRECTORY"
 exec /bin/sh -c "\$SSH_ORIGINAL_COMMAND"
 EOF
@@ -55,8 +56,8 @@ chmod +x "$folder/connect"
 cat > "$folder/ssh" <<EOF
 #!/bin/sh
 SUITE_DIRECTORY=\$PWD
-[ -n "\$SUITE_HOME" ] && SUITE_DIRECTORY=\$HOME
-export SUITE_DIRECTORY
+SUITE_HOME=\$HOME
+export SUITE_DIRECTORY SUITE_HOME
 exec "$SHIMS/ssh" -F "$folder/ssh_config" -o User=root "\$@"
 EOF
 chmod +x "$folder/ssh"
