@@ -18,7 +18,7 @@ SECONDS ?= 60
 COVERAGE_TESTS ?= tests/unit tests/integration
 COVERAGE_FLOOR ?= 77
 
-.PHONY: demo test test-all core-targets coverage bench bench-library fuzz lint unit unit-oldest unit-upstream portable docs man release clean
+.PHONY: demo test test-all core-targets other-suites coverage bench bench-library fuzz lint unit unit-oldest unit-upstream portable docs man release clean
 
 demo:
 	@$(PREPARE) main
@@ -65,6 +65,13 @@ portable:
 core-targets:
 	@$(PREPARE) system main:test 2.22
 	.venv/bin/python -m tests.core_targets $(ARGS)
+
+# Tests of OpenSSH, rsync and git with our programs, as root: make other-suites SOURCES=DIR, with their sources in DIR/openssh and so on
+other-suites:
+	@[ -n "$(SOURCES)" ] || { echo "make other-suites: set SOURCES to the directory with openssh/, rsync/ and git/"; exit 2; }
+	@$(PREPARE) system main:test
+	@failed=0; for suite in openssh rsync git; do \
+	    .venv/bin/python -m tests.other_suites $$suite $(SOURCES)/$$suite $(ARGS) || failed=1; done; exit $$failed
 
 bench:
 	@$(PREPARE) system main:test 2.22 2.21@3.13
