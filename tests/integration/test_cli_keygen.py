@@ -176,6 +176,19 @@ def test_certificates_are_shown(tmp_path: Path) -> None:
     assert same("-l", "-f", "-", cwd=tmp_path, stdin="# x\n" + lines).count("\n") == 3
 
 
+@pytest.mark.parametrize("passphrase", ["", "12345"])
+@pytest.mark.parametrize("form", ["rfc4716", "PEM"])
+def test_a_fingerprint_without_the_public_file(passphrase: str, form: str, tmp_path: Path) -> None:
+    """The comment of a key that is not encrypted is its own."""
+    made = run(OURS, "-q", "-t", "ecdsa", "-m", form, "-N", passphrase, "-C", "a comment", "-f", "key", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    (tmp_path / "key.pub").unlink()
+    ours, theirs = (run(program, "-l", "-f", "key", cwd=tmp_path) for program in (OURS, THEIRS))
+    assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
+    if form == "rfc4716":
+        assert ours.returncode == 0 and ("a comment" in ours.stdout) == (not passphrase)
+
+
 WRONG = ["--nonsense", "a b", "-t bad -f x", "-y -f none", "-L -f key.pub", "-f none/x -N 12345"]
 WRONG_TOO = [
     "-F", "-t ecdsa -b 999 -f x", "-t rsa -b 100 -f x", "-t rsa -b x -f x", "-a 0 -f x", "-l -f none", "-F h -f none", "-l",

@@ -16,6 +16,7 @@ from pmitogen.cli.keygen.options import Options
 from pmitogen.cli.keygen.questions import ask_path
 from pmitogen.errors import UsageError
 from pmitogen.transport.keys import certificate, key_file, public_key
+from pmitogen.transport.keys.private_key import UnusableKey
 from pmitogen.transport.keys.wire import DecodeError, PacketReader
 from pmitogen.util.peer_text import escape
 
@@ -130,7 +131,7 @@ def _keys_of(path: str) -> Iterator[tuple[bytes, str]]:
     """Yield the keys in a file of public keys, authorized_keys or known_hosts, or that of a private key file, with comments."""
     text = _read(path)
     if path != "-" and "PRIVATE KEY-----" in text.lstrip().partition("\n")[0]:
-        yield _public_of_private(path, text), _comment_beside(path)
+        yield _public_of_private(path, text), _comment_beside(path) or _own_comment(path, text)
         return
     for line in text.splitlines():
         key = _key_in(line)
@@ -155,6 +156,14 @@ def _public_of_private(path: str, text: str) -> bytes:
     if blob is None:
         raise UsageError(f"{path} is not a public key file.")
     return blob
+
+
+def _own_comment(path: str, text: str) -> str:
+    """Return the comment in the private key *text*; "" if it is encrypted or has none."""
+    try:
+        return key_file.KeyFile(path, text).open(None).comment
+    except UnusableKey:
+        return ""
 
 
 def _key_in(line: str) -> tuple[bytes, str] | None:
