@@ -200,6 +200,19 @@ def test_a_certificate_file_is_used_with_a_key_of_the_agent(
         assert report.key is not None and report.key.startswith("certificate for agent key")
 
 
+@pytest.mark.parametrize("where", ["file", "agent"])
+def test_a_named_certificate_comes_before_all_other_keys(
+    certified: Sshd, authority: KeyFile, make_key: MakeKey, where: str, short_path: Path
+) -> None:
+    """Even where the server would close the connection after as many refusals as there are other keys (MaxAuthTries)."""
+    key, others = make_key(), [make_key() for _ in range(6)]
+    path = certify(authority, key, "-n", "root").rename(short_path / "elsewhere.pub")
+    with ssh_agent(short_path, *(others[3:] + ([key] if where == "agent" else []))) as agent:
+        files = [each.path for each in others[:3] + ([key] if where == "file" else [])]
+        report = log_in(key_settings(certified, *files, identityagent=agent, certificatefile=(str(path),)))
+    assert report.round_trips == trips(1) and report.key is not None and report.key.startswith("certificate for ")
+
+
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa384", "rsa"])
 def test_a_certificate_in_the_agent_logs_in(
     certified: Sshd, authority: KeyFile, make_key: MakeKey, kind: str, short_path: Path

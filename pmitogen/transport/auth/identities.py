@@ -1,4 +1,5 @@
-"""Find the keys to offer, in order: keys given as text, keys of a token, configured files, keys of the agent, default files.
+"""Find the keys to offer, in order: keys given as text, keys of a token, those with a certificate of CertificateFile, configured
+files, keys of the agent, default files.
 
 ssh(1) offers the agent's keys before the files; here *configured* files are first, because the server counts each refused key and
 a full agent may reach its limit (MaxAuthTries). IdentitiesOnly limits the agent's keys to those of the files. A certificate is
@@ -85,6 +86,7 @@ class Identities:
         self._agent_keys: list[AgentKey] | None = None
         self._certificates = UserCertificates(settings, self._on_skip)
         self._seen: set[bytes] = set()
+        self._read_paths: set[str] = set()  # the identity files that were read before the others
         self._own_library: Library | None = None  # without a cache
 
     def _on_skip(self, subject: str, reason: str, cause: Cause = Cause.OTHER) -> None:
@@ -112,6 +114,7 @@ class Identities:
             yield from self._file(KeyFile(source, secret.reveal()))
         if self._settings.pkcs11provider:
             yield from self._token_candidates(self._settings.pkcs11provider)
+        yield from self._certified()
         if self._settings.identityfile_explicit:
             yield from self._files()
             yield from self._agent_candidates()
@@ -153,9 +156,22 @@ class Identities:
 
     # -- files
 
+    def _certified(self) -> Iterator[Candidate]:
+        """Yield the keys that have a certificate of CertificateFile: as with ssh, no other key uses up an attempt before them."""
+        keys = self._certificates.explicit_keys()
+        if not keys:
+            return
+        for path in self._settings.identityfile:
+            if path != "none" and key_file.public_blob_for(path) in keys:
+                self._read_paths.add(path)
+                yield from self._path(path)
+        for key in self._keys_in_agent():
+            if _certified_key(key.blob) in keys:
+                yield from self._from_agent(key, _agent_source(key))
+
     def _files(self) -> Iterator[Candidate]:
         for path in self._settings.identityfile:
-            if path != "none":
+            if path != "none" and path not in self._read_paths:
                 yield from self._path(path)
 
     def _path(self, path: str) -> Iterator[Candidate]:

@@ -54,6 +54,11 @@ class UserCertificates:
         """Return the plain keys of the configured certificates."""
         return {named.certificate.plain_blob for named in self._named()}
 
+    def explicit_keys(self) -> set[bytes]:
+        """Return the plain keys of the certificates of CertificateFile."""
+        paths = self._settings.certificatefile
+        return {named.certificate.plain_blob for named in self._named() if named.path in paths} if paths else set()
+
     def note_unused(self) -> None:
         """Report each configured certificate whose key was not found."""
         for named in self._named():
