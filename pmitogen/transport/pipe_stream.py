@@ -170,7 +170,8 @@ def _write(descriptor: int, data: bytes | memoryview) -> int:
     try:
         return os.write(descriptor, data)
     except BrokenPipeError:
-        signal.sigtimedwait([signal.SIGPIPE], 0)  # the signal is pending for this thread
+        if signal.SIGPIPE in signal.sigpending():
+            signal.sigwait([signal.SIGPIPE])
         raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
