@@ -54,6 +54,7 @@ def connect(
     confirm: Callable[[str], bool] | None = None,
     warn: Warn = ignore,
     on_banner: Callable[[bytes], None] | None = None,
+    retry_rejected: bool = True,
 ) -> Connection:
     """Make a connection. Blocks; call it on any thread except a transport's.
 
@@ -66,10 +67,12 @@ def connect(
     :param warn: called on this thread with each warning that the LogLevel shows, as soon as there is one: the login may fail
         later, or ask for a password. The connection has them as well.
     :param on_banner: called on this thread with each text that a server sends for the user before the login, not escaped.
+    :param retry_rejected: make further attempts where a server closes the connection before the key exchange without a reason;
+        with MaxStartups as the reason they are always made.
 
     Raises ConnectError, whose stage says which step failed, and AuthenticationError.
     """
-    connecting = _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, warn, (), on_banner)
+    connecting = _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, warn, (), on_banner, retry_rejected)
     with connecting.translating_jump_host_failures():
         return connecting.connect()
 
@@ -133,6 +136,7 @@ class _Connecting:
     warn: Warn
     path: tuple[Hashable, ...]
     on_banner: Callable[[bytes], None] | None = None
+    retry_rejected: bool = True
 
     def __post_init__(self) -> None:
         self.endpoint = self.settings.endpoint
@@ -185,9 +189,11 @@ class _Connecting:
                 with connect_limits.slot(self._server_key(), self.endpoint, self.deadline):
                     return attempt()
             except connect_limits.ConnectionRejected as error:
-                if not connect_limits.pause_before_retry(count, error, until):
+                is_final = not (self.retry_rejected or error.is_overload)
+                if is_final or not connect_limits.pause_before_retry(count, error, until):
+                    times = f", {count} times" if count > 1 else ""
                     raise ConnectError(
-                        f"{self.endpoint}: the server closed the connection before the key exchange, {count} times; "
+                        f"{self.endpoint}: the server closed the connection before the key exchange{times}; "
                         "check MaxStartups and PerSourcePenalties in its sshd_config, and filters such as hosts.deny",
                         "kex",
                     ) from None
@@ -264,9 +270,7 @@ class _Connecting:
         if connection_key(hop) in path or len(path) > MAX_HOPS:
             raise ConnectError(f"{self.endpoint}: ProxyJump: {last.host}: the jump hosts form a loop", "proxy")
         hop_credentials = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
-        connecting = _Connecting(
-            hop, hop_credentials, self.jump_hosts, self.deadline, self.resolver, self.confirm, self.warn, path, self.on_banner
-        )
+        connecting = dataclasses.replace(self, settings=hop, credentials=hop_credentials, path=path)
         try:
             bastion = self.jump_hosts.connect(hop, hop_credentials, self.deadline, connecting.connect_as_jump_host)
             connecting.jump_count = bastion.jump_count

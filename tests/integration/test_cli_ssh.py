@@ -8,6 +8,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -112,6 +113,26 @@ def test_failures_contain_the_phrases_that_other_programs_search_for(
     done = ssh(*options, *host, "true")
     assert done.returncode == 255 and re.search(phrase, done.stderr.decode(), re.MULTILINE), done.stderr
     assert not ssh("-q", *options, *host, "true").stderr
+
+
+@pytest.mark.parametrize(("text", "count"), [(b"", 1), (b"Exceeded MaxStartups\r\n", 2)])
+def test_a_server_that_closes_the_connection_at_once(text: bytes, count: int) -> None:
+    """As with ssh there is one attempt, except where the server says that it has too many logins for the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        argv = ("-F", "none", "-p", str(server.getsockname()[1]), "127.0.0.1", "true")
+        with subprocess.Popen([*OURS, *argv], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as client:
+            server.settimeout(20)
+            for _ in range(count):
+                connection, _ = server.accept()
+                connection.sendall(text)
+                connection.close()
+            if count > 1:
+                client.kill()
+            assert client.stderr is not None
+            lines = client.stderr.read().splitlines()
+    if count == 1:
+        assert client.returncode == 255 and "closed the connection before the key exchange; check MaxStartups" in lines[0]
+        assert lines[1].startswith("Connection closed by 127.0.0.1 port ")
 
 
 @pytest.mark.needs_program("ssh")

@@ -69,7 +69,11 @@ REPLACED = {
     "scp": [("for mode in scp sftp", "for mode in sftp")],
     "scp-uri": [("for mode in scp sftp", "for mode in sftp")],
     "rekey": [("NEWKEYS sent", "Switch to new keys")],
-    "hostkey-agent": [("`ssh -Q key-sig", "`$SSH -Q key-sig")],
+    "hostkey-agent": [
+        ("`ssh -Q key-sig", "`$SSH -Q key-sig"),
+        ("HostKeyAlgorithms $k", "HostKeyAlgorithms $k,rsa-sha2-512"),
+        ("HostKeyAlgorithms=$k -F", "HostKeyAlgorithms=$k,rsa-sha2-512 -F"),
+    ],
 }
 
 

@@ -37,6 +37,7 @@ def log_in(invocation: Invocation) -> Iterator[Connection]:
             confirm=confirm_with(ask) if ask else None,
             warn=lambda warning: notices.write([f"Warning: {warning.text}"], settings),
             on_banner=_print_banner if is_talkative(settings.loglevel) else None,
+            retry_rejected=False,  # as ssh, which a user or a script starts again
         )
         try:
             debug_log.debug_attempts(connection)
