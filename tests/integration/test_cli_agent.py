@@ -136,7 +136,37 @@ def test_lifetimes_locks_and_confirmations_are_honoured(tmp_path: Path) -> None:
     wait_until(lambda: not path.parent.exists())
 
 
-def test_the_agent_runs_a_command_and_ends_with_it(tmp_path: Path) -> None:
+@pytest.mark.needs_root
+@pytest.mark.parametrize("program", [AGENT, ("ssh-agent",)], ids=["ours", "openssh"])
+def test_another_account_gets_no_answer(program: tuple[str, ...], account: Account, short_path: Path) -> None:
+    """Even where the socket lets it connect."""
+    path = short_path / "agent"
+    started = run(*program, "-s", "-a", str(path))
+    assert started.returncode == 0, started.stderr
+    path.chmod(0o666)
+    listing = (
+        "import socket, sys\n"
+        "agent = socket.socket(socket.AF_UNIX)\n"
+        "agent.settimeout(20)\n"
+        "agent.connect(sys.argv[1])\n"
+        "try:\n"
+        "    agent.sendall(bytes([0, 0, 0, 1, 11]))\n"
+        "    print(agent.recv(1))\n"
+        "except OSError:\n"
+        "    print(b'')\n"
+    )
+    try:
+        python = ("/usr/bin/python3", "-c", listing, str(path))
+        assert run(*python).stdout == "b'\\x00'\n"
+        as_account = ("setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--")
+        done = run(*as_account, *python)
+        assert done.stdout == "b''\n", done.stderr
+    finally:
+        os.kill(int(re.findall(r"SSH_AGENT_PID=(\d+)", started.stdout)[0]), signal.SIGTERM)
+    wait_until(lambda: not path.exists())
+
+
+def test_around_a_command(tmp_path: Path) -> None:
     key = make_key(tmp_path / "key")
     script = 'ssh-add -q "$0" && ssh-add -l && echo "$SSH_AUTH_SOCK" && exit 7'
     done = run(*AGENT, "sh", "-c", script, str(key))
