@@ -158,8 +158,7 @@ def test_another_account_gets_no_answer(program: tuple[str, ...], account: Accou
     try:
         python = ("/usr/bin/python3", "-c", listing, str(path))
         assert run(*python).stdout == "b'\\x00'\n"
-        as_account = ("setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--")
-        done = run(*as_account, *python)
+        done = account.run(*python)
         assert done.stdout == "b''\n", done.stderr
     finally:
         os.kill(int(re.findall(r"SSH_AGENT_PID=(\d+)", started.stdout)[0]), signal.SIGTERM)

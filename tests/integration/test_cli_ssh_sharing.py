@@ -115,8 +115,17 @@ def test_scp_and_sftp_use_the_connection(shared: Shared, account: Account, tmp_p
     assert shared.logins == 3
 
 
-def test_a_killed_client_with_a_full_output_pipe_ends_its_session(shared: Shared, account: Account) -> None:
-    """The session and the master end while the client's output pipe is still open and full."""
+@pytest.mark.parametrize("program", [OURS, pytest.param(("ssh",), marks=pytest.mark.needs_program("ssh"))])
+def test_quiet_orders_print_nothing(shared: Shared, program: tuple[str, ...]) -> None:
+    for order in ("stop", "exit"):
+        shared.run(*AUTO, "true")
+        done = ssh("-q", "-O", order, *shared.host, program=program)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        wait_until(lambda: not shared.path.exists())
+
+
+def test_a_killed_client_whose_reader_does_not_read(shared: Shared, account: Account) -> None:
+    """Its session ends, and the master too, while the pipe that the client wrote to stays open and full."""
     shared.run(*AUTO, "true")
     _, text = shared.control("check")
     master = Path(f"/proc/{re.findall(r'[0-9]+', text)[0]}")

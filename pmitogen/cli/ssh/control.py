@@ -59,7 +59,8 @@ def run_control(invocation: Invocation) -> int:
             else:
                 kind, message = _ORDERS[command]
                 client.send_control(kind)
-                _print(message)
+                if invocation.settings.loglevel not in ("QUIET", "SILENT"):
+                    _print(message)
     except MasterUnreachable as error:
         raise CommandLineProblem(f"Control socket connect({path}): {error}") from None
     except MuxError as error:
