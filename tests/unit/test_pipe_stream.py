@@ -133,7 +133,13 @@ def test_a_shutdown_wakes_the_thread_that_waits(pair: Pair, direction: str, limi
     ours, _ = pair
     _fill(ours)
     ours.settimeout(limit)
-    thread, results = _in_thread(lambda: ours.recv(1) if direction == "read" else ours.send(bytes(1 << 16)))
+
+    def use() -> bytes | None:
+        while direction == "write":
+            ours.send(bytes(1 << 16))
+        return ours.recv(1)
+
+    thread, results = _in_thread(use)
     time.sleep(0.1)
     assert thread.is_alive()
     ours.shutdown(socket.SHUT_RDWR)
