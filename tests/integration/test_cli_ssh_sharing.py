@@ -124,6 +124,18 @@ def test_quiet_orders_print_nothing(shared: Shared, program: tuple[str, ...]) ->
         wait_until(lambda: not shared.path.exists())
 
 
+@pytest.mark.parametrize("program", [OURS, pytest.param(("ssh",), marks=pytest.mark.needs_program("ssh"))])
+def test_a_stopped_master_without_a_command_ends_with_its_last_client(shared: Shared, program: tuple[str, ...]) -> None:
+    with subprocess.Popen([*program, "-N", "-M", *shared.host], stdin=subprocess.DEVNULL) as master:
+        wait_until(shared.path.exists)
+        with subprocess.Popen([*OURS, *shared.host, "echo in; read x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+            assert client.stdout is not None and client.stdout.readline() == b"in\n"
+            assert shared.control("stop")[0] == 0
+            time.sleep(0.3)
+            assert master.poll() is None and not shared.path.exists()
+        assert master.wait(10) == 255
+
+
 def test_a_killed_client_whose_reader_does_not_read(shared: Shared, account: Account) -> None:
     """Its session ends, and the master too, while the pipe that the client wrote to stays open and full."""
     shared.run(*AUTO, "true")

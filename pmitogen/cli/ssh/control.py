@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pmitogen.cli.ssh import background, debug_log
 from pmitogen.cli.ssh.forwards import OpenForwardings
@@ -26,6 +26,9 @@ from pmitogen.transport.connection import Connection
 from pmitogen.transport.mux import messages
 from pmitogen.transport.mux.messages import MuxError
 from pmitogen.util.peer_text import one_line
+
+if TYPE_CHECKING:
+    from pmitogen.cli.ssh.mux.master import Master
 
 _T = TypeVar("_T")
 _ORDERS = {
@@ -188,8 +191,8 @@ def becomes_master(invocation: Invocation) -> bool:
 
 
 @contextlib.contextmanager
-def serving(connection: Connection, invocation: Invocation, forwardings: OpenForwardings) -> Iterator[None]:
-    """Share the connection during the body, and then until the last client ends."""
+def serving(connection: Connection, invocation: Invocation, forwardings: OpenForwardings) -> Iterator[Master | None]:
+    """Share the connection during the body, and then until the last client ends. Yields None if it cannot be shared."""
     from pmitogen.cli.ssh.mux.master import Master
 
     path = invocation.settings.controlpath
@@ -197,10 +200,10 @@ def serving(connection: Connection, invocation: Invocation, forwardings: OpenFor
         master = Master(connection, invocation.settings, path or "", forwardings)
     except OSError as error:
         _print(f"ControlSocket {path}: {error.strerror or error}, disabling multiplexing")
-        yield
+        yield None
         return
     try:
-        yield
+        yield master
     finally:
         master.stop_listening()
         master.wait_until_idle(None)

@@ -108,7 +108,7 @@ def _run(invocation: Invocation) -> int:
 
     with (
         _connected(invocation) as (connection, signals, forwardings),
-        control.serving(connection, invocation, forwardings) if becomes_master else contextlib.nullcontext(),
+        control.serving(connection, invocation, forwardings) if becomes_master else contextlib.nullcontext() as master,
     ):
         forward = invocation.stdio_forward
         if forward is not None:
@@ -116,7 +116,7 @@ def _run(invocation: Invocation) -> int:
             return session.forward_stdio(connection, forward.listen_host or "", forward.listen_port)
         if invocation.kind is SessionKind.NONE:
             detach()
-            return session.wait_for_end(connection, signals)
+            return session.wait_for_end(connection, signals, master)
         return session.Session(connection, invocation, signals, detach).run()
 
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from pmitogen.cli.ssh import notices
 from pmitogen.cli.ssh.escape import HELP, Escape, EscapeReader
@@ -19,6 +20,9 @@ from pmitogen.transport.mux.streams import copy_input, copy_output, read_pieces,
 from pmitogen.transport.mux.terminal import RawTerminal, terminal_for, window_size
 from pmitogen.transport.sessions.exec_command import ChannelStream, Command
 from pmitogen.util import threads
+
+if TYPE_CHECKING:
+    from pmitogen.cli.ssh.mux.master import Master
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 OPEN_TIMEOUT = 60.0  # seconds for a channel
@@ -165,8 +169,11 @@ def forward_stdio(connection: Connection, host: str, port: int) -> int:
     return 0
 
 
-def wait_for_end(connection: Connection, signals: SignalThread) -> int:
-    """``-N``: hold the connection open for its forwardings until it ends or a signal arrives. Raises ConnectionLost."""
+def wait_for_end(connection: Connection, signals: SignalThread, master: Master | None) -> int:
+    """``-N``: hold the connection open for its forwardings until it ends or a signal arrives. Raises ConnectionLost.
+
+    A *master* also ends after ``-O stop``, when its last client has ended.
+    """
     ended = threading.Event()
     reasons: list[str] = []
 
@@ -181,5 +188,9 @@ def wait_for_end(connection: Connection, signals: SignalThread) -> int:
 
     signals.on_signal = on_signal
     connection.on_lost(on_lost)
+    if master is not None:
+        master.wait_until_idle(None)
+        if connection.end_reason is None:
+            return FAILED  # as ssh
     ended.wait()
     raise ConnectionLost(reasons[0])
