@@ -136,7 +136,7 @@ def test_a_server_that_closes_the_connection_at_once(text: bytes, count: int) ->
 
 
 @pytest.mark.needs_program("ssh")
-@pytest.mark.parametrize("lines", [0, 1, 10_000])
+@pytest.mark.parametrize("lines", [0, 1, 2_000])
 def test_the_whole_banner_is_printed(make_sshd: Callable[..., Sshd], account: Account, short_path: Path, lines: int) -> None:
     """Before the login, whether it succeeds or not; on standard error, with -E as well. Not with -q."""
     text = b"  Unauthorised  use\tis prohibited.\n\n" * lines
