@@ -44,6 +44,11 @@ class PipeStream:
         """Return the descriptor that is written to, or -1 after its end."""
         return self._output.descriptor
 
+    @property
+    def _closed(self) -> bool:
+        """True after :meth:`close`. Paramiko reads a socket's attribute of this name when the program ends (``stop_thread``)."""
+        return self._output.descriptor < 0 and self._input.descriptor < 0
+
     def recv_into(self, buffer: memoryview) -> int:
         """Read what has arrived, at least one byte, and return the number of bytes; 0: the peer has ended the stream.
 

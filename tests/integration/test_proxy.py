@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -26,6 +28,7 @@ from tests.support.accounts import Account
 from tests.support.keys import KeyFile
 from tests.support.links import link_to, settings_for, through
 from tests.support.processes import wait_until
+from tests.support.session import repository
 from tests.support.sshd import Sshd, find_sshd
 
 pytestmark = pytest.mark.needs_sshd
@@ -331,6 +334,24 @@ def test_closing_while_a_program_reads_nothing(sshd: Sshd, relay: str, home: Pat
     assert not thread.is_alive() and time.monotonic() - began < 2
     assert "closed by pmitogen" in str(ends[0])
     os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.needs_program("python3")
+def test_a_program_of_the_library_that_forgets_the_connection_ends_quietly(sshd: Sshd, relay: str) -> None:
+    """Paramiko stops the threads of its connections at the end of the interpreter."""
+    program = (
+        "from tests.support.links import link_to\n"
+        "from pmitogen.flags.ssh.resolve import resolve\n"
+        "import sys\n"
+        "link = link_to(resolve(sys.argv[1:]))\n"
+        "print(link.describe()['server'])\n"
+    )
+    argv = [*sshd.ssh_args(), "-o", f"ProxyCommand={relay}", sshd.host]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.startswith("SSH-2.0-") and done.stderr == ""
 
 
 @pytest.mark.needs_program("python3")

@@ -131,7 +131,7 @@ def _keys_of(path: str) -> Iterator[tuple[bytes, str]]:
     """Yield the keys in a file of public keys, authorized_keys or known_hosts, or that of a private key file, with comments."""
     text = _read(path)
     if path != "-" and "PRIVATE KEY-----" in text.lstrip().partition("\n")[0]:
-        yield _public_of_private(path, text), _comment_beside(path) or _own_comment(path, text)
+        yield _public_and_comment(path, text)
         return
     for line in text.splitlines():
         key = _key_in(line)
@@ -150,20 +150,17 @@ def _read(path: str) -> str:
     return text
 
 
-def _public_of_private(path: str, text: str) -> bytes:
-    """Return the public half of the private key *text*. The file may be readable for others: no secret is used."""
-    blob = key_file.KeyFile(path, text, identity=(path,)).public_blob
+def _public_and_comment(path: str, text: str) -> tuple[bytes, str]:
+    """Return the public half of the private key *text*, and its comment. The file may be readable for others."""
+    file = key_file.KeyFile(path, text, identity=(path,))
+    blob, comment = file.public_blob, _comment_beside(path)
+    if blob is None or not comment:
+        with contextlib.suppress(UnusableKey):  # it is encrypted
+            key = file.open(None)
+            blob, comment = blob or key.blob, comment or key.comment
     if blob is None:
         raise UsageError(f"{path} is not a public key file.")
-    return blob
-
-
-def _own_comment(path: str, text: str) -> str:
-    """Return the comment in the private key *text*; "" if it is encrypted or has none."""
-    try:
-        return key_file.KeyFile(path, text).open(None).comment
-    except UnusableKey:
-        return ""
+    return blob, comment
 
 
 def _key_in(line: str) -> tuple[bytes, str] | None:
