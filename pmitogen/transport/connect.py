@@ -297,7 +297,7 @@ class _Connecting:
         transport = ClientTransport(stream.sock, self.endpoint, interval, settings.serveralivecountmax, log)
         algorithms.apply_preferences(transport, settings)
         transport.wanted_host_keys = host_keys(stream.address)
-        transport.packetizer.set_rekey_limit(*settings.rekeylimit)
+        transport.rekey_limit = settings.rekeylimit
         transport.set_idle_timeouts(settings.channeltimeout, settings.channeltimeout_global)
         if settings.versionaddendum:
             transport.local_version += f" {settings.versionaddendum}"

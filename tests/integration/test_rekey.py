@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pmitogen.errors import ConnectionLost
+from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.connect import Connection
 from pmitogen.transport.sessions import exec_command
 from tests.support.accounts import Account
 from tests.support.library import connect
-from tests.support.links import linked
+from tests.support.links import link_to, linked, settings_for
 from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.needs_sshd
@@ -128,7 +129,22 @@ def test_both_ends_may_start_rekeying_at_once(make_sshd: MakeSshd) -> None:
         assert link.end_reason is None
 
 
-def test_an_idle_connection_is_rekeyed_by_time(make_sshd: MakeSshd) -> None:
+def test_no_new_keys_before_the_login(make_sshd: MakeSshd, account: Account) -> None:
+    """sshd takes no request for them there: neither a small limit nor a user who takes time for a password ends the login."""
+    server = make_sshd(log_level="DEBUG1")
+
+    def slowly(_prompt: str, _echo: bool) -> str | None:
+        time.sleep(1.5)
+        return account.password
+
+    settings = settings_for(server, user=account.name, identityfile=(), rekeylimit=(16, 1))
+    link = link_to(settings, Credentials(prompt=slowly))
+    assert len(exec_command.run(link, "head -c 100000 /dev/zero")[1]) == 100_000
+    link.close()
+    assert server.log().count("SSH2_MSG_NEWKEYS received") > 2
+
+
+def test_by_time_on_an_idle_connection(make_sshd: MakeSshd) -> None:
     server = make_sshd(log_level="DEBUG1")
     with linked(server, rekeylimit=(0, 1)) as link:
         time.sleep(2.5)

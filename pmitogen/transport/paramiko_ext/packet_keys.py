@@ -98,10 +98,14 @@ class PacketKeys(Packetizer):
         self._sequence_out = 0
 
     def set_rekey_limit(self, limit: int, seconds: int) -> None:
-        """Set RekeyLimit: *limit* bytes in either direction, *seconds* since the last change; 0 means our default, and never."""
+        """Set RekeyLimit: *limit* bytes in either direction, *seconds* from now and after each change; 0: our default, never.
+
+        Transport thread, after the login: before it, sshd takes no request for new keys.
+        """
         self._rekey_limit = limit
         self._use_rekey_limit()
         self.rekey_seconds = seconds
+        self._rekey_at = time.monotonic() + seconds if seconds else None
 
     def need_rekey(self) -> bool:
         """Return whether new keys are due, by volume or by time. Any thread."""

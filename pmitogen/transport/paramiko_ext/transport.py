@@ -87,7 +87,8 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         # Upstream holds channels by weak references: the garbage collector closes one without other references, on any thread.
         self._channels_by_id: dict[int, Channel] = {}
         self.channels_seen = IssuedChannels(self)  # type: ignore[assignment]
-        self.channel_acceptors: dict[bytes, ChannelAcceptor] = {}  # by the kind of channel that the server may open
+        self.channel_acceptors: dict[bytes, ChannelAcceptor] = {}  # by the kind of channel that we have invited
+        self.rekey_limit = (0, 0)  # RekeyLimit: bytes and seconds; see set_rekey_limit of packet_keys.py
         self._init_requests()
         self.channel_closed = threading.Condition()
         self.close_count = 0  # how often a place became free; guarded by channel_closed
@@ -223,6 +224,11 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         for channel in due:
             channel.close_idle(reason)
         return again
+
+    def _auth_trigger(self) -> None:
+        """Apply RekeyLimit too, from the login on. Transport thread."""
+        super()._auth_trigger()  # type: ignore[misc]
+        self.packetizer.set_rekey_limit(*self.rekey_limit)
 
     # End ----------------------------------------------------------------------------------------------------------------
 
@@ -376,6 +382,7 @@ require_methods(
     "_parse_channel_open(self, m)",
     "_parse_channel_open_success(self, m)",
     "_parse_channel_open_failure(self, m)",
+    "_auth_trigger(self)",
     "run(self)",
     "close(self)",
 )
