@@ -71,6 +71,7 @@ REPLACED = {
     "scp": [("for mode in scp sftp", "for mode in sftp")],
     "scp-uri": [("for mode in scp sftp", "for mode in sftp")],
     "rekey": [("NEWKEYS sent", "Switch to new keys")],
+    "cert-userkey": [('echo "$n*,ssh-rsa*,ssh-ed25519*"', 'echo "$n*,rsa-sha2-*,ssh-ed25519*"')],
     # A command uses a master only where it would have made the same connection.
     "connection-timeout": [("-oControlMaster=no -Fnone", "-oControlMaster=no -F$OBJ/ssh_proxy -oExitOnForwardFailure=yes")],
     "hostkey-agent": [
