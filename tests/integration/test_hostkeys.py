@@ -312,6 +312,18 @@ def test_only_known_authorities_are_accepted(make_sshd: MakeSshd, make_key: Make
     assert f"revoked by {path}:1" in refused(settings_for(server, userknownhostsfile=files, revokedhostkeys=(path,)))
 
 
+def test_a_certificate_in_a_revocation_file_revokes_its_key(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path) -> None:
+    ca = make_key()
+    server = certified(make_sshd, ca, "-h", "-n", "127.0.0.1")
+    key = server.host_keys[0]
+    (path,) = write(short_path / "revoked", key.path.with_name(key.path.name + "-cert.pub").read_text())
+    trusting = write(short_path / "kh", f"@cert-authority * {ca.public}")
+    knowing = write(short_path / "kh2", f"[127.0.0.1]:{server.port} {key.public}")
+    for files in (trusting, knowing):
+        assert verify(settings_for(server, userknownhostsfile=files)).status in ("certificate", "known")
+        assert f"revoked by {path}:1" in refused(settings_for(server, userknownhostsfile=files, revokedhostkeys=(path,)))
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [("serial: 41-43", "serial number 42"), ("id: test", "key id 'test'"), ("serial: 43", None), ("id: rest", None)],

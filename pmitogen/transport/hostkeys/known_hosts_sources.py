@@ -25,6 +25,7 @@ from pmitogen.flags.ssh.settings import Settings
 from pmitogen.flags.ssh.tokens import expand
 from pmitogen.transport.hostkeys import known_hosts, revocation
 from pmitogen.transport.hostkeys.known_hosts import KnownHosts, KnownHostsLine
+from pmitogen.transport.keys import certificate as certificates
 from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.certificate import Certificate
 from pmitogen.transport.keys.wire import DecodeError
@@ -226,12 +227,12 @@ def _revoked_in(path: str, plain: bytes, certificate: Certificate | None) -> str
 
 
 def _line_blob(raw: str) -> bytes | None:
-    """Return the key on a line of a public key file."""
+    """Return the plain key on a line of a public key file: a certificate there stands for its key, as in ssh."""
     fields = raw.split(None, 2)
     if len(fields) < 2:
         return None
     try:
         blob = base64.b64decode(fields[1], validate=True)
-        return blob if public_key.blob_type(blob) == fields[0] else None
+        return certificates.plain_blob(blob) if public_key.blob_type(blob) == fields[0] else None
     except (binascii.Error, ValueError, DecodeError):
         return None
