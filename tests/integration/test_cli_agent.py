@@ -138,7 +138,7 @@ def test_lifetimes_locks_and_confirmations_are_honoured(tmp_path: Path) -> None:
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("program", [AGENT, ("ssh-agent",)], ids=["ours", "openssh"])
-def test_another_account_gets_no_answer(program: tuple[str, ...], account: Account, short_path: Path) -> None:
+def test_the_agent_does_not_answer_another_account(program: tuple[str, ...], account: Account, short_path: Path) -> None:
     """Even where the socket lets it connect."""
     path = short_path / "agent"
     started = run(*program, "-s", "-a", str(path))
@@ -165,7 +165,7 @@ def test_another_account_gets_no_answer(program: tuple[str, ...], account: Accou
     wait_until(lambda: not path.exists())
 
 
-def test_around_a_command(tmp_path: Path) -> None:
+def test_the_agent_runs_a_command_and_ends_with_it(tmp_path: Path) -> None:
     key = make_key(tmp_path / "key")
     script = 'ssh-add -q "$0" && ssh-add -l && echo "$SSH_AUTH_SOCK" && exit 7'
     done = run(*AGENT, "sh", "-c", script, str(key))

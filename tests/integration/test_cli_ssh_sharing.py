@@ -136,8 +136,8 @@ def test_a_stopped_master_without_a_command_ends_with_its_last_client(shared: Sh
         assert master.wait(10) == 255
 
 
-def test_a_killed_client_whose_reader_does_not_read(shared: Shared, account: Account) -> None:
-    """Its session ends, and the master too, while the pipe that the client wrote to stays open and full."""
+def test_a_killed_client_with_a_full_output_pipe_ends_its_session(shared: Shared, account: Account) -> None:
+    """The session and the master end while the client's output pipe is still open and full."""
     shared.run(*AUTO, "true")
     _, text = shared.control("check")
     master = Path(f"/proc/{re.findall(r'[0-9]+', text)[0]}")

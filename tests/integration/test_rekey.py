@@ -144,7 +144,7 @@ def test_no_new_keys_before_the_login(make_sshd: MakeSshd, account: Account) -> 
     assert server.log().count("SSH2_MSG_NEWKEYS received") > 2
 
 
-def test_by_time_on_an_idle_connection(make_sshd: MakeSshd) -> None:
+def test_an_idle_connection_is_rekeyed_by_time(make_sshd: MakeSshd) -> None:
     server = make_sshd(log_level="DEBUG1")
     with linked(server, rekeylimit=(0, 1)) as link:
         time.sleep(2.5)

@@ -87,7 +87,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         # Upstream holds channels by weak references: the garbage collector closes one without other references, on any thread.
         self._channels_by_id: dict[int, Channel] = {}
         self.channels_seen = IssuedChannels(self)  # type: ignore[assignment]
-        self.channel_acceptors: dict[bytes, ChannelAcceptor] = {}  # by the kind of channel that we have invited
+        self.channel_acceptors: dict[bytes, ChannelAcceptor] = {}  # by the kind of channel that the server may open
         self.rekey_limit = (0, 0)  # RekeyLimit: bytes and seconds; see set_rekey_limit of packet_keys.py
         self._init_requests()
         self.channel_closed = threading.Condition()
