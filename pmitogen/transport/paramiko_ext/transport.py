@@ -326,10 +326,11 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         for channel in list(self._channels_by_id.values()):
             channel.lock = threading.Lock()
             channel.closed = True
-        if isinstance(self.sock, socket.socket):
-            self.sock.close()  # the descriptor; the parent's stays open
-        elif isinstance(self.sock, PipeStream):
-            self.sock.abandon()
+        sock: Any = self.sock
+        if isinstance(sock, socket.socket):
+            sock.close()  # the descriptor; the parent's stays open
+        elif isinstance(sock, PipeStream):
+            sock.abandon()
 
     def at_end(self, callback: Callable[[], None]) -> None:
         """Call *callback* once when the connection ends, by either side."""
