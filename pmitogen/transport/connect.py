@@ -18,8 +18,9 @@ from pmitogen.flags.ssh.resolve import MAX_HOPS, resolve_hop
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport import connect_limits, log_file
 from pmitogen.transport.auth import jump_credentials
-from pmitogen.transport.auth.authenticate import AuthReport, authenticate
+from pmitogen.transport.auth.authenticate import authenticate
 from pmitogen.transport.auth.credentials import Credentials
+from pmitogen.transport.auth.report import AuthReport
 from pmitogen.transport.connection import Connection, Stages
 from pmitogen.transport.connection_identity import connection_key
 from pmitogen.transport.connection_warnings import ConnectionWarning, Warn, ignore, visible

@@ -15,7 +15,8 @@ import pytest
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.resolve import resolve
-from pmitogen.transport.auth.authenticate import Credentials, authenticate
+from pmitogen.transport.auth.authenticate import authenticate
+from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
 from tests.support import certificates
 from tests.support.keys import KeyFile

@@ -99,6 +99,7 @@ def prepare(source: Path) -> None:
 
 def run(name: str, source: Path, folder: Path, shims: Path) -> tuple[int, str]:
     """Run one script; return its status and output."""
+    folder = folder.with_name(folder.name.replace("hostkey", "host-key"))  # scripts remove lines with that word, and so paths
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for helper in _HELPERS:

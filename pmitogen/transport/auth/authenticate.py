@@ -51,8 +51,6 @@ MAX_REQUEUED = 20  # keys offered again, after a refusal for another reason than
 MAX_METHODS = 32  # names in one answer of the server; more are ignored
 MAX_ROUNDS = 32  # rounds of keyboard-interactive in one attempt
 
-__all__ = ["AuthReport", "Credentials", "authenticate"]
-
 
 def authenticate(
     transport: paramiko.Transport,
@@ -71,9 +69,8 @@ def authenticate(
     :param key_cache: shares decrypted keys with other logins; None: the login decrypts its own.
     :param on_banner: called on this thread with each text of the server for the user, not escaped; None: it is not shown.
 
-    Raises :class:`AuthenticationError` if the server refused everything or there was no credential to offer, and
-    :class:`ConnectError` (stage ``auth``) if the connection ended or the time ran out.
-    Both messages end with the server's banner, if it sent one. The transport is left open.
+    Raises :class:`AuthenticationError` if the server refused everything or there was no credential to offer, and ConnectError
+    (stage ``auth``) if the connection ended or the time ran out, both with the server's banner. The transport is left open.
     """
     authenticator = _Authenticator(transport, settings, credentials, deadline, key_cache)
     authenticator.userauth.on_banner = on_banner
