@@ -175,7 +175,7 @@ def test_a_play_works_with_an_installed_wheel(sshd: Sshd, account: Account, tmp_
 
     # A copy, so that building leaves nothing in the checkout.
     source = tmp_path / "source"
-    for name in ("pyproject.toml", "README.md", "LICENSE", "pmitogen", "ansible_collections"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "pmitogen", "ansible_collections"):
         copy = shutil.copytree if (repository / name).is_dir() else shutil.copy2
         source.mkdir(exist_ok=True)
         copy(repository / name, source / name)
