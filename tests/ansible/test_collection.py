@@ -189,7 +189,7 @@ def test_a_play_works_with_an_installed_wheel(sshd: Sshd, account: Account, tmp_
     assert "pmitogen.core.ssh" in run("ansible-doc", "-t", "connection", "pmitogen.core.ssh")
     assert "pmitogen.core" in run("ansible-galaxy", "collection", "list")
     run("ansible-playbook", "-i", "hosts", "-c", "pmitogen.core.ssh", "play.yml")
-    assert "finds it" in run("pmitogen", "setup")
+    assert "plugin found" in run("pmitogen", "setup")
     run("ansible-playbook", "-i", "hosts", "-c", "pmitogen", "play.yml")
     run("pmitogen", "setup", "--remove")
     mark = sshd.mark()
