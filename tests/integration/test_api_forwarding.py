@@ -194,7 +194,7 @@ def test_the_asyncio_library_forwards_ports(sshd: Sshd, account: Account, echo: 
 def test_a_further_connection_takes_over_the_forwardings(
     kind: str, echo: int, make_sshd: Callable[..., Sshd], account: Account
 ) -> None:
-    """Where the server allows one session, and the first connection is still busy with a command."""
+    """The server allows one session, and the first connection is busy with a command."""
     server, port = make_sshd(config=["MaxSessions 1"]), free_port(["127.0.0.1"])
     where = ("127.0.0.1", port), *((socks_request(echo), 8) if kind == "-D" else ())
     target = "" if kind == "-D" else f":127.0.0.1:{echo}"

@@ -82,7 +82,7 @@ def test_as_completed_respects_the_limit_and_the_order_of_completion(sshd: Sshd,
         assert time.monotonic() - began < 3
 
 
-def test_functions_under_way_go_on_where_no_further_thread_can_be_started(
+def test_running_functions_continue_if_no_further_thread_can_start(
     sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, done = threads.start, []

@@ -144,7 +144,7 @@ def test_glob_reads_no_further_directory_when_it_has_found_too_many(
     assert caught.value.errno == errno.E2BIG and len(read) == 4  # the first, and three below it
 
 
-def test_glob_in_directories_without_an_end(host: pmitogen.Host, top: Path) -> None:
+def test_glob_refuses_directories_that_are_too_deep(host: pmitogen.Host, top: Path) -> None:
     deep = str(top)
     for _ in range(1200):  # deeper than os.makedirs goes, and shutil.rmtree
         deep += "/x"

@@ -40,7 +40,7 @@ def test_a_timeout_kills_the_process_group(
 
 
 @pytest.mark.parametrize("end", ["host", "hub"])
-def test_closing_ends_what_runs(end: str, sshd: Sshd, account: Account) -> None:
+def test_closing_ends_running_commands(end: str, sshd: Sshd, account: Account) -> None:
     hub = pmitogen.Hub()
     host = connect(sshd, account, hub)
     caught: list[BaseException] = []
@@ -74,8 +74,8 @@ def test_a_command_cancelled_while_it_waits_for_a_session_never_runs(make_sshd: 
     assert (account.home / "other").exists() and not (account.home / "ran").exists()
 
 
-def test_a_timeout_where_no_thread_can_be_started(sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server gets the signal all the same, and other commands go on."""
+def test_a_timeout_ends_a_command_without_a_thread(sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal is sent if no thread can be started, and other commands go on."""
     start = threads.start
 
     def refuse(target: Callable[..., object], name: str, *args: object) -> threading.Thread:
@@ -93,8 +93,8 @@ def test_a_timeout_where_no_thread_can_be_started(sshd: Sshd, account: Account, 
         processes.wait_until(lambda: not runs("sleep 49111"), 10)
 
 
-def test_a_command_that_sigterm_ends_shortly_before_its_connection(sshd: Sshd, account: Account) -> None:
-    """As on a host that shuts down: that its processes are killed first is not their result."""
+def test_an_end_by_sigterm_just_before_the_connection_ends_is_a_lost_connection(sshd: Sshd, account: Account) -> None:
+    """A host that shuts down kills its processes first; that is not the result of a command."""
     end = "P=$(ps -o ppid= -p $$); (sleep 0.3; kill -KILL $P) </dev/null >/dev/null 2>&1 & "
     end += "head -c 300000 /dev/zero; kill -TERM $$"
     with connect(sshd, account) as host:
