@@ -74,8 +74,12 @@ REPLACED = {
     # As in OpenSSH 10.5, a certificate without principals is valid for no host.
     "cert-hostkey": [('test_one "empty principals"\tsuccess', 'test_one "empty principals"\tfailure')],
     "cert-userkey": [('echo "$n*,ssh-rsa*,ssh-ed25519*"', 'echo "$n*,rsa-sha2-*,ssh-ed25519*"')],
-    # A command uses a master only where it would have made the same connection.
-    "connection-timeout": [("-oControlMaster=no -Fnone", "-oControlMaster=no -F$OBJ/ssh_proxy -oExitOnForwardFailure=yes")],
+    # A command uses a master only where it would have made the same connection; and Python takes time to start.
+    "connection-timeout": [
+        ("-oControlMaster=no -Fnone", "-oControlMaster=no -F$OBJ/ssh_proxy -oExitOnForwardFailure=yes"),
+        ("UnusedConnectionTimeout 2", "UnusedConnectionTimeout 5"),
+    ],
+    "kextype": [("`${SSH} -Q kex`", "`${SSH} -Q kex | grep -v mlkem`")],  # sshd has it since 9.9
     "hostkey-agent": [
         ("`ssh -Q key-sig", "`$SSH -Q key-sig"),
         ("HostKeyAlgorithms $k", "HostKeyAlgorithms $k,rsa-sha2-512"),
