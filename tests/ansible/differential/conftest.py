@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,11 +65,13 @@ class Outcomes:
         if core not in self._pythons:
             pytest.skip("needs ansible-core")
         if (play, core) not in self._known:
-            before, directories = leaks.take(set()), _payload_directories()
+            before = leaks.take(set())
             wanted = [(name, core, self._pythons[core]) for name, its in self._wanted if its == core]
-            self._known.update(driver.run_all(self._made, wanted))
-            for directory in _payload_directories() - directories:
-                shutil.rmtree(directory, ignore_errors=True)
+            with _no_other_run():
+                directories = _payload_directories()
+                self._known.update(driver.run_all(self._made, wanted))
+                for directory in _payload_directories() - directories:
+                    shutil.rmtree(directory, ignore_errors=True)
             _seen["report"] = driver.report(self._known)
             if left := leaks.since(before, set(), {self._keep}):
                 pytest.fail("the plays left behind:\n  " + "\n  ".join(left), pytrace=False)
@@ -91,6 +96,19 @@ def _outcomes(request: pytest.FixtureRequest, _server: Sshd, _account_maker: Acc
             patch.setenv(name, value)
         with driver.world(_server, _account_maker) as made:
             yield Outcomes(made, list(wanted), _server.pid)
+
+
+@contextlib.contextmanager
+def _no_other_run() -> Iterator[None]:
+    """Wait until no other run's plays are under way: each would remove the payload directories of the other."""
+    with socket.socket(socket.AF_UNIX) as lock:
+        while True:
+            try:
+                lock.bind("\0pmitogen-differential-plays")  # has no file, and ends with its process
+                break
+            except OSError:
+                time.sleep(1)
+        yield
 
 
 def _payload_directories() -> set[Path]:
