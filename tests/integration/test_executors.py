@@ -224,7 +224,7 @@ def test_a_dask_cluster_loses_a_worker_in_the_middle_of_a_thousand_hosts(server:
         pytest.skip("needs distributed, which make test-all installs")
     (tmp_path / "program.py").write_text(DASK_PROGRAM)
     command: Sequence[str] = [str(DASK), "program.py", str(server.config), "1000"]
-    env = {**os.environ, "PYTHONPATH": str(repository)}
+    env = {**os.environ, "PYTHONPATH": str(repository), "DASK_TEMPORARY_DIRECTORY": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=850)
     assert done.returncode == 0 and done.stdout.startswith("done"), done.stdout + done.stderr
     assert "hunter2" not in done.stdout + done.stderr
