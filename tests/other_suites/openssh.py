@@ -72,7 +72,10 @@ REPLACED = {
     "scp-uri": [("for mode in scp sftp", "for mode in sftp")],
     "rekey": [("NEWKEYS sent", "Switch to new keys")],
     # As in OpenSSH 10.5, a certificate without principals is valid for no host.
-    "cert-hostkey": [('test_one "empty principals"\tsuccess', 'test_one "empty principals"\tfailure')],
+    "cert-hostkey": [
+        ('test_one "empty principals"\tsuccess', 'test_one "empty principals"\tfailure'),
+        ('success "-h -V-1w:+2w"', 'success "-h -n $HOSTS -V-1w:+2w"'),
+    ],
     "cert-userkey": [('echo "$n*,ssh-rsa*,ssh-ed25519*"', 'echo "$n*,rsa-sha2-*,ssh-ed25519*"')],
     # A command uses a master only where it would have made the same connection; and Python takes time to start.
     "connection-timeout": [
