@@ -56,9 +56,7 @@ _EPILOG = "See also: pmitogen COMMAND --help. In Ansible: run pmitogen setup, th
 
 def main(argv: Sequence[str] | None = None) -> int:
     """See :func:`pmitogen.cli.main`."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a server's text may have characters that the terminal's encoding lacks
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_output()
     args = list(sys.argv[1:] if argv is None else argv)
     command = "pmitogen"
     if not args:
@@ -87,6 +85,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except OSError as error:
         return _fail(f"{command}: {from_os_error(error).message}")
+
+
+class _Diagnostics(io.FileIO):
+    """Standard error. Text that cannot be written, as on a full disk, is lost: no command fails for that."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return len(data)
+
+
+def _prepare_output() -> None:
+    """Make stdout and stderr write every character, and stderr work where it is closed or full."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a server's text may have characters that the terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stderr is None:  # closed; a file that is opened later must not get its descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    elif sys.stderr is not sys.__stderr__:  # a program that calls main() has replaced it
+        return
+    encoding = "utf-8" if sys.stderr is None else sys.stderr.encoding
+    raw = io.BufferedWriter(_Diagnostics(2, "w", closefd=False))
+    sys.stderr = io.TextIOWrapper(raw, encoding, errors="backslashreplace", line_buffering=True)
 
 
 def _check_command(arg: str) -> None:

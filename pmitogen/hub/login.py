@@ -208,14 +208,14 @@ class Login:
         if self._cancelled.is_set():
             connection.close()
             raise ConnectError(f"{connection.peer}: the run is ending", "local")
+        predecessor, self.predecessor = self.predecessor, None
         if settings.forwardings and self._starts_forwardings:
-            self._start_forwardings(connection, settings)
+            self._start_forwardings(connection, settings, predecessor)
         return connection
 
-    def _start_forwardings(self, connection: Connection, settings: Settings) -> None:
+    def _start_forwardings(self, connection: Connection, settings: Settings, predecessor: Login | None) -> None:
         from pmitogen.transport.forwarding import requested
 
-        predecessor, self.predecessor = self.predecessor, None
         try:
             if predecessor is not None:
                 predecessor.stop_listening()
@@ -305,6 +305,7 @@ class Login:
         """End the connection. Any thread; idempotent; does not wait."""
         with self._lock:
             self._cancelled.set()
+            self.predecessor = None
             connection = self.connection
         if connection is None:
             return

@@ -252,3 +252,25 @@ def test_public_keys_are_converted_as_by_ssh_keygen(kind: str, tmp_path: Path) -
     same("-e", "-f", "absent", cwd=tmp_path)
     same("-i", "-f", "key", cwd=tmp_path)
     same("-i", "-m", "PKCS8", "-f", "key", cwd=tmp_path)
+
+
+SHORT_KEY = """\
+-----BEGIN PRIVATE KEY-----
+MIIBUwIBADANBgkqhkiG9w0BAQEFAASCAT0wggE5AgEAAkEA8Ca73C+BkJu6eLZs
+AB8Jy1wTm2UkeFuxWkeUb1Khhoi07q4oSHXKZZ3PTqeB5U4L1APeaZRJ9fNqe4Qb
+olCs/QIDAQABAkA3P2H2jMNM5lam0KjV+k4Bh8RG+qTCP630bAU8+xCH51dI3YOI
+2AQh2rtuQhSiVvR9BokwPJ9e4Dbnjh04k4BhAiEA+uRHKzwqtDRgdCSCT4sE1o8r
+hy69gAgiFm0Y5lX3KKUCIQD1CnlAaqfysL23YWeoA3WygpUHxQV9NQURkYjBn0Pr
+eQIgL6tX6lsQMhURjn+xUrOzQ6EIQDMdRkpFT8WCyaDjyRECIFIdgmiN1V5E0C7F
+24C4OBbsH5kM8zv0KpCqnpOUFaSxAiBZOjwux6ZjCazeBDpUjjihOTB0az4Qwneo
+epFjzfmRLg==
+-----END PRIVATE KEY-----
+"""
+
+
+def test_a_private_key_that_is_too_short_is_no_key_file(tmp_path: Path) -> None:
+    (tmp_path / "short").write_text(SHORT_KEY)
+    (tmp_path / "short").chmod(0o600)
+    for program in (OURS, THEIRS):
+        done = run(program, "-l", "-f", "short", cwd=tmp_path)
+        assert done.returncode == 255 and "key file." in done.stderr and "Traceback" not in done.stderr, done.stderr

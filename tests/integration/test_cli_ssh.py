@@ -249,6 +249,8 @@ def test_q_and_g_print_algorithms_and_options(sshd: Sshd, host: tuple[str, ...])
     assert f"port {sshd.port}" in lines and f"hostname {sshd.host}" in lines
     done = ssh("-O", "check", *host)
     assert (done.returncode, done.stderr) == (255, b'No ControlPath specified for "-O" command\n')
+    done = ssh("-O", "proxy", "-W", "localhost:1", "-o", "ControlPath=/nonexistent", *host)
+    assert (done.returncode, done.stderr) == (255, b"Cannot specify stdio forward with -O\n")
 
 
 def test_match_can_test_the_command(sshd: Sshd, account: Account, tmp_path: Path) -> None:

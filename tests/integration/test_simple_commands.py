@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 
 import pmitogen
 from pmitogen.hub import simple_commands
+from pmitogen.hub.login import Login
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.library import connect
@@ -292,3 +294,6 @@ def test_a_second_command_makes_a_second_connection_if_needed(make_sshd: Callabl
         assert slow == [b"slow\n"]
         processes.wait_until(lambda: len([each for each in account.processes() if "sshd" in each.command]) == 1, 5)
         assert host.run("echo last").stdout == b"last\n"
+        gc.collect()
+        logins = [each for each in gc.get_objects() if isinstance(each, Login) and each.peer.startswith(f"{account.name}@")]
+        assert len(logins) == 1  # the first, with its options, is forgotten

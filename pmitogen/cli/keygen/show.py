@@ -158,9 +158,11 @@ def _public_and_comment(path: str, text: str) -> tuple[bytes, str]:
         with contextlib.suppress(UnusableKey):  # it is encrypted
             key = file.open(None)
             blob, comment = blob or key.blob, comment or key.comment
-    if blob is None:
-        raise UsageError(f"{path} is not a public key file.")
-    return blob, comment
+    if blob is not None:
+        with contextlib.suppress(DecodeError):  # such as an RSA key that is too short
+            certificate.plain_blob(blob)
+            return blob, comment
+    raise UsageError(f"{path} is not a public key file.")
 
 
 def _key_in(line: str) -> tuple[bytes, str] | None:

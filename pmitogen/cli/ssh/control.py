@@ -49,6 +49,8 @@ def run_control(invocation: Invocation) -> int:
     command = invocation.control or ""
     if command not in ("check", "forward", "cancel", "proxy", *_ORDERS):
         raise UsageError(f"-O {command}: not supported; use check, exit, stop, forward, cancel or proxy")
+    if invocation.stdio_forward is not None:
+        raise CommandLineProblem("Cannot specify stdio forward with -O")
     if command == "proxy" and invocation.kind is SessionKind.NONE:
         raise UsageError("-O proxy: cannot be combined with -N; remove one of them")
     try:
