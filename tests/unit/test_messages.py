@@ -146,6 +146,7 @@ VERBATIM_STARTS = (
     "Missing {}",
     "Timeout ({}s)",
     "No ControlPath",
+    "Cannot specify",
     "No identities",
     "Control socket",
     "Unsupported query",
