@@ -24,7 +24,7 @@ from paramiko.message import Message
 from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
 from pmitogen.transport.paramiko_ext.inbound_budget import MAX_USELESS
 from pmitogen.transport.paramiko_ext.inflate import MAX_UNPACKED, Decompressor
-from pmitogen.transport.paramiko_ext.keepalive import KeepaliveTimer
+from pmitogen.transport.paramiko_ext.keepalive import KeepaliveAction, KeepaliveTimer
 from pmitogen.transport.paramiko_ext.packetizer import IDLE_READ_SIZE, MAX_PACKET, MAX_TRIED, READ_SIZE, FastPacketizer
 
 KEY, IV = os.urandom(64), os.urandom(16)
@@ -90,6 +90,25 @@ def test_packets_of_each_length_pass(pair: tuple[FastPacketizer, FastPacketizer,
         assert (kind, got.asbytes(), got.seqno) == (IGNORE, payload, index)
     sender.join()
     assert ours.bytes_received == theirs.bytes_sent
+
+
+def test_a_packet_that_never_ends_is_silence(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+    """As where its length was changed on the way: what arrives in answer to each keepalive request belongs to it."""
+    ours, _, far = pair
+    ours.keepalive = KeepaliveTimer(0.1, 3, time.monotonic())
+    actions: list[KeepaliveAction] = []
+
+    def act(action: KeepaliveAction) -> None:
+        actions.append(action)
+        if action is KeepaliveAction.GIVE_UP:
+            raise EOFError
+        far.send(b"answer")
+
+    ours.on_keepalive = act
+    far.send((200_000).to_bytes(4, "big"))
+    with pytest.raises(EOFError):
+        ours.read_message()
+    assert actions == [KeepaliveAction.SEND_REQUEST] * 3 + [KeepaliveAction.GIVE_UP]
 
 
 def test_only_a_busy_connection_has_a_large_buffer(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:

@@ -2,7 +2,7 @@
 
 A TCP connection to a machine that lost power, or to a stopped process, stays "established" for hours. OpenSSH sends a request
 that every server must answer after ServerAliveInterval seconds without data, and gives up after ServerAliveCountMax requests
-without a reply (ssh_config(5)). Any data from the server counts as activity. This module sends nothing and reads no clock.
+without a reply (ssh_config(5)). Each whole packet of the server counts as activity. This module sends nothing and reads no clock.
 
 Missing upstream: ``Transport.set_keepalive`` sends a request without a reply and waits for none, so it never notices a dead
 server. This module can go when Paramiko counts unanswered keepalives.
@@ -39,7 +39,7 @@ class KeepaliveTimer:
         self._requests_sent = 0
 
     def activity(self, now: float) -> None:
-        """Record that data arrived."""
+        """Record that a packet arrived."""
         self.last_activity = now
         self._requests_sent = 0
 
