@@ -157,7 +157,7 @@ class FastPacketizer(PacketKeys):
             plaintext = opener.open(self._sequence_in, view[:total])
         self._remove(total)
         self._count_in(total)
-        self.keepalive.activity(time.monotonic())  # whole packets count, as with ssh: a wrong length may wait for ever
+        self.keepalive.activity(time.monotonic())  # whole packets count, as with ssh: a wrong length may wait forever
         padding = plaintext[0]
         if padding < MIN_PADDING or padding >= length - 1:
             raise SSHException(f"the server sent a packet with invalid padding ({padding} of {length} bytes)")
