@@ -140,7 +140,7 @@ def test_task_timeout_ends_the_process_group(ansible: Ansible, server_and_accoun
     run = running.finish()
     for name in ("long", "raw", "root"):
         assert run.task(name).kind == "failed", run.output
-        assert re.search(r"2 second|time frame \(2\)", run.task(name).message), run.output  # the second before ansible-core 2.18
+        assert re.search(r"2 second|time frame \(2\)", run.task(name).message), run.output  # the second before ansible-core 2.19
     assert run.task("after")["stdout"] == account.name
     assert server.connections() == 1
 
