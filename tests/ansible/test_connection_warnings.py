@@ -54,7 +54,7 @@ def test_a_changed_key_is_warned_about_once(
 
 
 def test_a_new_key_is_announced_when_it_is_recorded(ansible: Ansible, sshd: Sshd, account: Account, short_path: Path) -> None:
-    """In the words of ssh. If known_hosts is /dev/null, each run would repeat it for each host: then it needs -vvv."""
+    """The text is that of ssh. With /dev/null as known_hosts every run would repeat it, so it is printed at -vvv only."""
     plain = ansible.target(sshd, account)
     text = f"Permanently added '[{sshd.host}]:{sshd.port}' (ED25519) to the list of known hosts."
     new = _with_known_hosts(plain, short_path / "known", "-o StrictHostKeyChecking=accept-new")

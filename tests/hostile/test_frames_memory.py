@@ -1,4 +1,4 @@
-"""Memory of the hub and delays of an honest host stay small under attacks by a hostile host, whatever its clients do."""
+"""A hostile host can neither make the hub use much memory nor delay an honest host for long."""
 
 from __future__ import annotations
 
