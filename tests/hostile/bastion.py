@@ -6,13 +6,15 @@ import contextlib
 import select
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import paramiko
 
 from pmitogen.flags.ssh.settings import Settings
+
+from .threaded_listener import ThreadedListener
 
 PROMPTS = (
     "Password: ",
@@ -25,7 +27,7 @@ PROMPTS = (
 )
 
 
-class Bastion:
+class Bastion(ThreadedListener):
     """Listens on 127.0.0.1 from :meth:`start` on.
 
     *methods*: the methods that it offers; *prompts*: its prompts, one a round; *accepted*: the secrets that let a client in,
@@ -40,28 +42,16 @@ class Bastion:
         *,
         keys: bool = False,
     ) -> None:
+        super().__init__()
         self.methods, self.prompts, self.accepted, self.keys = methods, list(prompts), accepted, keys
         self.received: list[str] = []
         self.offered: list[str] = []
         self.logins = 0
         self._key = paramiko.ECDSAKey.generate()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._open: list[Any] = []
-        self._threads: list[threading.Thread] = []
 
     def start(self) -> Bastion:
         self.spawn(self._accept)
         return self
-
-    def stop(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for each in self._open:
-            each.close()
-        for thread in self._threads:
-            thread.join(5)
 
     def known_hosts(self, path: Path) -> Path:
         """Write the bastion's host key to *path*, and return it."""
@@ -80,19 +70,10 @@ class Bastion:
         }
         return Settings(**{**plain, **changes})
 
-    def spawn(self, work: Callable[..., None], *args: Any) -> None:
-        thread = threading.Thread(target=work, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
     def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
+        for sock in self.connections():
             transport = paramiko.Transport(sock)
-            self._open.append(transport)
+            self.opened.append(transport)
             transport.add_server_key(self._key)
             with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
                 transport.start_server(server=_Session(self, transport), event=threading.Event())
@@ -110,7 +91,7 @@ class Bastion:
         if channel is None:
             return
         with socket.create_connection(destination) as sock:
-            self._open += [channel, sock]
+            self.opened += [channel, sock]
             ends = {channel: sock, sock: channel}
             with contextlib.suppress(OSError, EOFError, ValueError):  # ValueError: closed by stop()
                 while True:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from paramiko.common import (
     cMSG_KEXINIT,
 )
 from paramiko.message import Message
+
+from .threaded_listener import ThreadedListener
 
 # Clears the screen, sets a title, forges a line and a prompt, reorders and hides; at the start and at the end of a long text.
 _START = "\x1b[2J\x1b]0;owned\x07\r\nok: all is well\u202e\u200b\x9b31m Enter passphrase for key '/root/.ssh/id': "
@@ -62,30 +63,21 @@ RAW = {
 }
 
 
-class TextAttackServer:
+class TextAttackServer(ThreadedListener):
     """A server on 127.0.0.1. *attack*: a key of RAW, or a step of the login: prompts, methods, refusal, hangup, key."""
 
     def __init__(self, attack: str) -> None:
+        super().__init__()
         self.attack = attack
         self.version = "SSH-2.0-" + EVIL.replace("\r\n", " ")[:150]
         self.key = paramiko.ECDSAKey.generate()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._threads: list[threading.Thread] = []
-        self._open: list[Any] = []
-        self._spawn(self._accept)
+        self.spawn(self._accept)
 
     def __enter__(self) -> TextAttackServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for each in self._open:
-            each.close()
-        for thread in self._threads:
-            thread.join(5)
+        self.stop()
 
     def ssh_args(self, path: Path) -> list[str]:
         """Return the ssh options of a connection to it; *path* is for the known_hosts file."""
@@ -93,24 +85,15 @@ class TextAttackServer:
         args = ["-F", "none", "-p", str(self.port), "-l", "guest", "-o", "ConnectTimeout=5", "-o", "IdentityAgent=none"]
         return [*args, "-o", f"UserKnownHostsFile={path}", "-o", "GlobalKnownHostsFile=none"]
 
-    def _spawn(self, work: Callable[..., None], *args: Any) -> None:
-        thread = threading.Thread(target=work, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
     def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.append(sock)
+        for sock in self.connections():
+            self.opened.append(sock)
             if self.attack in RAW:
-                self._spawn(self._send_raw, sock)
+                self.spawn(self._send_raw, sock)
                 continue
             transport = _Refuser(sock)
             transport.local_version = self.version
-            self._open.append(transport)
+            self.opened.append(transport)
             transport.add_server_key(self.key)
             with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
                 transport.start_server(server=_Session(self, transport), event=threading.Event())
