@@ -104,7 +104,7 @@ class _Askpass:
         return done.stdout.decode("utf-8", "surrogateescape").split("\n", 1)[0].rstrip("\r")
 
 
-def confirm_with(ask: Ask) -> Callable[[str], bool]:
+def confirm_as_ssh(ask: Ask) -> Callable[[str], bool]:
     """Return a function that asks about a host key; only the full answer "yes" accepts it."""
 
     def confirm(facts: str) -> bool:

@@ -114,7 +114,7 @@ def _parse_fingerprint(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 def _scan_host_keys(settings: Settings, prompt: TerminalPrompt | None) -> list[HostKeyProbe]:
     """Return all host keys of the server, first the one that ssh would negotiate."""
-    from pmitogen.hub.login import confirm_with
+    from pmitogen.hub.login import confirm_once
     from pmitogen.transport import connect
     from pmitogen.transport.auth.credentials import Credentials
     from pmitogen.transport.hostkeys import scan
@@ -125,7 +125,7 @@ def _scan_host_keys(settings: Settings, prompt: TerminalPrompt | None) -> list[H
     hops = JumpHostPool()
     wanted = [public_key.key_type(public_key.plain_name(name)) for name in host_key_algorithms(settings, "")]
     timeout = (settings.connecttimeout or TIMEOUT) + (PROMPT_TIMEOUT if prompt and settings.proxyjump else 0)
-    ask = confirm_with(prompt) if prompt else None
+    ask = confirm_once(prompt) if prompt else None
 
     def look(names: Sequence[str]) -> HostKeyProbe:
         deadline = time.monotonic() + timeout

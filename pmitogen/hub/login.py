@@ -200,7 +200,7 @@ class Login:
             jump_hosts=self.jump_hosts,
             deadline=self._deadline if self._login_timeout else time.monotonic() + LOGIN_TIMEOUT,
             resolver=resolve.resolve_hop,
-            confirm=confirm_with(ask) if ask else None,
+            confirm=confirm_once(ask) if ask else None,
             warn=self._warn,
         )
         with self._lock:
@@ -342,7 +342,7 @@ def _close_quietly(owner: Closable) -> None:
         owner.close()
 
 
-def confirm_with(ask: Prompt) -> Callable[[str], bool]:
+def confirm_once(ask: Prompt) -> Callable[[str], bool]:
     """Return a function that asks the user, and is True only for the answer "yes", as in ssh."""
     return lambda facts: (ask(f"{facts} Continue connecting? (yes/no) ", True) or "").strip().lower() == "yes"
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from pmitogen.cli.prompt import confirm_with, find_asker
+from pmitogen.cli.prompt import confirm_as_ssh, find_asker
 from pmitogen.cli.ssh import debug_log, notices
 from pmitogen.cli.ssh.invocation import Invocation
 from pmitogen.cli.ssh.session import is_talkative
@@ -34,7 +34,7 @@ def log_in(invocation: Invocation) -> Iterator[Connection]:
             Credentials(prompt=ask),
             jump_hosts=hops,
             deadline=time.monotonic() + LOGIN_TIMEOUT,
-            confirm=confirm_with(ask) if ask else None,
+            confirm=confirm_as_ssh(ask) if ask else None,
             warn=lambda warning: notices.write([f"Warning: {warning.text}"], settings),
             on_banner=_print_banner if is_talkative(settings.loglevel) else None,
             retry_rejected=False,  # as ssh, which a user or a script starts again
