@@ -195,6 +195,13 @@ def test_the_status_is_that_of_the_installed_program(files: Path, capsys: pytest
     assert sorted(os.listdir(files)) == sorted(["key", "key.pub", "garbage", "empty", "file", "badkey", "badport", "dir"])
 
 
+def test_a_flag_of_newer_versions_that_is_not_carried_out_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    """``-Z`` lists keys since OpenSSH 10.5. Not compared: the installed program may have it."""
+    assert dispatch.main(["ssh", "-Z", "h"]) == 255
+    text = capsys.readouterr().err
+    assert text.startswith("unknown option -- Z\nusage: ssh [-46AaCfGgKkMNnqsTtVvXxYy] ")
+
+
 @pytest.mark.needs_root
 def test_a_log_file_of_another_user_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)

@@ -21,6 +21,7 @@ from pmitogen.flags.ssh.settings import Finding, Settings
 from pmitogen.flags.ssh.values.forwards import Forward, Forwardings, read_forward
 
 _CARRIED_OUT = {keyword.lower() for keyword in in_commands.KEYWORDS}
+_UNKNOWN = "Z"  # flags that ssh has since OpenSSH 10.5; earlier ones say that they do not know it
 
 
 class BadOption(UsageError):
@@ -134,7 +135,7 @@ def _check_cluster(cluster: str, following: str | None) -> int:
     """Check a cluster such as ``-vp``; return 1 if *following* is the argument of its last flag, else 0."""
     for position, letter in enumerate(cluster[1:], 1):
         flag = FLAGS.get(letter)
-        if flag is None:
+        if flag is None or letter in _UNKNOWN:
             raise BadOption(f"unknown option -- {letter}")
         if letter == "V":
             raise Query("V")

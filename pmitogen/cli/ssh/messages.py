@@ -10,7 +10,7 @@ from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.errors import HostKeyMismatch, NoCommonAlgorithm
 
 USAGE = """\
-usage: ssh [-46AaCfGgKkMNnqsTtVvXxYyZ] [-B bind_interface] [-b bind_address]
+usage: ssh [-46AaCfGgKkMNnqsTtVvXxYy] [-B bind_interface] [-b bind_address]
            [-c cipher_spec] [-D [bind_address:]port] [-E log_file]
            [-e escape_char] [-F configfile] [-I pkcs11] [-i identity_file]
            [-J destination] [-L address] [-l login_name] [-m mac_spec]

@@ -68,6 +68,6 @@ FLAGS: dict[str, FlagRow] = {row.letter: row for row in (
     FlagRow("x", "", HARMLESS, "X11 is not forwarded.", "forwardx11"),
     FlagRow("Y", "", REFUSED, "ForwardX11, trusted.", "forwardx11"),
     FlagRow("y", "", HARMLESS, "Not used: nothing is logged to syslog."),
-    FlagRow("Z", "", REFUSED, "Prints and exits."),
+    FlagRow("Z", "", REFUSED, "Lists public keys and exits: remove it."),
 )}
 # fmt: on
