@@ -24,6 +24,7 @@ from pmitogen.hub.scheduler import Guard
 from pmitogen.hub.secret_options import credentials, secrets_of
 from pmitogen.transport.auth.credentials import Prompt
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT, START_TIMEOUT, answer_timeout
+from pmitogen.transport.proxy_command import ProxyCommands
 from pmitogen.util import limits, threads
 from pmitogen.util.caller import NOBODY, CallerEnvironment
 
@@ -78,6 +79,7 @@ class Login:
         self.settings: Settings | None = None
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
+        self._proxy_commands = ProxyCommands()
         self._login_timeout: float | None = options.get("login_timeout")  # seconds for the whole login; None: default limits
         self._deadline = 0.0  # time.monotonic() seconds; set by resolve(); begin_start() extends it
         self.stages: dict[str, float] = {}  # seconds; besides those of the connection
@@ -202,6 +204,7 @@ class Login:
             resolver=resolve.resolve_hop,
             confirm=confirm_once(ask) if ask else None,
             warn=self._warn,
+            proxy_commands=self._proxy_commands,
         )
         with self._lock:
             self.connection = connection
@@ -308,6 +311,7 @@ class Login:
             self.predecessor = None
             connection = self.connection
         if connection is None:
+            self._proxy_commands.close()  # of a login under way
             return
         is_used = self.before_close is not None and (self.commands is None or bool(self.commands))
         if is_used and connection.end_reason is None or not connection.closes_at_once:

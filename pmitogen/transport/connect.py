@@ -34,7 +34,7 @@ from pmitogen.transport.paramiko_ext import algorithms
 from pmitogen.transport.paramiko_ext.keepalive import DEFAULT_INTERVAL
 from pmitogen.transport.paramiko_ext.transport import ClientTransport
 from pmitogen.transport.paramiko_ext.version_exchange import NotSSH, NoVersion
-from pmitogen.transport.proxy_command import ProxyCommand
+from pmitogen.transport.proxy_command import ProxyCommand, ProxyCommands
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
@@ -56,6 +56,7 @@ def connect(
     warn: Warn = ignore,
     on_banner: Callable[[bytes], None] | None = None,
     retry_rejected: bool = True,
+    proxy_commands: ProxyCommands | None = None,
 ) -> Connection:
     """Make a connection. Blocks; call it on any thread except a transport's.
 
@@ -70,10 +71,12 @@ def connect(
     :param on_banner: called on this thread with each text that a server sends for the user before the login, not escaped.
     :param retry_rejected: make further attempts where a server closes the connection before the key exchange without a reason;
         with MaxStartups as the reason they are always made.
+    :param proxy_commands: gets the ProxyCommand, for a thread that may have to end it during the login.
 
     Raises ConnectError, whose stage says which step failed, and AuthenticationError.
     """
     connecting = _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, warn, (), on_banner, retry_rejected)
+    connecting.proxy_commands = proxy_commands or connecting.proxy_commands
     with connecting.translating_jump_host_failures():
         return connecting.connect()
 
@@ -138,6 +141,7 @@ class _Connecting:
     path: tuple[Hashable, ...]
     on_banner: Callable[[bytes], None] | None = None
     retry_rejected: bool = True
+    proxy_commands: ProxyCommands = dataclasses.field(default_factory=ProxyCommands)
 
     def __post_init__(self) -> None:
         self.endpoint = self.settings.endpoint
@@ -251,7 +255,7 @@ class _Connecting:
             with self._timed("proxy"):
                 return self._open_tunnel()
         if self.settings.proxycommand:
-            command = ProxyCommand(self.settings)
+            command = self.proxy_commands.start(self.settings)
             return _Stream(command.sock, *self._limits(time.monotonic()), command=command)
         with self._timed("resolve"):
             addresses = resolve(self.settings, self.advice)
@@ -271,7 +275,8 @@ class _Connecting:
         if connection_key(hop) in path or len(path) > MAX_HOPS:
             raise ConnectError(f"{self.endpoint}: ProxyJump: {last.host}: the jump hosts form a loop", "proxy")
         hop_credentials = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
-        connecting = dataclasses.replace(self, settings=hop, credentials=hop_credentials, path=path)
+        programs = self.jump_hosts.proxy_commands
+        connecting = dataclasses.replace(self, settings=hop, credentials=hop_credentials, path=path, proxy_commands=programs)
         try:
             bastion = self.jump_hosts.connect(hop, hop_credentials, self.deadline, connecting.connect_as_jump_host)
             connecting.jump_count = bastion.jump_count

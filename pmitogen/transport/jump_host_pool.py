@@ -20,6 +20,7 @@ from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.connection_identity import connection_key
 from pmitogen.transport.keys.key_file import KeyCache
+from pmitogen.transport.proxy_command import ProxyCommands
 
 if TYPE_CHECKING:
     from pmitogen.transport.connection import Connection
@@ -35,6 +36,7 @@ class JumpHostPool:
         self._lock = threading.Lock()
         self._connections: dict[Hashable, concurrent.futures.Future[Connection]] = {}
         self._closed = False
+        self.proxy_commands = ProxyCommands()  # through which jump hosts are reached
         self.key_cache = KeyCache()  # of all connections of the run, to jump hosts and to targets
 
     def connect(
@@ -88,6 +90,7 @@ class JumpHostPool:
         for future in futures:
             if future.done() and future.exception() is None:
                 future.result().close()
+        self.proxy_commands.close()  # of jump hosts that are still being connected
 
 
 def _is_lost(future: concurrent.futures.Future[Connection]) -> bool:

@@ -55,6 +55,11 @@ class ProxyCommand:
             self._kill()
             raise
 
+    @property
+    def has_ended(self) -> bool:
+        """True after the program's end."""
+        return self._ended.is_set()
+
     def _stream(self) -> PipeStream:
         """Return the stream to the program. Raises OSError and kills the program if no descriptor is left."""
         output, input_ = self._process.stdout, self._process.stdin
@@ -103,9 +108,35 @@ class ProxyCommand:
 
     def close(self) -> None:
         """Ask the program and all that it started to end (SIGTERM). Does not close :attr:`sock`: the caller does. Idempotent."""
-        if not self._ended.is_set():
+        if not self.has_ended:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGTERM)
+
+
+class ProxyCommands:
+    """The programs of one login, or of a run's jump hosts. Any thread may end them all, also while they connect."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: list[ProxyCommand] = []
+        self._closed = False
+
+    def start(self, settings: Settings) -> ProxyCommand:
+        """Start the program of *settings*. Raises ConnectError."""
+        with self._lock:
+            if self._closed:
+                raise ConnectError(f"{settings.endpoint}: the run is ending", "local")
+            command = ProxyCommand(settings)
+            self._running = [command, *(each for each in self._running if not each.has_ended)]
+        return command
+
+    def close(self) -> None:
+        """End the programs, and start no other. Idempotent."""
+        with self._lock:
+            self._closed = True
+            running, self._running = self._running, []
+        for command in running:
+            command.close()
 
 
 def _start(command: str, caller: CallerEnvironment) -> subprocess.Popen[bytes]:

@@ -93,3 +93,28 @@ def test_pickling_a_host_is_an_error_with_advice(sshd: Sshd, account: Account) -
         for thing in (host, host._hub, host.become()):
             with pytest.raises(TypeError, match="cannot be pickled: it belongs to this process"):
                 pickle.dumps(thing)
+
+
+@pytest.mark.parametrize("way", ["-oProxyCommand={}", "-oProxyJump=hop"])
+def test_closing_a_hub_ends_the_proxycommand_of_a_login(way: str, home: Path) -> None:
+    """The program reads no standard input, so it does not notice the end of its pipe."""
+    program = f"sh -c 'echo $$ > {home}/pid.new; mv {home}/pid.new {home}/pid; exec sleep 4731'"
+    (home / "config").write_text(f"Host hop\n ConnectTimeout 60\n ProxyCommand {program}\n")
+    failures: list[pmitogen.Error] = []
+    hub = pmitogen.Hub()
+
+    def log_in() -> None:
+        try:
+            hub.connect("h", ssh_args=["-F", str(home / "config"), way.format(program)], timeout=60)
+        except pmitogen.Error as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=log_in)
+    thread.start()
+    processes.wait_until((home / "pid").exists)
+    pid = int((home / "pid").read_text())
+    assert processes.read(pid)
+    hub.close()
+    processes.wait_until(lambda: not processes.read(pid))
+    thread.join(10)
+    assert len(failures) == 1
