@@ -12,14 +12,12 @@ import contextlib
 import gc
 import multiprocessing
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from ansible import constants
 from ansible.errors import AnsibleFileNotFound, AnsibleOptionsError
-from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 from pmitogen import toggles
@@ -28,7 +26,6 @@ from pmitogen.ansible import shell
 from pmitogen.ansible.ansiballz import parse_ansiballz
 from pmitogen.ansible.errors import LEGACY_PIPELINING, NeedsBecomeWrapper, NoInterpreter, RemoteFailure
 from pmitogen.ansible.hub_session import HUB_OPTIONS, SENT_AHEAD, HubSession, is_logged, is_verbose, verbose_output
-from pmitogen.ansible.options import unread_variables
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
 from pmitogen.ansible.progress import Progress, name_transfer
@@ -40,6 +37,7 @@ from pmitogen.ansible.request_values import (
     split_command,
     wire_env,
 )
+from pmitogen.ansible.task_variables import TaskVariables
 from pmitogen.protocol.framing import from_wire, to_wire
 from pmitogen.target.freshness import is_startup_variable
 from pmitogen.util.peer_text import one_line
@@ -47,7 +45,6 @@ from pmitogen.util.peer_text import one_line
 if TYPE_CHECKING:
     from ansible.plugins.become import BecomeBase
     from ansible.plugins.shell import ShellBase
-    from ansible.template import Templar
 
     from pmitogen.ansible.in_turn import RequestsInTurn
     from pmitogen.protocol.messages_from_client import Become, Options
@@ -58,11 +55,9 @@ ExecResult = tuple[int, bytes, bytes]
 
 USE_LOGIN_SHELL = ""  # as argv[0]: the login shell of the account
 MAX_INLINE_FILE = 256 << 10  # bytes; a file up to this size is sent inside one request
-# An interpreter's path: not a template, and not one of the "auto" settings with which Ansible searches.
-_INTERPRETER_PATTERN = re.compile(r"(?!auto)[\w./+-]+")
 
 
-class Connection(ConnectionBase):
+class Connection(TaskVariables):
     """The connection of one host, as a worker sees it: turns Ansible's calls into requests to the hub."""
 
     # The protocol's name, as in Ansible's ssh plugin: ``ansible.posix.synchronize`` and others check that a host is reached
@@ -88,8 +83,6 @@ class Connection(ConnectionBase):
         if not getattr(self._shell, "_IS_WINDOWS", False):
             self._shell: ShellBase = shell.record(self._shell)
             self._shell.is_becoming = lambda: self._become_is_native
-        self._interpreter: object = None  # which the task's host names
-        self._unread: dict[str, object] = {}
         self._task = ""  # the task's name, where the hub logs it
         self._become_fields: Become | None = None
         self._native_become: bool | None = False  # None: decided when the plugin has its options
@@ -116,9 +109,6 @@ class Connection(ConnectionBase):
             from pmitogen.ansible.masking import mask_values
 
             mask_values(self._options["jump_credentials"])
-        if self._unread:
-            for line in unread_variables.warnings(self._unread, self.get_option):
-                display.warning(line)
         self._hub_session.options_changed()
         if LEGACY_PIPELINING:
             self.set_option("pipelining", True)
@@ -142,17 +132,9 @@ class Connection(ConnectionBase):
             return False
         return not self._becomes or self._become_is_native or bool(getattr(self.become, "pipelining", True))
 
-    def _resolve_option_variables(self, variables: dict[str, Any], templar: Templar) -> object:
-        """Record the interpreter that the task's host sets, and variables that are not read (ansible-core 2.17 and later)."""
-        self._interpreter = variables.get("ansible_python_interpreter")
-        self._unread = unread_variables.find(variables)
+    def _take_variables(self, variables: Mapping[str, Any]) -> None:
+        super()._take_variables(variables)
         self._hub_session.label(host=variables.get("inventory_hostname"))
-        return super()._resolve_option_variables(variables, templar)
-
-    def _configured_interpreter(self) -> str | None:
-        """Return the interpreter that the task's account will use, if it is set and not discovered."""
-        named = self._interpreter or constants.config.get_config_value("INTERPRETER_PYTHON")
-        return str(named) if isinstance(named, str) and _INTERPRETER_PATTERN.fullmatch(named) else None
 
     def set_become_plugin(self, plugin: BecomeBase) -> None:
         """Take over sudo, su and doas: their commands arrive unwrapped, because the hub runs them in that account.

@@ -20,6 +20,7 @@ PYTHON = "/usr/bin/python3"
 # fails if *must* is set); may then change an option; and runs the module.
 ACTION = """
 import time
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 class ActionModule(ActionBase):
@@ -35,7 +36,8 @@ class ActionModule(ActionBase):
         if args.get("must") and not seen:
             raise AnsibleError("nobody connected")
         if args.get("options"):
-            known = self._connection._resolve_option_variables(task_vars, self._templar)
+            names = constants.config.get_plugin_vars("connection", self._connection._load_name)
+            known = {name: self._templar.template(task_vars[name]) for name in names if name in task_vars}
             self._connection.set_options(var_options=known, direct=args["options"])
         self._task.args = {"_raw_params": "id -un"}
         return dict(self._execute_module("ansible.builtin.command", task_vars=task_vars), seen=seen)
@@ -49,12 +51,6 @@ def _play(ansible: Ansible, hosts: dict[str, dict[str, Any]], tasks: list[dict[s
 
 def _announced(server: Sshd, word: str = "Accepted publickey", **more: Any) -> dict[str, Any]:
     return {"name": "who", "foreseen": {"log": str(server.log_path), "since": server.mark(), "word": word, **more}}
-
-
-@pytest.fixture(autouse=True)
-def _needs_newer_core(ansible: Ansible) -> None:
-    if ansible.release < (2, 17):
-        pytest.skip("this ansible-core does not give connections the variables, so none is made early")
 
 
 @pytest.mark.parametrize("place", ["variable", "environment"])
@@ -94,16 +90,21 @@ def test_a_host_that_has_answered_is_not_connected_early(ansible: Ansible, sshd:
     assert run.task("again")["seen"]
 
 
+@pytest.mark.parametrize("delegated", [False, True], ids=["own", "delegated"])
 def test_a_first_task_without_a_module_starts_the_interpreter_for_modules(
-    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
+    delegated: bool, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
 ) -> None:
     """No second interpreter starts later; the log line of a further interpreter ends with a size of 0."""
     account = make_account()
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "~/x"}},
         {"name": "look", "ansible.builtin.shell": "ps -ww -u $(id -un) -o args= | grep '[z]lib,base64'"},
     ]
-    run = _play(ansible, {"h": ansible.target(sshd, account, ansible_python_interpreter=PYTHON)}, tasks).check()
+    hosts = {"h": ansible.target(sshd, account, ansible_python_interpreter=PYTHON)}
+    if delegated:
+        hosts = {"first": {"ansible_host": "192.0.2.1", "ansible_python_interpreter": "/nonexistent/python3"}, **hosts}
+        tasks = [{**task, "delegate_to": "h", "run_once": True} for task in tasks]
+    run = _play(ansible, hosts, tasks).check()
     lines = run.task("look")["stdout_lines"]
     assert lines and not [line for line in lines if line.endswith(" 0")], lines
 

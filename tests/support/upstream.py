@@ -270,12 +270,17 @@ ROWS: tuple[Row, ...] = (
     # ansible-core, on the controller
     *_rows(
         "ansible.plugins.connection:ConnectionBase",
-        "ansible/connection.py",
+        "ansible/task_variables.py",
         "options and interpreter of a task",
-        "_play_context",
-        "_shell",
         "_resolve_option_variables(self, variables, templar)",
         since="2.17",
+    ),
+    *_rows(
+        "ansible.plugins.connection:ConnectionBase",
+        "ansible/connection.py",
+        "options of a task",
+        "_play_context",
+        "_shell",
     ),
     *_rows(
         "ansible.plugins.action:ActionBase",
