@@ -10,6 +10,7 @@ from pmitogen.api import arguments
 from pmitogen.api.account import Account
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Runtime
+from pmitogen.hub import simple_commands
 from pmitogen.protocol.framing import CHUNK
 from pmitogen.util.atomic_file import atomic_write
 
@@ -84,6 +85,8 @@ async def get(
 ) -> bytes:
     """Copy *path* from the host to *target*, a path or an open file; without one, return it."""
     header = get_header(path)
+    if account.become is None and simple_commands.text_of(header) is not None:
+        header["simple"] = True
     arguments.function(progress, "get: progress")
     if target is None:
         parts: list[bytes] = []

@@ -19,6 +19,7 @@ from pmitogen.hub import shell_lines, simple_commands
 from pmitogen.hub.host.states import State
 from pmitogen.hub.request_streams import InboxReader, OutboxWriter
 from pmitogen.hub.requests import Request, error_frame
+from pmitogen.hub.simple.download import Download
 from pmitogen.hub.simple.group_killer import CLOSE_TIMEOUT
 from pmitogen.hub.simple.request import SimpleRequest
 from pmitogen.protocol.error_kinds import InterpreterUnavailable, NoPythonError, WrapperNeeded
@@ -126,7 +127,8 @@ class ShellRequests:
         shell_request: SimpleRequest | ShellRequest
         if text is not None:
             login.before_close, login.commands = self.end_commands, self._simple
-            shell_request = SimpleRequest(host, request, login.connection, text, self._simple, self._submit)
+            kind = Download if header["op"] == Op.GET else SimpleRequest
+            shell_request = kind(host, request, login.connection, text, self._simple, self._submit)
         else:
             shell_request = ShellRequest(host, request)
         request.account = None

@@ -85,7 +85,7 @@ class RequestHeader(ClientRequest, total=False):
     retried_boot: bool  # Python was started once more for it
     terminal_size: list[int]  # exec, in the library: lines and columns
     function: str  # run, of a function of the library: its name
-    simple: bool  # exec and preconnect, in the library: it needs no Python there
+    simple: bool  # exec, get and preconnect, in the library: it needs no Python there
     names: list[str]  # run, of a function of the library: names to replace by placeholders
 
 

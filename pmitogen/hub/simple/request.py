@@ -260,16 +260,22 @@ class SimpleRequest:
         elif channel.refusal_reason is not None:
             advice = "check ForceCommand and the account's shell on the server"
             self._fail(ConnectError(f"{connection.peer}: {channel.refusal_reason} to run a command; {advice}", "exec"))
-        elif not self._is_cancelled and (
-            not self._started.may_have_run or self._started.is_failure(code, b"".join(self._output[0]))
-        ):
+        elif not self._is_cancelled and (not self._started.may_have_run or self._has_failed(code)):
             self._end()
             self._host.run_by_agent(self._request)
         else:
             self._end()
-            rest = (b"", b"") if self._is_cancelled else (self._started.rest(0), self._started.rest(1))
-            out, err = b"".join(self._output[0]) + rest[0], b"".join(self._output[1]) + rest[1]
-            self._send({"op": "exit", "rc": code, "stdout_size": len(out)}, out + err)
+            self._report(code)
+
+    def _has_failed(self, code: int) -> bool:
+        """Return whether Python must serve the request because the login shell could not."""
+        return self._started.is_failure(code, b"".join(self._output[0]))
+
+    def _report(self, code: int) -> None:
+        """Send the final answer. *code*: the exit status as a shell reports it."""
+        rest = (b"", b"") if self._is_cancelled else (self._started.rest(0), self._started.rest(1))
+        out, err = b"".join(self._output[0]) + rest[0], b"".join(self._output[1]) + rest[1]
+        self._send({"op": "exit", "rc": code, "stdout_size": len(out)}, out + err)
 
     def _fail(self, error: Exception) -> None:
         """End with *error*; or if no session can be had, have Python run the command."""
