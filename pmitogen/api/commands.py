@@ -14,7 +14,7 @@ from pmitogen.api.exchange import Exchange
 from pmitogen.api.results import Completed
 from pmitogen.api.waiting import Blocking, Runtime, finish
 from pmitogen.errors import RemoteError, UsageError
-from pmitogen.hub import simple_commands
+from pmitogen.hub.without_python import simple_commands
 from pmitogen.protocol.framing import CHUNK
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape

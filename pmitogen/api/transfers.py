@@ -10,7 +10,7 @@ from pmitogen.api import arguments
 from pmitogen.api.account import Account
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Runtime
-from pmitogen.hub import simple_commands
+from pmitogen.hub.without_python import simple_commands
 from pmitogen.protocol.framing import CHUNK
 from pmitogen.util.atomic_file import atomic_write
 

@@ -4,7 +4,7 @@ The command is one line that any login shell (sh, bash, csh, fish) hands to ``/b
 order and runs the first that works with a small loader, which reads the bundle that was sent behind the command. So finding a
 Python takes no round trip, and a broken candidate (for example a version manager's shim) only its own start.
 
-If none works, the line prints a marker on stdout, and the hub serves requests without Python (see shell_requests.py).
+If none works, the line prints a marker on stdout, and the hub serves requests without Python (without_python/shell_requests.py).
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from pmitogen.hub.scheduler import Guard, Scheduler, Work
 from pmitogen.hub.secret_options import secrets_of
 from pmitogen.hub.sharing.persistent_connections import PersistentConnections, persistence
 from pmitogen.hub.sharing.shared_connections import SharedConnections
-from pmitogen.hub.shell_requests import ShellRequests
 from pmitogen.hub.trace import Trace
+from pmitogen.hub.without_python.shell_requests import ShellRequests
 from pmitogen.logging import register_secret
 from pmitogen.transport.auth.credentials import Prompt
 from pmitogen.util.caller import CallerEnvironment

@@ -6,7 +6,7 @@ import re
 import shlex
 from dataclasses import dataclass, replace
 
-from pmitogen.hub import simple_commands
+from pmitogen.hub.without_python import simple_commands
 
 # A command of pmitogen that looks for a Python on the host. See pmitogen.hub.bootstrap.
 _BOOT = re.compile(r"exec /bin/sh -c 'echo PMITOGEN-([0-9a-f]+) sh; ")

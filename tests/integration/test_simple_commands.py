@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 import pmitogen
-from pmitogen.hub import simple_commands
 from pmitogen.hub.login import Login
+from pmitogen.hub.without_python import simple_commands
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.library import connect

@@ -13,7 +13,7 @@ import pytest
 
 import pmitogen
 from pmitogen import aio
-from pmitogen.hub import simple_commands
+from pmitogen.hub.without_python import simple_commands
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.library import connect

@@ -4,8 +4,8 @@ Requests wait while the host is CONNECTING (see states.py). From BOOTING on they
 starts Python, so that the first task costs no round trip of its own; if there turns out to be no Python, they are taken back, and
 served by the login shell and SFTP. A host that was asked only for commands of its login shell (``raw``) is SHELL_ONLY, too:
 it may be an appliance, so nothing else is sent to it. The first request of another kind then starts Python; so do several simple
-commands (simple_commands.py), which do not wait for it. request_sender.py sends requests, answer_reader.py reads answers, and
-connector.py makes the connection.
+commands (without_python/simple_commands.py), which do not wait for it. request_sender.py sends requests, answer_reader.py reads
+answers, and connector.py makes the connection.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from pmitogen import toggles
 from pmitogen.errors import BecomeError, ConnectionLost, Error, UsageError
-from pmitogen.hub import simple_commands
 from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.hub.back_pressure import BackPressure
 from pmitogen.hub.host.accounts import Accounts
@@ -30,6 +29,7 @@ from pmitogen.hub.host.stale_interpreters import EarlyAnswers, StaleInterpreters
 from pmitogen.hub.host.states import WITHOUT_AGENT, Event, State, next_state
 from pmitogen.hub.requests import Request, cancels_unsent_request, next_request_id
 from pmitogen.hub.scheduler import Guard
+from pmitogen.hub.without_python import simple_commands
 from pmitogen.logging import for_host
 from pmitogen.protocol.error_kinds import OptionsError, ProtocolError
 from pmitogen.protocol.gate import InterpreterError

@@ -1,6 +1,6 @@
 """Commands of the library on a host where Python is not needed otherwise: each in its own session, without starting Python.
 
-Files are read the same way (simple/download.py): ``cat`` takes a third of the processor time of both ends.
+Files are read the same way (download.py): ``cat`` takes a third of the processor time of both ends.
 
 A text for ``/bin/sh``, or a program that ``/bin/sh`` executes, is sent as one line that any login shell understands. ``/bin/sh``
 first writes a marker to both streams: output before it, from the shell's start-up files, does not belong to the command. The

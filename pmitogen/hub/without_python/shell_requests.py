@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from pmitogen.errors import ConnectError, ConnectionLost, Error, RemoteError
-from pmitogen.hub import shell_lines, simple_commands
 from pmitogen.hub.host.states import State
-from pmitogen.hub.request_streams import InboxReader, OutboxWriter
 from pmitogen.hub.requests import Request, error_frame
-from pmitogen.hub.simple.download import Download
-from pmitogen.hub.simple.group_killer import CLOSE_TIMEOUT
-from pmitogen.hub.simple.request import SimpleRequest
+from pmitogen.hub.without_python import shell_lines, simple_commands
+from pmitogen.hub.without_python.download import Download
+from pmitogen.hub.without_python.group_killer import CLOSE_TIMEOUT
+from pmitogen.hub.without_python.request_streams import InboxReader, OutboxWriter
+from pmitogen.hub.without_python.simple_request import SimpleRequest
 from pmitogen.protocol.error_kinds import InterpreterUnavailable, NoPythonError, WrapperNeeded
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
 from pmitogen.protocol.operations import Fs, Op

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pmitogen.errors import RemoteError
 from pmitogen.hub.requests import error_frame
-from pmitogen.hub.simple.request import SimpleRequest
+from pmitogen.hub.without_python.simple_request import SimpleRequest
 from pmitogen.util.peer_text import escape
 
 MAX_MESSAGE = 2048  # bytes of the text on stderr that are stored for a message

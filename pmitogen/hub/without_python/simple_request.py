@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, cast
 import paramiko
 
 from pmitogen.errors import ConnectError, ConnectionLost, Error
-from pmitogen.hub import bootstrap, simple_commands
+from pmitogen.hub import bootstrap
 from pmitogen.hub.host.states import State
 from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request, error_frame
-from pmitogen.hub.simple.group_killer import GroupKiller
-from pmitogen.hub.simple.session import Opening, OutputWatch
+from pmitogen.hub.without_python import simple_commands
+from pmitogen.hub.without_python.group_killer import GroupKiller
+from pmitogen.hub.without_python.session import Opening, OutputWatch
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 from pmitogen.protocol.operations import Op
 from pmitogen.transport.errors import SessionRefused
@@ -29,7 +30,7 @@ from pmitogen.transport.login_limits import SLOT_TIMEOUT
 from pmitogen.util import threads
 
 if TYPE_CHECKING:
-    from pmitogen.hub.shell_requests import ShellHost
+    from pmitogen.hub.without_python.shell_requests import ShellHost
     from pmitogen.protocol.messages_to_client import Answer
     from pmitogen.protocol.requests import FollowUp
     from pmitogen.transport.connection import Connection

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from pmitogen.errors import Error
-from pmitogen.hub import simple_commands
+from pmitogen.hub.without_python import simple_commands
 from pmitogen.transport.errors import SessionRefused
 from pmitogen.util import threads
 

@@ -1,1 +1,0 @@
-"""Running simple commands, which simple_commands.py defines. ``request.py`` is the entry."""
