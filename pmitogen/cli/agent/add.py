@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from pmitogen.cli.agent import durations, existing_keys, identity
-from pmitogen.cli.agent.requests import (
+from pmitogen.cli.agent.protocol import (
     ADD_CONSTRAINED,
     ADD_IDENTITY,
     CONSTRAIN_CONFIRM,

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from pmitogen.cli.agent.requests import REMOVE_IDENTITY
+from pmitogen.cli.agent.protocol import REMOVE_IDENTITY
 from pmitogen.cli.keygen import show
 from pmitogen.transport.keys import certificate, key_file, public_key
 from pmitogen.transport.keys.private_key import UnusableKey

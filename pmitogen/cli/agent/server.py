@@ -16,7 +16,7 @@ import threading
 from types import FrameType
 
 from pmitogen.cli.agent.keyring import Keyring
-from pmitogen.cli.agent.requests import ClientConnection
+from pmitogen.cli.agent.protocol import ClientConnection
 from pmitogen.errors import ConnectError
 from pmitogen.transport.keys.ssh_agent_client import MAX_MESSAGE
 from pmitogen.transport.keys.wire import encode_string
