@@ -100,16 +100,28 @@ class _Diagnostics(io.FileIO):
 
 
 def _prepare_output() -> None:
-    """Make stdout and stderr write every character, and stderr work where it is closed or full."""
+    """Make stdout and stderr write every character, all three streams work where they are closed, and stderr where it is full."""
+    closed = [stream is None for stream in (sys.stdin, sys.stdout, sys.stderr)]
+    if any(closed):
+        _open_null()
+    if closed[0]:
+        sys.stdin = open(0, closefd=False)
+    if closed[1]:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a server's text may have characters that the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
-    if sys.stderr is None:  # closed; a file that is opened later must not get its descriptor
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    elif sys.stderr is not sys.__stderr__:  # a program that calls main() has replaced it
+    if sys.stderr is not sys.__stderr__:  # a program that calls main() has replaced it
         return
     encoding = "utf-8" if sys.stderr is None else sys.stderr.encoding
     raw = io.BufferedWriter(_Diagnostics(2, "w", closefd=False))
     sys.stderr = io.TextIOWrapper(raw, encoding, errors="backslashreplace", line_buffering=True)
+
+
+def _open_null() -> None:
+    """Open the null device for those of the descriptors 0 to 2 that are closed: a file that is opened later must not get one."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _check_command(arg: str) -> None:

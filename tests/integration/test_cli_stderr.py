@@ -1,4 +1,4 @@
-"""The commands work where their standard error is closed, or cannot be written."""
+"""The commands work where a standard stream is closed, or standard error cannot be written."""
 
 from __future__ import annotations
 
@@ -36,3 +36,19 @@ def test_an_error_keeps_its_status(redirection: str) -> None:
     command = [sys.executable, "-m", "pmitogen", "ssh", "-p", "1", "127.0.0.1", "true"]
     done = subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh", *command], stdin=subprocess.DEVNULL, timeout=60)
     assert done.returncode == 255
+
+
+@pytest.mark.parametrize("redirection", [">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_command_runs_without_standard_output(redirection: str, sshd: Sshd, account: Account) -> None:
+    command = [sys.executable, "-m", "pmitogen", "ssh", *sshd.ssh_args(), f"{account.name}@{sshd.host}", "echo lost; exit 7"]
+    shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command]
+    done = subprocess.run(shell, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (7, b"")
+
+
+def test_a_text_is_lost_without_standard_output() -> None:
+    shell = 'exec "$@" >&-'
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", sys.executable, "-m", "pmitogen", "version"], stderr=subprocess.PIPE, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
