@@ -25,7 +25,7 @@ from pmitogen.transport.connection import Connection, Stages
 from pmitogen.transport.connection_identity import connection_key
 from pmitogen.transport.connection_warnings import ConnectionWarning, Warn, ignore, visible
 from pmitogen.transport.dial import JUMP_HOST_ADVICE, TARGET_ADVICE, dial, resolve
-from pmitogen.transport.errors import JumpHostFailed, NoCommonAlgorithm
+from pmitogen.transport.errors import JumpHostFailed, NoCommonAlgorithm, VersionTimeout
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
 from pmitogen.transport.hostkeys.verify import HostKeyDecision, check_host_key
 from pmitogen.transport.jump_host_pool import JumpHostPool, Resolver
@@ -335,7 +335,8 @@ class _Connecting:
             return NoCommonAlgorithm(f"{self.endpoint}: {mismatch.text}", mismatch.family, mismatch.offered)
         if isinstance(error, NoVersion):
             text = f"no SSH version received within {self._version_limit(stream)}{sent}; {check}, and is the server overloaded?"
-        elif isinstance(error, NotSSH):
+            return VersionTimeout(f"{self.endpoint}: {text}", stage)
+        if isinstance(error, NotSSH):
             before = f", after: {received}" if received and received not in str(error) else ""
             text = f"not an SSH server: {error}{before}; {check}?"
         elif transport.packetizer.handshake_timed_out():

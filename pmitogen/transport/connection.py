@@ -21,13 +21,15 @@ from pmitogen.errors import ConnectError, ConnectionLost, ConnectStage
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.report import AuthReport
 from pmitogen.transport.connection_warnings import ConnectionWarning
-from pmitogen.transport.errors import SessionRefused
+from pmitogen.transport.errors import EndCause, SessionRefused
 from pmitogen.transport.forwarding import agent_forwarding
 from pmitogen.transport.forwarding.address import Address, TCPAddress
 from pmitogen.transport.forwarding.relay import WINDOW as FORWARD_WINDOW
 from pmitogen.transport.forwarding.remote import RemoteForwardings
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.transport.paramiko_ext.channel import Channel
+from pmitogen.transport.paramiko_ext.packet_ciphers import CorruptedMAC
+from pmitogen.transport.paramiko_ext.packetizer import InvalidLength
 from pmitogen.transport.paramiko_ext.transport import WINDOW, ClientTransport, Settable
 from pmitogen.transport.session_env import variables
 from pmitogen.util.caller import NOBODY
@@ -86,6 +88,16 @@ class Connection:
     def end_reason(self) -> str | None:
         """The reason for the end of the connection; None while it is open."""
         return self._transport.end_reason
+
+    @property
+    def end_cause(self) -> EndCause:
+        """Return what ended the connection."""
+        error = self._transport.saved_exception
+        if self._transport.is_silent:
+            return EndCause.SILENCE
+        if isinstance(error, CorruptedMAC):
+            return EndCause.CORRUPTED_MAC
+        return EndCause.INVALID_LENGTH if isinstance(error, InvalidLength) else EndCause.OTHER
 
     @property
     def bytes_sent(self) -> int:

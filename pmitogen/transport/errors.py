@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import copy
+import enum
 
 from pmitogen.errors import ConnectError
 from pmitogen.util.peer_text import one_line
+
+
+class EndCause(enum.Enum):
+    """Cause of a connection's end; those for which ssh has a message of its own."""
+
+    CORRUPTED_MAC = "corrupted MAC"
+    INVALID_LENGTH = "invalid packet length"
+    SILENCE = "the server did not answer"
+    OTHER = "other"
+
+
+class VersionTimeout(ConnectError):
+    """The server sent no SSH version in time. For users it is a ConnectError (stage ``kex``)."""
 
 
 class SessionRefused(ConnectError):

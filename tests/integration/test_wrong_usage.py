@@ -34,6 +34,11 @@ ssh -p 0 h
 ssh -p 70000 h
 ssh -p 22x h
 ssh -o Foo=bar h
+ssh -o Port h
+ssh -o Port= h
+ssh -o -o h
+ssh -F file h
+scp -o Port file h:b
 ssh -F nosuch h
 ssh -F badkey h
 ssh -L x h
@@ -51,6 +56,11 @@ ssh -w x h
 ssh -J a:b:c:d:e h
 ssh -J host:99999 h
 ssh -s h
+ssh 'a;b' true
+ssh 'x;y@h' true
+ssh -o 'User=x;y' h true
+ssh -F none -o BatchMode=yes $'h\xff'
+scp 'a;b:x' file
 ssh -f h
 ssh -E /nosuch/log h
 scp
@@ -128,7 +138,6 @@ ssh-add -l
 
 # Command lines with the same status; the message has more detail, or is that of ssh for a configuration file.
 SAME_STATUS = r"""
-ssh -o Port h
 ssh -o Port=x h
 ssh -o StrictHostKeyChecking=maybe h
 ssh -o ConnectTimeout=x h

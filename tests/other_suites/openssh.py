@@ -66,7 +66,7 @@ THEIR_KEYGEN = {
 _DATA = ("cat ${SSHAGENT_BIN} >", "cat ${SFTPSERVER_BIN} >")
 # Text of scripts that is about ssh's own log, RSA signatures by SHA-1 or the old protocol of scp, and what replaces it.
 REPLACED = {
-    "integrity": [("Corrupted?MAC* |", "Corrupted?MAC* | *Mismatched?MAC* |"), ("Bad?packet*)", "*nvalid?packet*)")],
+    "integrity": [("Bad?packet*)", "*Connection?corrupted*)")],
     "keyscan": [("HostKeyAlgorithms $algs", "HostKeyAlgorithms $algs,rsa-sha2-512")],
     "scp": [("for mode in scp sftp", "for mode in sftp")],
     "scp-uri": [("for mode in scp sftp", "for mode in sftp")],

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from pmitogen.cli.ssh import notices
 from pmitogen.cli.ssh.invocation import Invocation
+from pmitogen.cli.ssh.messages import SessionProblem
 from pmitogen.errors import ConnectError, UsageError
 from pmitogen.flags.ssh.values.forwards import Forward, Forwardings
 from pmitogen.transport.connection import Connection
@@ -73,7 +74,9 @@ def _failure_is_a_warning(invocation: Invocation, further_line: str | None) -> I
         yield
     except ConnectError as error:
         if invocation.exit_on_forward_failure:
-            raise
+            if further_line is None:
+                raise
+            raise SessionProblem(error.message, further_line) from None
         lines = [f"Warning: {error.message}"] + ([] if further_line is None else [further_line])
         notices.write(lines, invocation.settings)
 

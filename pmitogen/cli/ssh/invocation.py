@@ -166,12 +166,8 @@ def _session(resolution: Resolution) -> tuple[SessionKind, str]:
     configured = resolution.text("remotecommand")
     session_type = resolution.options.get("sessiontype", "default")
     if line.stdio is not None:
-        if typed:
-            raise UsageError("stdio forwarding (-W): cannot be combined with a command; remove the command")
         return SessionKind.STDIO_FORWARD, ""
-    if session_type == "none":
-        if typed:
-            raise UsageError("-N: cannot be combined with a command; remove one of them")
+    if session_type == "none":  # a command is ignored, as by ssh
         return SessionKind.NONE, ""
     if typed and configured is not None:
         raise CommandLineProblem("Cannot execute command-line and remote command.")

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pmitogen.cli.prompt import confirm_as_ssh, find_asker
 from pmitogen.cli.ssh import debug_log, notices
 from pmitogen.cli.ssh.invocation import Invocation
+from pmitogen.cli.ssh.messages import SessionLost
 from pmitogen.cli.ssh.session import is_talkative
+from pmitogen.errors import ConnectionLost
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.auth.report import missing_identities
 from pmitogen.transport.connect import connect
@@ -43,7 +45,10 @@ def log_in(invocation: Invocation) -> Iterator[Connection]:
             debug_log.debug_attempts(connection)
             if is_talkative(settings.loglevel):
                 notices.write(missing_identities(connection.auth_report.attempts), settings)
-            yield connection
+            try:
+                yield connection
+            except ConnectionLost as error:
+                raise SessionLost(error.message, connection.end_cause) from None
         finally:
             connection.close()
     finally:

@@ -45,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
         sys.stderr.write(messages.USAGE)
     except OptionError as error:
         _print(messages.option_lines(error))
-        if error.option == "destination":
+        if error.option == "destination" and error.value is None:
             sys.stderr.write(messages.USAGE)
     except CommandLineProblem as error:
         _print([error.message])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pmitogen.errors as errors
 from pmitogen.flags.ssh.option_values import OptionError
 from pmitogen.flags.ssh.settings import Settings
-from pmitogen.transport.errors import HostKeyMismatch, NoCommonAlgorithm
+from pmitogen.transport.errors import EndCause, HostKeyMismatch, NoCommonAlgorithm, VersionTimeout
 
 USAGE = """\
 usage: ssh [-46AaCfGgKkMNnqsTtVvXxYy] [-B bind_interface] [-b bind_address]
@@ -24,6 +25,8 @@ usage: ssh [-46AaCfGgKkMNnqsTtVvXxYy] [-B bind_interface] [-b bind_address]
 # ssh's messages for invalid values of flags.
 _FLAG_VALUES = {
     "-c": "Unknown cipher type '{}'",
+    "destination": "hostname contains invalid characters",
+    "user": "remote username contains invalid characters",
     "-D": "Bad dynamic forwarding specification '{}'",
     "-e": "Bad escape character '{}'.",
     "-J": "Invalid -J argument",
@@ -48,6 +51,22 @@ class CommandLineProblem(errors.UsageError):
         self.with_usage = with_usage
 
 
+class SessionProblem(errors.Error):
+    """A failure after the login. *last_line*: ssh's message for it."""
+
+    def __init__(self, problem: str, last_line: str) -> None:
+        super().__init__(problem)
+        self.last_line = last_line
+
+
+class SessionLost(errors.ConnectionLost):
+    """The connection ended, by *cause*."""
+
+    def __init__(self, problem: str, cause: EndCause) -> None:
+        super().__init__(problem)
+        self.cause = cause
+
+
 def option_lines(error: OptionError) -> list[str]:
     """Return the lines for an invalid option: ssh's own message if programs parse it, otherwise one in the same form."""
     if error.option == "-F" and error.value is not None:
@@ -58,6 +77,8 @@ def option_lines(error: OptionError) -> list[str]:
     place, line_number = (path, line_number) if path else ("command-line", "0")
     if error.is_unknown:
         lines = [f"{place}: line {line_number}: Bad configuration option: {error.option.lower()}"]
+    elif error.lacks_argument:
+        lines = [f'{place} line {line_number}: no argument after keyword "{error.option.lower()}"']
     elif error.option:
         return [f"ssh: {error.message}"]
     else:
@@ -79,6 +100,8 @@ def lines_for(error: errors.Error, settings: Settings | None) -> list[str]:
         return option_lines(error)
     if isinstance(error, CommandLineProblem):
         return [error.message] if str(error) else []
+    if isinstance(error, SessionProblem):
+        return [f"ssh: {error.message}", error.last_line]
     if not isinstance(error, errors.ConnectError) or settings is None:
         return [f"ssh: {error.message}"]
     if error.jump_host:
@@ -88,6 +111,8 @@ def lines_for(error: errors.Error, settings: Settings | None) -> list[str]:
     if error.stage == "resolve":
         cause = error.__cause__
         text = cause.strerror if isinstance(cause, OSError) and cause.strerror else reason
+        if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+            text = "Name or service not known"  # also for a name that is none
         return [f"ssh: Could not resolve hostname {settings.hostname}: {text}"]
     if error.stage == "tcp":
         return [f"ssh: connect to host {settings.hostname} port {settings.port}: {reason}"]
@@ -103,6 +128,9 @@ def lines_for(error: errors.Error, settings: Settings | None) -> list[str]:
         place = f"{settings.hostname} port {settings.port}"
         offer = f"no matching {error.family} found. Their offer: {error.offered}"
         return [f"ssh: {error.message}", f"Unable to negotiate with {place}: {offer}"]
+    if isinstance(error, VersionTimeout):
+        ended = f"Connection to {settings.hostname} port {settings.port} timed out"
+        return [f"ssh: {error.message}", "Connection timed out during banner exchange", ended]
     if error.stage == "kex":
         return [f"ssh: {error.message}", f"Connection closed by {settings.hostname} port {settings.port}"]
     return [f"ssh: {error.message}"]
@@ -119,4 +147,12 @@ def _host_key_lines(error: errors.ConnectError) -> tuple[list[str], list[str]]:
 
 def lost(settings: Settings, error: errors.ConnectionLost) -> list[str]:
     """Return the lines for a connection that ended before the command."""
-    return [f"ssh: {error.message}", f"Connection to {settings.hostname} closed by remote host."]
+    cause = error.cause if isinstance(error, SessionLost) else EndCause.OTHER
+    place = f"{settings.hostname} port {settings.port}"
+    last_line = {
+        EndCause.CORRUPTED_MAC: f"ssh_dispatch_run_fatal: Connection to {place}: message authentication code incorrect",
+        EndCause.INVALID_LENGTH: f"ssh_dispatch_run_fatal: Connection to {place}: Connection corrupted",
+        EndCause.SILENCE: f"Timeout, server {settings.hostname} not responding.",
+        EndCause.OTHER: f"Connection to {settings.hostname} closed by remote host.",
+    }[cause]
+    return [f"ssh: {error.message}", last_line]

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from pmitogen.cli.ssh import notices
 from pmitogen.cli.ssh.escape import HELP, Escape, EscapeReader
 from pmitogen.cli.ssh.invocation import Invocation, SessionKind, TTYRequest
+from pmitogen.cli.ssh.messages import SessionProblem
 from pmitogen.cli.ssh.signals import ENDING_SIGNALS, SignalThread
-from pmitogen.errors import ConnectionLost
+from pmitogen.errors import ConnectError, ConnectionLost
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.mux.streams import copy_input, copy_output, read_pieces, write_all
 from pmitogen.transport.mux.terminal import RawTerminal, terminal_for, window_size
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 STDIN, STDOUT, STDERR = 0, 1, 2
 OPEN_TIMEOUT = 60.0  # seconds for a channel
 FAILED = 255  # ssh's exit status for its own errors, and for a command killed by a signal
+_REQUESTS = {SessionKind.SHELL: "shell", SessionKind.COMMAND: "exec", SessionKind.SUBSYSTEM: "subsystem"}
 BREAK_LENGTH = 1000  # milliseconds (RFC 4335)
 
 
@@ -61,6 +63,8 @@ class Session:
             self._signals.on_signal = self._on_signal
             try:
                 return self._exchange(command, wants_tty)
+            except ConnectError as error:
+                raise SessionProblem(error.message, f"{_REQUESTS[invocation.kind]} request failed on channel 0") from None
             finally:
                 self._restore_terminal()
 
@@ -162,7 +166,10 @@ def is_talkative(loglevel: str) -> bool:
 
 def forward_stdio(connection: Connection, host: str, port: int) -> int:
     """``-W``: connect standard input and output to *host*:*port* through the server."""
-    channel = connection.open_tunnel(host, port, time.monotonic() + OPEN_TIMEOUT)
+    try:
+        channel = connection.open_tunnel(host, port, time.monotonic() + OPEN_TIMEOUT)
+    except ConnectError as error:
+        raise SessionProblem(error.message, "stdio forwarding failed") from None
     with ChannelStream(connection, channel) as stream:
         threads.start(copy_input, "ssh stdin", stream, read_pieces(STDIN))
         copy_output(stream, STDOUT, STDERR, stream.close)

@@ -297,7 +297,7 @@ class Parser:
         try:
             uri = numbers.ssh_uri(arg)
         except ConfigValueError as problem:
-            raise origin.error(f"destination: {problem}", "destination", arg) from None
+            raise origin.error(f"destination: {problem}", "destination") from None
         port: int | None = None
         user: str | None = None
         if uri is not None:
@@ -307,9 +307,8 @@ class Parser:
         else:
             host = arg
         if user == "" or not host:
-            raise origin.error(
-                f"destination: {arg!r} has no {'host' if user else 'user'} name; use [USER@]HOST", "destination", arg
-            )
+            missing = "user" if user == "" else "host"
+            raise origin.error(f"destination: {arg!r} has no {missing} name; use [USER@]HOST", "destination")
         if user is not None and not self.options.has("user"):
             self.options.set_default(TABLE["user"], user, origin, "destination")
             self.line.user_given = True
@@ -328,9 +327,9 @@ def parse(context: ParseState, argv: Sequence[str], origins: Sequence[Origin], d
     place = line.host_origin or Origin("command line")
     user = context.options.get("user")
     if user is not None and not numbers.valid_user(user):
-        raise context.options.origins.get("user", place).error(f"User: {user!r} contains invalid characters")
+        raise context.options.origins.get("user", place).error(f"User: {user!r} contains invalid characters", "user", user)
     if not numbers.valid_host(line.host):
-        raise place.error(f"destination: {line.host!r} contains invalid characters")
+        raise place.error(f"destination: {line.host!r} contains invalid characters", "destination", line.host)
     if line.syslog and line.logfile is not None:
         raise place.error("-y: cannot be combined with -E: remove one of them")
     context.original = context.host = line.host

@@ -56,8 +56,7 @@ class Reader:
                 return
             if line.keyword:
                 self._check_known(line.written)
-            if line.problem is not None:
-                raise ConfigValueError(line.problem)
+            line.check()
             if line.keyword in BLOCK_KEYWORDS:
                 raise ConfigValueError(f"{line.keyword}: not allowed on a command line; put it into a file given with -F")
             if line.row is None:

@@ -12,7 +12,7 @@ import threading
 from typing import Any
 
 from pmitogen.flags.ssh.keywords import ALIASES, TABLE, Keyword
-from pmitogen.flags.ssh.lexer import DEFAULT_FORM, Arguments, ConfigValueError, read_line
+from pmitogen.flags.ssh.lexer import DEFAULT_FORM, Arguments, ConfigValueError, MissingArgument, read_line
 from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.util.patterns import ascii_lower
 
@@ -34,12 +34,19 @@ class Line:
     problem: str | None
     row: Keyword | None
     written: str  # the keyword in the user's spelling
+    bare: str = ""  # the keyword, if nothing follows it
     _parsed: tuple[ValueContext, Any, str | None] | None = None
+
+    def check(self) -> None:
+        """Raise ConfigValueError if the line cannot be split."""
+        if self.bare:
+            raise MissingArgument(self.problem or "", self.bare)
+        if self.problem is not None:
+            raise ConfigValueError(self.problem)
 
     def arguments(self) -> Arguments:
         """Return its arguments with the cursor at the start. Raises ConfigValueError."""
-        if self.problem is not None:
-            raise ConfigValueError(self.problem)
+        self.check()
         return Arguments(self.keyword, self.rest, self.args)
 
     def value(self, row: Keyword, context: ValueContext) -> Any:
@@ -91,7 +98,8 @@ def _parse_line(line_number: int, text: str, form: str = DEFAULT_FORM) -> Line |
     try:
         arguments = read_line(text, seen.append, form)
     except ConfigValueError as problem:
-        return Line(line_number, ascii_lower(seen[0]) if seen else "", "", [], str(problem), None, seen[0] if seen else "")
+        bare = problem.keyword if isinstance(problem, MissingArgument) else ""
+        return Line(line_number, ascii_lower(seen[0]) if seen else "", "", [], str(problem), None, seen[0] if seen else "", bare)
     if arguments is None:
         return None
     row = TABLE.get(ALIASES.get(arguments.keyword, arguments.keyword))

@@ -31,6 +31,14 @@ class UnknownKeyword(ConfigValueError):
         self.keyword = keyword
 
 
+class MissingArgument(ConfigValueError):
+    """A keyword, as written, without an argument."""
+
+    def __init__(self, message: str, keyword: str) -> None:
+        super().__init__(message)
+        self.keyword = keyword
+
+
 class OptionConflict(ConfigValueError):
     """A flag that another one excludes. Its value is not the problem."""
 
@@ -151,6 +159,6 @@ def read_line(line: str, check: Callable[[str], object] = lambda keyword: None, 
         return None
     rest = (rest or "").lstrip(WHITESPACE)
     if not rest:
-        raise ConfigValueError(f"{keyword}: no argument after the keyword; use {form.format(keyword)}")
+        raise MissingArgument(f"{keyword}: no argument after the keyword; use {form.format(keyword)}", keyword)
     check(keyword)
     return Arguments(ascii_lower(keyword), rest, split_args(rest))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.keywords import TABLE, Keyword
-from pmitogen.flags.ssh.lexer import UnknownKeyword
+from pmitogen.flags.ssh.lexer import MissingArgument, UnknownKeyword
 from pmitogen.flags.ssh.values.base import UNSET
 
 
@@ -19,13 +19,15 @@ class OptionError(UsageError):
     *option*: the flag (``-p``) or the keyword, as written; empty if the message names it.
     *value*: the invalid value of a flag; None for a keyword, and for flags that exclude each other.
     *is_unknown*: there is no such keyword.
+    *lacks_argument*: nothing follows the keyword *option*.
     """
 
-    def __init__(self, problem: str, origin: str, option: str = "", value: str | None = None, is_unknown: bool = False) -> None:
+    def __init__(self, problem: str, origin: str, option: str = "", value: str | None = None) -> None:
         super().__init__(problem, origin)
         self.option = option
         self.value = value
-        self.is_unknown = is_unknown
+        self.is_unknown = False
+        self.lacks_argument = False
 
 
 class Origin(NamedTuple):
@@ -41,9 +43,12 @@ class Origin(NamedTuple):
 
     def error(self, problem: object, option: str = "", value: str | None = None) -> OptionError:
         """Return the error for an invalid value at this place. *option*, *value*: as in OptionError."""
-        if isinstance(problem, UnknownKeyword):
-            return OptionError(str(problem), self.place, problem.keyword, is_unknown=True)
-        return OptionError(str(problem), self.place, option, value)
+        if isinstance(problem, UnknownKeyword | MissingArgument):
+            option = problem.keyword
+        error = OptionError(str(problem), self.place, option, value)
+        error.is_unknown = isinstance(problem, UnknownKeyword)
+        error.lacks_argument = isinstance(problem, MissingArgument)
+        return error
 
 
 class GivenOption(NamedTuple):

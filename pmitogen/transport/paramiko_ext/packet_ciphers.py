@@ -25,7 +25,13 @@ LENGTH = struct.Struct(">I")
 MIN_PADDING = 4  # bytes
 AEAD_TAG = 16  # bytes, of AES-GCM and of Poly1305
 UNENCRYPTED_BLOCK = 8  # bytes, while nothing is encrypted
-WRONG_MAC = "corrupted MAC on input: a packet from the server was changed on the way"
+
+
+class CorruptedMAC(SSHException):
+    """A packet was changed on the way."""
+
+    def __init__(self) -> None:
+        super().__init__("corrupted MAC on input: a packet from the server was changed on the way")
 
 
 class Opener(Protocol):
@@ -96,7 +102,7 @@ class Gcm:
         try:
             plaintext: bytes = self._engine.decrypt(self._next_iv(), packet[4:], packet[:4])
         except InvalidTag:
-            raise SSHException(WRONG_MAC) from None
+            raise CorruptedMAC from None
         return plaintext
 
     def seal(self, sequence: int, payload: bytes) -> bytes:
@@ -120,7 +126,7 @@ class ChaChaPoly:
     def open(self, sequence: int, packet: memoryview) -> bytes:
         plaintext = self._engine.open(sequence, packet[:4], packet[4:-AEAD_TAG], packet[-AEAD_TAG:])
         if plaintext is None:
-            raise SSHException(WRONG_MAC)
+            raise CorruptedMAC
         return plaintext
 
     def seal(self, sequence: int, payload: bytes) -> bytes:
@@ -145,7 +151,7 @@ class _WithMac:
 
     def _check(self, sequence: int, data: bytes | memoryview, tag: memoryview) -> None:
         if not hmac.compare_digest(self._tag(sequence, data), tag):
-            raise SSHException(WRONG_MAC)
+            raise CorruptedMAC
 
 
 class EncryptThenMac(_WithMac):

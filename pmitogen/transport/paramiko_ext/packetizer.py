@@ -53,6 +53,10 @@ FIRST_USER_MESSAGE = 80  # RFC 4250: from here on a message belongs to the conne
 KEX_METHOD_MESSAGES = range(30, 50)  # numbers that belong to the key exchange method (RFC 4250)
 
 
+class InvalidLength(SSHException):
+    """A packet whose length no packet can have."""
+
+
 class FastPacketizer(PacketKeys):
     """One connection's packets. *sock* is a socket, a program's PipeStream, or a channel of another connection."""
 
@@ -149,7 +153,7 @@ class FastPacketizer(PacketKeys):
         with memoryview(self._inbox) as view:
             length = opener.length(self._sequence_in, view[:size])
         if not MIN_PACKET <= length <= MAX_PACKET or (4 - opener.uncounted + length) % opener.block_size:
-            raise SSHException(f"the server sent a packet of an invalid length ({length})")
+            raise InvalidLength(f"the server sent a packet of an invalid length ({length})")
         total = 4 + length + opener.tag_size
         while len(self._inbox) < total:
             self._receive(None)

@@ -83,6 +83,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         self._at_end: list[Callable[[], None]] = []
         self._closed_by_us = self._finished = False
         self.end_reason: str | None = None  # set once, when the connection is over
+        self.is_silent = False  # ended because of that
         self._pending_reason: str | None = None  # the known reason of an end that is still to come
         # Upstream holds channels by weak references: the garbage collector closes one without other references, on any thread.
         self._channels_by_id: dict[int, Channel] = {}
@@ -238,6 +239,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         elif action is KeepaliveAction.SEND_REQUEST:
             self.probe()
         else:
+            self.is_silent = True
             self.end(f"no answer for {self.packetizer.keepalive.limit:.3g} s")
 
     def end(self, reason: str) -> None:
