@@ -78,6 +78,7 @@ def test_a_play_runs_without_openssh(ansible: Ansible, sshd: Sshd, account: Acco
 
 @pytest.mark.slow
 @pytest.mark.newest_core
+@pytest.mark.timeout(360)  # without pipelining, each task starts several programs in Python
 @pytest.mark.parametrize("how", ["sftp", "scp", "piped", "password", "no sharing"])
 def test_ansibles_ssh_connection_works_with_pmitogens_programs(
     ansible: Ansible, sshd: Sshd, account: Account, environment: dict[str, str], how: str
@@ -92,7 +93,7 @@ def test_ansibles_ssh_connection_works_with_pmitogens_programs(
         host["ansible_ssh_args"] = "-o ControlMaster=no"
     files, mark = {"t.j2": "host {{ inventory_hostname }}\n"}, sshd.mark()
     env = {"PATH": f"{environment['PATH']}:{ansible.python.parent}"}  # ansible-core's ssh_askpass is the program ansible
-    done = inside.tasks(PLAY, {"h": host}, files=files, ssh_programs=True, connection="ssh", env=env)
+    done = inside.tasks(PLAY, {"h": host}, files=files, ssh_programs=True, connection="ssh", env=env, timeout=300)
     if how == "password" and ansible.release < (2, 19):
         assert "sshpass" in done.output  # the only way to send a password
         return

@@ -49,6 +49,7 @@ def _results(run: Run) -> list[tuple[str, str, object, object, str]]:
     return [(task.task, task.kind, task.changed, [task.result.get(name) for name in names], task.message) for task in run.tasks]
 
 
+@pytest.mark.timeout(300)  # five plays
 def test_results_are_equal_without_optimisations(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account(sudo="nopasswd")
     on = _play(ansible, sshd, account)
