@@ -278,7 +278,7 @@ class Host(Files):
         return Host(self._account.entered(user, method, password, flags, exe, timeout), self._hub)
 
     async def info(self) -> dict[str, Any]:
-        """The connection's properties: Python, user and home on the host, seconds per stage, bytes, algorithms."""
+        """Return the connection's properties: Python, user and home on the host, seconds per stage, bytes, algorithms."""
         return await self._account.info(RUNTIME)
 
     async def close(self) -> None:

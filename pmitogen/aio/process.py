@@ -24,7 +24,7 @@ class Carrier(Protocol):
         """The request that they belong to."""
 
     async def read(self, stream: int, size: int, runtime: Runtime) -> bytes:
-        """Some output of a stream; empty at its end."""
+        """Return some output of a stream; empty at its end."""
 
     async def write(self, data: bytes, runtime: Runtime) -> None:
         """Send input."""

@@ -100,7 +100,7 @@ class Connection(TaskVariables):
         var_options: Mapping[str, Any] | None = None,
         direct: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take the options. Ansible calls this again for each item of a loop.
+        """Store the options. Ansible calls this again for each item of a loop.
 
         To decide whether to pipeline, ansible-core before 2.19 reads the option, and later releases call the method below.
         """

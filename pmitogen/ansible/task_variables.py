@@ -40,19 +40,19 @@ class TaskVariables(ConnectionBase):
         var_options: Mapping[str, Any] | None = None,
         direct: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take the options."""
+        """Store the options."""
         super().set_options(task_keys, var_options, direct)
         self._delegate = (task_keys or {}).get("delegate_to")
         if not _LEGACY:
             self._warn_of_unread()
 
     def _resolve_option_variables(self, variables: dict[str, Any], templar: Templar) -> object:
-        """Take the variables of the task's host (ansible-core 2.17 and later, before the options)."""
+        """Store the variables of the task's host. ansible-core 2.17 and later call this before they set the options."""
         self._take_variables(variables)
         return super()._resolve_option_variables(variables, templar)
 
     def update_vars(self, variables: dict[str, Any]) -> None:
-        """Take the variables of the task (ansible-core 2.16, after the options), and add the options to them."""
+        """Store the task's variables and add the options to them. ansible-core 2.16 sets the options before it calls this."""
         if _LEGACY:
             delegated = variables.get("ansible_delegated_vars") or {}
             self._take_variables(delegated.get(self._delegate, {}) if self._delegate else variables)

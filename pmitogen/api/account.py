@@ -78,7 +78,7 @@ class Account:
     def timed_out(
         self, timeout: float | None, stdout: bytes | str | None = None, stderr: bytes | str | None = None
     ) -> TimeoutExpired:
-        """The exception for a call that took longer than *timeout* seconds, with the output so far."""
+        """Return the exception for a call that took longer than *timeout* seconds, with the output so far."""
         return TimeoutExpired(f"{self}: timed out after {timeout:g} seconds", stdout, stderr)
 
     async def ping(self, runtime: Runtime) -> None:
@@ -103,7 +103,7 @@ class Account:
         return Exchange(self, {"op": "fs", "action": "home", "path": "~"})
 
     async def info(self, runtime: Runtime) -> dict[str, Any]:
-        """The connection's properties."""
+        """Return the connection's properties."""
         await self.ping(runtime)
         registry = self.core.registry
         return await self.core.on_io_thread(runtime, self, lambda: registry.host(self.options, self.caller).describe())
@@ -197,7 +197,7 @@ class Account:
         exe: arguments.AnyPath | None,
         timeout: float,
     ) -> Account:
-        """The same host as another account. Raises TypeError, UsageError."""
+        """Return the same host as another account. Raises TypeError, UsageError."""
         name = arguments.text(method, "become: method")
         flags = arguments.optional_text(flags, "become: flags")
         step: BecomeRequest = {

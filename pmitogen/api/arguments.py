@@ -30,7 +30,7 @@ def wrong(label: str, expected: str, value: object) -> NoReturn:
 
 
 def wire_path(value: AnyPath, label: str) -> str:
-    """A path on the host, as it is sent. Raises TypeError, UsageError."""
+    """Return a path on the host as the protocol sends it. Raises TypeError, UsageError."""
     path = wire_argument(value, label)
     if not path:
         raise UsageError(f"{label}: empty path")
@@ -38,7 +38,7 @@ def wire_path(value: AnyPath, label: str) -> str:
 
 
 def wire_argument(value: Argument, label: str) -> str:
-    """An argument or path, as it is sent. Raises TypeError, UsageError."""
+    """Return an argument or path as the protocol sends it. Raises TypeError, UsageError."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, (str, bytes)):
@@ -53,7 +53,7 @@ def wire_argument(value: Argument, label: str) -> str:
 
 
 def local_path(value: str | bytes | os.PathLike[str] | os.PathLike[bytes], label: str) -> str:
-    """A path on this machine. Raises TypeError, UsageError."""
+    """Return a path on this machine as text. Raises TypeError, UsageError."""
     if not isinstance(value, (str, bytes, os.PathLike)):
         wrong(label, "str, bytes or os.PathLike", value)
     return text(os.fsdecode(value), label)
@@ -65,7 +65,7 @@ def display_text(value: object) -> str:
 
 
 def wire_command(command: Command, label: str) -> list[str]:
-    """The argument vector of a command: a text is for ``/bin/sh``. Raises TypeError, UsageError."""
+    """Return the argument vector of a command: a text is for ``/bin/sh``. Raises TypeError, UsageError."""
     if isinstance(command, (str, bytes)):
         return ["/bin/sh", "-c", wire_argument(command, f"{label}: command")]
     if isinstance(command, os.PathLike) or not isinstance(command, Iterable) or isinstance(command, Mapping):
@@ -77,7 +77,7 @@ def wire_command(command: Command, label: str) -> list[str]:
 
 
 def wire_env(env: Mapping[str, str] | Mapping[bytes, bytes] | None, label: str) -> dict[str, str]:
-    """Variables, as they are sent. Raises TypeError, UsageError."""
+    """Return variables as the protocol sends them. Raises TypeError, UsageError."""
     if env is None:
         return {}
     if not isinstance(env, Mapping):
@@ -92,7 +92,7 @@ def wire_env(env: Mapping[str, str] | Mapping[bytes, bytes] | None, label: str) 
 
 
 def seconds(value: float | None, label: str) -> float | None:
-    """A duration; None: no limit. Raises TypeError, UsageError."""
+    """Check a duration and return it; None: no limit. Raises TypeError, UsageError."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -103,20 +103,20 @@ def seconds(value: float | None, label: str) -> float | None:
 
 
 def time_limit(value: float | None, label: str) -> float | None:
-    """A duration for code to which 0 means no limit, where the caller's 0 means no time. Raises TypeError, UsageError."""
+    """Check a duration for code to which 0 means no limit, while the caller's 0 means no time. Raises TypeError, UsageError."""
     limit = seconds(value, label)
     return None if limit is None else max(limit, SHORTEST)
 
 
 def flag(value: bool, label: str) -> bool:
-    """True or False. Raises TypeError."""
+    """Check that *value* is True or False, and return it. Raises TypeError."""
     if not isinstance(value, bool):
         wrong(label, "bool", value)
     return value
 
 
 def integer(value: int, label: str, minimum: int, maximum: int) -> int:
-    """A whole number. Raises TypeError, UsageError."""
+    """Check that *value* is a whole number within the bounds, and return it. Raises TypeError, UsageError."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         wrong(label, "int", value)
     integer = value.__index__()
@@ -126,7 +126,7 @@ def integer(value: int, label: str, minimum: int, maximum: int) -> int:
 
 
 def text(value: str, label: str) -> str:
-    """A text that is not empty. Raises TypeError, UsageError."""
+    """Check that *value* is a text that is not empty, and return it. Raises TypeError, UsageError."""
     if not isinstance(value, str):
         wrong(label, "str", value)
     if not value or "\0" in value:
@@ -135,7 +135,7 @@ def text(value: str, label: str) -> str:
 
 
 def optional_text(value: str | None, label: str) -> str | None:
-    """A text, or None. Raises TypeError, UsageError."""
+    """Check that *value* is a text or None, and return it. Raises TypeError, UsageError."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -146,7 +146,7 @@ def optional_text(value: str | None, label: str) -> str | None:
 
 
 def secret(value: str | bytes | None, label: str) -> str | None:
-    """A secret as text. Raises TypeError, UsageError; neither shows it."""
+    """Return a secret as text. Raises TypeError, UsageError; neither shows it."""
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, bytes):
@@ -164,7 +164,7 @@ def function(value: object, label: str) -> None:
 
 
 def strings(value: Sequence[Argument], label: str) -> list[str]:
-    """Arguments of a local command line, as text. Raises TypeError, UsageError."""
+    """Return the arguments of a local command line as text. Raises TypeError, UsageError."""
     if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
         wrong(label, "a sequence of arguments (shlex.split makes one of a text)", value)
     texts = []

@@ -62,7 +62,7 @@ class RunArguments(StartArguments, total=False):
 
 
 def text_encoding(text: bool, encoding: str | None, errors: str | None, label: str) -> tuple[str, str] | None:
-    """Encoding and error handler of a call whose output is text; None: bytes. Raises TypeError, UsageError."""
+    """Return the encoding and error handler of a call whose output is text; None: bytes. Raises TypeError, UsageError."""
     arguments.flag(text, f"{label}: text")
     arguments.optional_text(encoding, f"{label}: encoding")
     arguments.optional_text(errors, f"{label}: errors")
@@ -83,7 +83,7 @@ def exec_header(
     cwd: arguments.AnyPath | None,
     tty: bool | Terminal,
 ) -> RequestHeader:
-    """The request for a command. Raises TypeError, UsageError."""
+    """Return the request for a command. Raises TypeError, UsageError."""
     header: RequestHeader = {"op": "exec", "argv": arguments.wire_command(command, label)}
     variables = arguments.wire_env(env, label)
     if tty is True:
@@ -137,7 +137,7 @@ class Output:
             yield "".join(unfinished)
 
     def whole(self, stream: int) -> Any:
-        """All of a stream; line ends of a text are ``\\n``."""
+        """Return all output of a stream; line ends of a text are ``\\n``."""
         if self._encoding is None:
             return b"".join(self._parts[stream])
         return "".join(self._parts[stream]).replace("\r\n", "\n").replace("\r", "\n")
@@ -281,7 +281,7 @@ async def run(
 
 
 def failed(account: Account, header: RequestHeader, done: Completed[Any]) -> RemoteError:
-    """The exception for a status other than 0."""
+    """Return the exception for an exit status other than 0."""
     err = done.stderr
     text = err if isinstance(err, str) else err.decode("utf-8", "replace")
     last = escape(text.rstrip().rpartition("\n")[2])

@@ -52,7 +52,7 @@ _NAMES = ConnectArguments.__annotations__.keys()
 
 
 def option_set(target: str, given: ConnectArguments) -> tuple[ConnectionOptions, Ask | None]:
-    """The hub's options for *target*, and who is asked. Raises TypeError, UsageError."""
+    """Return the hub's options for *target*, and the function that asks the user. Raises TypeError, UsageError."""
     for name in given:
         if name not in _NAMES:
             raise TypeError(f"connect: unexpected keyword argument {name!r}; use one of {', '.join(_NAMES)}")
@@ -90,7 +90,7 @@ def option_set(target: str, given: ConnectArguments) -> tuple[ConnectionOptions,
 
 
 def _checked(ask: Ask) -> Ask:
-    """The caller's function, whose failure and whose answer of a wrong type end the login with a line that says so."""
+    """Wrap the caller's function: if it fails or returns a wrong type, the login ends with a line that says so."""
 
     def asked(prompt: str, echo: bool) -> str | None:
         try:
@@ -107,7 +107,7 @@ def _checked(ask: Ask) -> Ask:
 
 
 def accounts(hub: object, core: Core, targets: Iterable[str], given: ConnectArguments) -> list[Account]:
-    """The login accounts of many targets, in their order. *hub*: their owner. Raises TypeError, UsageError."""
+    """Return the login accounts of many targets, in their order. *hub*: their owner. Raises TypeError, UsageError."""
     if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable):
         arguments.wrong("connect_all: targets", "an iterable of str", targets)
     caller = CallerEnvironment.current()

@@ -106,7 +106,7 @@ class Core:
         _living.discard(self)
 
     def close_later(self) -> None:
-        """As :meth:`close`, but without waiting, for a finaliser: it runs on any thread."""
+        """Close as :meth:`close` does, but without waiting. For a finaliser, which runs on any thread."""
         if self._closed or self.in_forked_process:
             return
         try:

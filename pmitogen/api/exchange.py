@@ -76,7 +76,7 @@ class Exchange:
         self.fail(UsageError(f"internal error: {type(exc).__name__}: {exc}"))
 
     def answer(self, header: Answer, body: bytes) -> None:
-        """Take a frame. I/O thread; raises nothing."""
+        """Store a frame for the call. I/O thread; raises nothing."""
         op = header["op"]
         with self._lock:
             if self.final is not None:

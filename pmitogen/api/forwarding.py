@@ -69,7 +69,7 @@ class Forwarding:
 
 
 def end(value: End, label: str, minimum: int = 1) -> Address:
-    """An end of a forwarding; *minimum*: 0 where any free port may be meant. Raises TypeError, UsageError."""
+    """Return an end of a forwarding; *minimum*: 0 where any free port may be meant. Raises TypeError, UsageError."""
     if isinstance(value, (str, os.PathLike)):
         path = arguments.text(os.fspath(value), label)
         if isinstance(value, str) and "/" not in path:

@@ -20,7 +20,7 @@ MODES = ("r", "rt", "w", "wt", "rb", "wb")
 
 
 def mode_of(mode: str) -> str:
-    """The mode without its "t". Raises TypeError, UsageError."""
+    """Return the mode without its "t". Raises TypeError, UsageError."""
     if not isinstance(mode, str):
         arguments.wrong("open: mode", "str", mode)
     if mode not in MODES:

@@ -129,7 +129,7 @@ class ConnectOptions:
         self.ssh_args()  # checks the rest
 
     def ssh_args(self) -> list[str]:
-        """The same options as arguments of ssh's command line, without the secrets."""
+        """Return the same options as arguments of ssh's command line, without the secrets."""
         arguments_of_ssh: list[str] = []
         if self.config is None:
             arguments_of_ssh += ["-F", "none"]
@@ -184,7 +184,7 @@ def _path(value: Any, label: str) -> str:
 
 
 def _quote(path: Any) -> str:
-    """A path, as a configuration file has it: quoted where it has spaces."""
+    """Return a path as a configuration file has it: quoted if it has spaces."""
     text = str(path)
     if '"' in text or "\n" in text:
         raise UsageError(f"ConnectOptions: {text!r}: a path with a quotation mark or a line end")

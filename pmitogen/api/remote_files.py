@@ -37,7 +37,7 @@ class DirEntry:
     lstat: os.stat_result
 
     def stat(self) -> os.stat_result:
-        """The result of lstat(2) when the directory was read: a link is not followed."""
+        """Return the result of lstat(2) from when the directory was read: a link is not followed."""
         return self.lstat
 
     def is_dir(self) -> bool:
@@ -106,14 +106,14 @@ def malformed(account: Account, name: str) -> RemoteError:
 
 
 def from_wire_text(text: object) -> str:
-    """A path of the host's, as text. Raises ValueError if it is none."""
+    """Return a path of the host as text. Raises ValueError for anything else."""
     if not isinstance(text, str):
         raise ValueError
     return os.fsdecode(text.encode("latin-1"))
 
 
 def stat_result(values: Any) -> os.stat_result:
-    """The result of stat(2) on the host. Raises ValueError."""
+    """Return the result of stat(2) on the host. Raises ValueError."""
     if not isinstance(values, list) or len(values) != _STAT_FIELDS or not all(type(each) in (int, float) for each in values):
         raise ValueError
     times = dict(zip(("st_atime", "st_mtime", "st_ctime"), map(float, values[7:]), strict=True))
@@ -121,7 +121,7 @@ def stat_result(values: Any) -> os.stat_result:
 
 
 async def stat(account: Account, runtime: Runtime, path: AnyPath, follow: bool) -> os.stat_result:
-    """stat(2) or lstat(2)."""
+    """Return the result of stat(2), or of lstat(2) if *follow* is false."""
     answer = await perform(
         account, runtime, "stat", wire_path(path, "stat: path"), arguments.flag(follow, "stat: follow_symlinks"), path=path
     )
@@ -132,7 +132,7 @@ async def stat(account: Account, runtime: Runtime, path: AnyPath, follow: bool) 
 
 
 async def names(account: Account, runtime: Runtime, operation: str, *args: Any, path: AnyPath) -> list[str]:
-    """An operation that returns paths or names."""
+    """Perform an operation, and return the paths or names that it lists."""
     answer = await perform(account, runtime, operation, *args, path=path)
     try:
         return [from_wire_text(name) for name in answer]
@@ -141,7 +141,7 @@ async def names(account: Account, runtime: Runtime, operation: str, *args: Any, 
 
 
 async def scandir(account: Account, runtime: Runtime, path: AnyPath) -> list[DirEntry]:
-    """The entries of a directory, by name."""
+    """Return the entries of a directory, sorted by name."""
     answer = await perform(account, runtime, "scandir", wire_path(path, "scandir: path"), path=path)
     try:
         entries = [(from_wire_text(name), stat_result(state)) for name, state in answer]
@@ -151,7 +151,7 @@ async def scandir(account: Account, runtime: Runtime, path: AnyPath) -> list[Dir
 
 
 async def walk(account: Account, runtime: Runtime, path: AnyPath) -> list[tuple[str, list[str], list[str]]]:
-    """As os.walk."""
+    """List a tree as ``os.walk`` does."""
     answer = await perform(account, runtime, "walk", wire_path(path, "walk: top"), path=path)
     try:
         return [

@@ -45,7 +45,7 @@ class Running:
         return "lost" if self.returncode is None else f"ended with {self.returncode}"
 
     def poll(self) -> int | None:
-        """The exit status; None while it runs. Raises what :meth:`wait` raises."""
+        """Return the exit status; None while it runs. Raises what :meth:`wait` raises."""
         self.account.core.check_process(self.account)
         return None if self.exchange.final is None else int(self.exchange.result()["rc"])
 
@@ -133,7 +133,7 @@ class Running:
 
 
 def decode(data: bytes, encoding: Encoding) -> bytes | str:
-    """Output as the call wants it; line ends of a text are ``\\n``."""
+    """Return output as bytes or as text; line ends of a text are ``\\n``."""
     if encoding is None:
         return data
     return data.decode(*encoding).replace("\r\n", "\n").replace("\r", "\n")

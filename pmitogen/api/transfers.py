@@ -24,14 +24,14 @@ Source = str | bytes | os.PathLike[str] | IO[bytes]
 
 
 def put_header(path: arguments.AnyPath, mode: int) -> RequestHeader:
-    """The request for a file to be written. Raises TypeError, UsageError."""
+    """Return the request to write a file. Raises TypeError, UsageError."""
     header: RequestHeader = {"op": "put", "path": arguments.wire_path(path, "put: path"), "label": arguments.display_text(path)}
     header["mode"] = arguments.integer(mode, "put: mode", 0, 0o7777)
     return header
 
 
 def get_header(path: arguments.AnyPath) -> RequestHeader:
-    """The request for a file to be read. Raises TypeError, UsageError."""
+    """Return the request to read a file. Raises TypeError, UsageError."""
     return {"op": "get", "path": arguments.wire_path(path, "get: path"), "label": arguments.display_text(path)}
 
 

@@ -65,7 +65,7 @@ class TreeOptions:
     def checked(
         cls, label: str, delete: bool, exclude: Iterable[str], times: bool, progress: Callable[[str], object] | None
     ) -> TreeOptions:
-        """The options as a call has them. Raises TypeError, UsageError."""
+        """Return the options that the arguments of a call set. Raises TypeError, UsageError."""
         if isinstance(exclude, (str, bytes)) or not isinstance(exclude, Iterable):
             arguments.wrong(f"{label}: exclude", "an iterable of str", exclude)
         patterns = tuple(arguments.text(pattern, f"{label}: exclude") for pattern in exclude)
@@ -141,7 +141,7 @@ def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> T
 
 
 def changed_states(source: Iterable[Entry], target: Iterable[Entry], copied: set[str], times: bool) -> list[list[Any]]:
-    """The modes and times to set: files first, directories from the deepest up."""
+    """Return the modes and times to set: files first, directories from the deepest up."""
     existing = {entry.path: entry for entry in target}
     states = []
     for entry in sorted(source, key=lambda entry: (entry.kind == "d", -entry.path.count("/"), entry.path)):
@@ -155,7 +155,7 @@ def changed_states(source: Iterable[Entry], target: Iterable[Entry], copied: set
 
 
 def read_entries(answer: Any) -> list[Entry]:
-    """The entries that a host lists. Raises ValueError for what leads out of the directory."""
+    """Return the entries that a host lists. Raises ValueError for an entry that leads out of the directory."""
     entries = [Entry(*each) for each in answer]
     directories = {""} | {entry.path for entry in entries if entry.kind == "d"}
     for path, kind, mode, size, when, target in entries:
@@ -186,7 +186,7 @@ async def _listed(account: Account, runtime: Runtime, path: AnyPath, options: Tr
 async def _differing(
     account: Account, runtime: Runtime, local_root: str, remote_root: AnyPath, doubtful: list[Entry]
 ) -> list[Entry]:
-    """Those of the *doubtful* whose contents differ."""
+    """Return the *doubtful* entries whose contents differ."""
     if not doubtful:
         return []
     names = [entry.path for entry in doubtful]
@@ -306,7 +306,7 @@ async def get_tree(
 
 
 def _safe(root: str, path: str) -> str:
-    """A path below *root*, of which no directory on the way is a link. Raises OSError."""
+    """Return a path below *root* if no directory between them is a link. Raises OSError."""
     whole = os.path.join(root, _text(path))
     directory = os.path.dirname(whole)
     while len(directory) > len(root):

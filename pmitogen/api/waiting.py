@@ -19,7 +19,7 @@ class Waiter(Protocol):
     """Waits once, for one event."""
 
     def wake(self) -> None:
-        """The event has happened. Any thread; must not block or raise."""
+        """Note that the event has happened. Any thread; must not block or raise."""
 
     async def wait(self, deadline: float | None) -> bool:
         """Wait for :meth:`wake`. False: *deadline* (time.monotonic() seconds; None: never) has passed first."""

@@ -75,7 +75,7 @@ def refusal(methods, text):
 
 def retry_prompted(text):
     # type: (str) -> bool
-    """True if *text* says that the password was wrong and that the program will ask again: do not wait for the prompt."""
+    """Return True if *text* says that the password was wrong and that the program will ask again: do not wait for the prompt."""
     return bool(re.search("[Ss]orry, try again|[Aa]uthentication failed, try again", text))
 
 
@@ -128,7 +128,7 @@ def translated(domain, msgid):
 
 def command_failure(text, command):
     # type: (str, Sequence[str]) -> bool
-    """True if *text* says that *command* (the argv of a Python) was not found, cannot be executed or failed while starting."""
+    """Return True if *text* says that *command* (the argv of a Python) was not found, cannot be executed or failed to start."""
     if _PYTHON_FAILED.search(text):
         return True
     name = re.escape(visible_text(as_bytes(os.path.basename(command[0]))))

@@ -49,7 +49,7 @@ class Entry(object):
 
     def is_in(self, data):
         # type: (bytes) -> bool
-        """True if *data* contains the printed marker."""
+        """Return True if *data* contains the printed marker."""
         return bool(self._line.search(data))
 
 

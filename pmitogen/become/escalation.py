@@ -124,7 +124,7 @@ class Escalation(object):
 
     def on_tty(self, data):
         # type: (bytes) -> None
-        """*data* was read from ``tty_fd`` (b"": its end). Raises BecomeFailure."""
+        """Handle *data* that was read from ``tty_fd`` (b"": its end). Raises BecomeFailure."""
         if not data:
             self._tty_ended = True
             self._check_ended()
@@ -134,7 +134,7 @@ class Escalation(object):
 
     def on_output(self, data):
         # type: (bytes) -> None
-        """*data* was read from ``out_fd`` (b"": its end). Not while the command is running. Raises BecomeFailure."""
+        """Handle *data* that was read from ``out_fd`` (b"": its end). Not while the command is running. Raises BecomeFailure."""
         if not data:
             self._out_ended = True
             self._check_ended()
@@ -199,7 +199,7 @@ class Escalation(object):
 
     def withhold(self, reason):
         # type: (str) -> None
-        """The caller refuses the secret. Raises BecomeFailure."""
+        """End the escalation: the caller refuses the secret. Raises BecomeFailure."""
         if not self.running and not self._closed:
             raise self._failures.secret_withheld(reason)
 
@@ -211,7 +211,7 @@ class Escalation(object):
 
     def on_timeout(self):
         # type: () -> None
-        """The time is over. Raises BecomeFailure unless the command is running."""
+        """End the escalation: its time is over. Raises BecomeFailure unless the command is running."""
         if self.running:
             return
         self._read_rest()
@@ -221,7 +221,7 @@ class Escalation(object):
 
     def output_complete(self):
         # type: () -> bool
-        """True if all output of a command that has ended was read. Call it repeatedly; it is True after EXIT_GRACE at the latest.
+        """Return True if all output of an ended command was read; True after EXIT_GRACE at the latest. Call it repeatedly.
 
         With sudo's use_pty the terminal output passes through sudo, so it arrives after the end of the command's stdout.
         """
@@ -317,7 +317,7 @@ class Escalation(object):
 
     def _on_stdout(self):
         # type: () -> bool
-        """True if a prompt may be on stdout: the terminal is stdin, and it has no unfinished line."""
+        """Return True if a prompt may be on stdout: the terminal is stdin, and it has no unfinished line."""
         return self.plan["stdin"] == "tty" and not self._transcript.unfinished_line(False)
 
     def _on_command_started(self):

@@ -60,7 +60,7 @@ class Failures(object):
 
     def denied(self, kind):
         # type: (str) -> BecomeFailure
-        """The program refused. *kind*: from the rows of its table."""
+        """Return the failure for a refusal by the program. *kind*: from the rows of its table."""
         unasked = not any(step.secrets_sent for step in self._steps)
         if kind == "password-wrong" and unasked:
             kind = "not-permitted"  # refused without asking
@@ -71,7 +71,7 @@ class Failures(object):
 
     def asked_again(self, step):
         # type: (EscalationStep) -> BecomeFailure
-        """The program asked again for a secret that it was given."""
+        """Return the failure if the program asks again for a secret that it was given."""
         expired = diagnosis.refusal(step.programs, self._transcript.text()) == "account"
         return self.denied("account" if expired else "password-wrong")
 
@@ -88,12 +88,12 @@ class Failures(object):
 
     def secret_withheld(self, reason):
         # type: (str) -> BecomeFailure
-        """The hub withholds the secret."""
+        """Return the failure if the hub withholds the secret."""
         return self.make("password-missing", reason)
 
     def timed_out(self, step, question, echo, seconds):
         # type: (Optional[EscalationStep], str, bool, float) -> BecomeFailure
-        """The command did not start within *seconds*.
+        """Return the failure if the command did not start within *seconds*.
 
         *step*: the step that is waiting, None if all accounts are entered.
         *question*: the unfinished line.
@@ -131,7 +131,7 @@ class Failures(object):
 
     def exited(self, entered, command, code, shell):
         # type: (int, Sequence[str], Optional[int], Optional[str]) -> BecomeFailure
-        """The program ended before the command was running.
+        """Return the failure if the program ended before the command was running.
 
         *entered*: number of accounts that were entered.
         *command*: the argv that should run in the last one.

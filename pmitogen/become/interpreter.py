@@ -34,7 +34,7 @@ def choose(own, is_named):
 
 def is_world_executable(path):
     # type: (bytes) -> bool
-    """True if every account can run the program *path*: no relative path, and none below a directory that others cannot enter."""
+    """Return True if every account can run the program *path*: an absolute path, in directories that others can enter."""
     try:
         return path.startswith(b"/") and all(os.stat(step).st_mode & stat.S_IXOTH for step in path_components(path))
     except OSError:
@@ -43,7 +43,7 @@ def is_world_executable(path):
 
 def is_root_controlled(path):
     # type: (bytes) -> bool
-    """True if only root can replace the program *path*. Write permission of a group counts if this account is in the group."""
+    """Return True if only root can replace the program *path*. A group's write permission counts if this account is in it."""
     try:
         return all(_is_root_controlled(step) for step in path_components(path))
     except OSError:

@@ -38,7 +38,7 @@ class SecretRequests(object):
 
     def can_answer(self):
         # type: () -> bool
-        """True if the wanted secret was given."""
+        """Return True if the wanted secret was given."""
         return self.wanted in self._given
 
     def take(self):

@@ -79,7 +79,7 @@ def set_raw(fd, echo):
 
 def echo_is_on(fd):
     # type: (int) -> bool
-    """True if the terminal *fd* echoes its input; False also if the terminal is closed."""
+    """Return True if the terminal *fd* echoes its input; False also if the terminal is closed."""
     try:
         return bool(termios.tcgetattr(fd)[LFLAG_INDEX] & termios.ECHO)
     except termios.error:

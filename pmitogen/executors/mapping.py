@@ -43,7 +43,7 @@ class WorkerTraceback(Exception):
 
 @dataclasses.dataclass(eq=False)
 class Lane:
-    """One executor, the targets that wait for it, and those under way."""
+    """One executor, with the targets that wait for it and those that it runs."""
 
     executor: Executor
     is_one_worker: bool
@@ -71,7 +71,7 @@ class Mapping:
             self._assign(index)
 
     def _assign(self, index: int) -> bool:
-        """Give a target to its lane. False: there is none left."""
+        """Give a target to the executor it belongs to. Returns False if none is left."""
         target = self._targets[index]
         lanes = [(_weight(target, place), lane) for place, lane in enumerate(self._lanes) if not lane.is_lost]
         if not lanes:
@@ -80,7 +80,7 @@ class Mapping:
         return True
 
     def outcomes(self) -> Iterator[tuple[int, Outcome[str, Any]]]:
-        """Each target's index with its outcome. Leaving the iteration waits for those under way."""
+        """Yield each target's index with its outcome. Leaving the iteration waits for the targets under way."""
         try:
             while True:
                 yield from self._call_idle_lanes()
@@ -144,7 +144,7 @@ class Mapping:
         return [(index, self._targets[index]) for index in indexes]
 
     def _read(self, lane: Lane, call: Future[Any]) -> Iterator[tuple[int, Outcome[str, Any]]]:
-        """Take the answer of a worker."""
+        """Handle the answer of a worker."""
         try:
             answer = call.result()
         except BaseException as exc:
@@ -203,7 +203,7 @@ def _unpacked(target: str, packed: bytes) -> Outcome[str, Any]:
 
 
 def _executors(workers: Workers, label: str) -> tuple[list[Executor], bool]:
-    """The executors, and whether each is one worker. Raises TypeError, UsageError."""
+    """Return the executors, and whether each is one worker. Raises TypeError, UsageError."""
     given: Any = workers
     if hasattr(given, "submit"):
         return [given], isinstance(given, concurrent.futures.ThreadPoolExecutor)
@@ -297,7 +297,7 @@ def map(
     return_exceptions: bool = False,
     **options: Unpack[ConnectArguments],
 ) -> list[T] | list[T | BaseException]:
-    """As :func:`as_completed`, but return the results in the order of the targets.
+    """Do the same as :func:`as_completed`, but return the results in the order of the targets.
 
     With *return_exceptions* the list has the exception of each failing target in its place; otherwise the first is raised, after
     all have ended.

@@ -73,7 +73,7 @@ def _name() -> str:
 
 
 def hub() -> Hub:
-    """The hub of this process."""
+    """Return the hub of this process."""
     global _hub
     from pmitogen.api import Hub
 

@@ -56,7 +56,7 @@ class ChannelWriter:
         self._threads.submit(self._run)
 
     def _append(self, item: bytes | int, first: bool = False) -> None:
-        """Queue. Called with the lock."""
+        """Queue *item*. Call with the lock held."""
         (self._items.appendleft if first else self._items.append)(item)
         if isinstance(item, bytes):
             self.queued += len(item)
@@ -68,7 +68,7 @@ class ChannelWriter:
             self._closed = True
 
     def _take(self) -> tuple[bytes, int] | None:
-        """(bytes to send, window to grant), or None if there is nothing to do."""
+        """Return (bytes to send, window to grant), or None if there is nothing to do."""
         with self._lock:
             if not self._items:
                 self._sending = False

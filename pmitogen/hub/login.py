@@ -123,7 +123,7 @@ class Login:
         return {} if connection is None else {"sent": connection.bytes_sent, "received": connection.bytes_received}
 
     def describe(self) -> dict[str, object]:
-        """The connection's properties; empty before the login."""
+        """Return the connection's properties; empty before the login."""
         connection = self.connection
         if connection is None:
             return {}

@@ -69,7 +69,7 @@ class ShellRequest(Protocol):
     """Serves one request without Python."""
 
     def follow(self, header: FollowUp, body: bytes) -> None:
-        """Take a frame that belongs to the request: data, end of input, credit, or a cancellation. I/O thread."""
+        """Accept a frame that belongs to the request: data, end of input, credit, or a cancellation. I/O thread."""
 
 
 class CallbackClient(AnswerReceiver):
@@ -135,7 +135,7 @@ class Request:
             self.client.answer({**header, "id": self.client_id}, body)
 
     def describe(self) -> str:
-        """Number, operation and account, for logs. No parameters: these may be secret."""
+        """Return number, operation and account, for logs. No parameters: these may be secret."""
         header, become = self.header, self.header.get("become")
         label = header.get("module") or header.get("action") or ""
         user = become.get("user", "root") if become else "login"

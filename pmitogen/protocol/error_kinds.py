@@ -121,7 +121,7 @@ def error_fields(error: Error) -> ErrorFields:
 
 
 def exception_from(fields: Mapping[str, object]) -> Error:
-    """The exception for an ``error`` frame: the inverse of :func:`error_fields`. An unknown kind gives a RemoteError."""
+    """Return the exception for an ``error`` frame: the inverse of :func:`error_fields`. An unknown kind gives a RemoteError."""
     row = _BY_KIND.get(fields.get("kind"), _BY_KIND[None])
     message = str(fields["msg"])
     if row.kind is None:

@@ -239,14 +239,14 @@ class OrNull:
 
 
 def fields_of(message: Any) -> tuple[dict[str, FieldType], dict[str, FieldType]]:
-    """The required and the optional fields of a TypedDict. Raises TypeError for a field that has no bounds."""
+    """Return the required and the optional fields of a TypedDict. Raises TypeError for a field that has no bounds."""
     types = {name: field_type(annotation) for name, annotation in message.__annotations__.items()}
     required = {name: kind for name, kind in types.items() if name in message.__required_keys__}
     return required, {name: kind for name, kind in types.items() if name not in required}
 
 
 def field_type(annotation: Any) -> FieldType:
-    """The type of a field from the annotation of a TypedDict. Raises TypeError for one that has no bounds."""
+    """Return the type of a field from the annotation of a TypedDict. Raises TypeError for one that has no bounds."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _completed(args[0], args[1])
@@ -260,7 +260,7 @@ def field_type(annotation: Any) -> FieldType:
 
 
 def _completed(annotation: Any, bounds: FieldType) -> FieldType:
-    """*bounds*, and for a list those of its items."""
+    """Return *bounds*, for a list with the type of its items."""
     if isinstance(bounds, Items) and bounds.item is None:
         (inner,) = get_args(annotation) or (None,)
         return dataclasses.replace(bounds, item=field_type(inner))

@@ -108,7 +108,7 @@ def split_pieces(listed, body):
 
 def has_basic_values(header):
     # type: (Header) -> bool
-    """True if all values are text, null, numbers of usual size or lists of these: some parsers reject other JSON."""
+    """Return True if all values are text, null, numbers of usual size or lists of these: some parsers reject other JSON."""
     for value in header.values():
         for item in value if isinstance(value, list) else [value]:
             if not isinstance(item, TEXT) and (isinstance(item, (dict, list)) or not -1e18 < item < 1e18):

@@ -32,7 +32,7 @@ class Identity(TypedDict):
 
 @functools.cache
 def identity() -> Identity:
-    """The identity of this process."""
+    """Return the identity of this process."""
     root = os.path.dirname(os.path.abspath(package_file))
     return {
         "version": VERSION,

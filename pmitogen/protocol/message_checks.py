@@ -96,7 +96,7 @@ class Table:
             raise ProtocolError(f"{row.name} with a body of {body_size} bytes; expected {row.min_body} to {row.max_body}")
 
     def _field_error(self, op: str, name: str, value: object, kind: FieldType) -> ProtocolError:
-        """The error for a value that does not fit; it names the field of an object that is at fault."""
+        """Return the error for a value that does not fit; it names the field of an object that is at fault."""
         if isinstance(kind, Record) and type(value) is dict:
             for inner, item in value.items():
                 expected = kind.required.get(inner) or kind.optional.get(inner)
@@ -110,7 +110,7 @@ class Table:
 
 
 def describe_type(value: object) -> str:
-    """The JSON type of a value from a peer."""
+    """Return the JSON type of a value from a peer."""
     if isinstance(value, (dict, list)):
         return describe_value(value)
     if isinstance(value, str):
@@ -119,7 +119,7 @@ def describe_type(value: object) -> str:
 
 
 def describe_value(value: object) -> str:
-    """A value from a peer, shortened and safe to show."""
+    """Return a value from a peer, shortened and safe to show."""
     if isinstance(value, (dict, list)):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:

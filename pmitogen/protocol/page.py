@@ -65,7 +65,7 @@ STATES = """
 
 
 def render() -> str:
-    """The text of PROTOCOL.md."""
+    """Return the text of PROTOCOL.md."""
     lines = [
         INTRODUCTION.format(
             version=VERSION,
@@ -95,7 +95,7 @@ def render() -> str:
 
 
 def _rows(table: Table) -> Iterator[str]:
-    """The rows of a table of messages, and then those of the objects in them."""
+    """Return the rows of a table of messages, and then those of the objects in them."""
     records: dict[str, Record] = {}
     yield "| operation | field | holds |"
     yield "|---|---|---|"

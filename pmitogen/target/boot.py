@@ -134,7 +134,7 @@ def run_runner(bundle):
 
 def main(bundle):
     # type: (Bundle) -> None
-    """Called by stage0.py. Does not return."""
+    """Run the agent or the runner. Called by stage0.py; does not return."""
     gc.disable()  # while there are only imports: each collection would visit all that they have created
     install_importer(bundle)
     {"agent": run_agent, "runner": run_runner}[bundle["role"]](bundle)

@@ -243,7 +243,7 @@ class Dispatcher(object):
     # For the loop
     def has_chunks(self):
         # type: () -> bool
-        """True if a chunk of a file can be sent now."""
+        """Return True if a chunk of a file can be sent now."""
         return any(transfer.is_ready() for transfer in self.transfers.values())
 
     def send_chunks(self):

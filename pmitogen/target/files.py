@@ -66,7 +66,7 @@ def mkdtemp(header):
 
 def make_directories(path):
     # type: (bytes) -> None
-    """Like ``mkdir -p``. Another process may create the same directories at the same time."""
+    """Make a directory and its parents as ``mkdir -p`` does. Another process may create the same ones at the same time."""
     try:
         if not os.path.isdir(path):
             os.makedirs(path, 0o700)
@@ -77,7 +77,7 @@ def make_directories(path):
 
 def can_use_remote_tmp(home):
     # type: (str) -> bool
-    """True if Ansible's default directory for temporary files in *home* can be used or created."""
+    """Return True if Ansible's default directory for temporary files in *home* can be used or created."""
     for path in (home + "/.ansible/tmp", home + "/.ansible", home):
         if os.path.exists(path):
             return os.access(path, os.W_OK | os.X_OK)
@@ -149,7 +149,7 @@ class Transfer(object):
 
     def is_ready(self):
         # type: () -> bool
-        """True if a chunk can be sent now."""
+        """Return True if a chunk can be sent now."""
         return False
 
     def send_chunk(self):
@@ -233,7 +233,7 @@ class Upload(Transfer):
 
     def close(self):
         # type: () -> None
-        """Abort: an existing file stays unchanged."""
+        """Abort the upload: an existing file stays unchanged."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

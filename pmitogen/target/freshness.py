@@ -68,7 +68,7 @@ STARTUP_PREFIXES = tuple(name[:-1] for name in STARTUP_VARIABLES if name.endswit
 
 def is_startup_variable(name):
     # type: (str) -> bool
-    """True if a variable is read only when an interpreter starts."""
+    """Return True if a variable is read only when an interpreter starts."""
     return name in STARTUP_VARIABLES or name.startswith(STARTUP_PREFIXES)
 
 
@@ -130,7 +130,7 @@ class Watch(object):
 
     def _concerns_others(self, path):
         # type: (str) -> bool
-        """True if *path* has the same lines as before about the users. If so, its new state becomes the known one."""
+        """Return True if the lines of *path* about the users are the same as before. Then its new state becomes the known one."""
         if self._lines is None or not path.startswith(rules.PREFIXES):
             return False
         if rules.lines_about(self._users or (), self._rules) != self._lines:
@@ -159,12 +159,12 @@ class FreshnessGuard(object):
 
     def watch_imports(self):
         # type: () -> None
-        """Modules were imported: watch their files and directories too."""
+        """Watch the files and directories of imported modules too."""
         self._watches[0].add(sources.imported_modules({}))
 
     def on_entered(self, start_info):
         # type: (StartInfo) -> None
-        """The account was entered as in *start_info*, or the interpreter was requested by another name."""
+        """Note that the account was entered as in *start_info*, or that the interpreter was requested by another name."""
         self._watches[0].add(sources.interpreter(start_info))
         if "programs" in start_info:
             self._watches.append(Watch(ENTRY, dict(start_info, users=start_info["users"] + [self._user])))
@@ -222,6 +222,6 @@ class LoginSession(object):
 
     def accounts_changed(self):
         # type: () -> bool
-        """True if /etc/passwd has changed since the last call: known home directories may be wrong."""
+        """Return True if /etc/passwd has changed since the last call: known home directories may be wrong."""
         before, self._accounts = self._accounts, sources.signature("/etc/passwd")
         return before != self._accounts

@@ -215,12 +215,12 @@ class Job(object):
 
     def output_closed(self):
         # type: () -> bool
-        """True if its output has ended. Until then its process is not collected, so that its pid is not reused."""
+        """Return True if its output has ended. Until then its process is not collected, so that its pid is not reused."""
         return not self._out
 
     def is_collected(self):
         # type: () -> bool
-        """True if its process is collected."""
+        """Return True if its process is collected."""
         return self._status is not None
 
     def finished(self):

@@ -41,7 +41,7 @@ def _status(pid):
 
 def _limits(pid):
     # type: (int) -> Dict[int, Tuple[int, int]]
-    """{resource: (soft, hard)} of a process."""
+    """Return {resource: (soft, hard)} of a process."""
     limits = {}  # type: Dict[int, Tuple[int, int]]
     names = dict((text, getattr(resource, name, None)) for text, name in RLIMIT_NAMES.items())
     with open("/proc/%d/limits" % pid) as stream:
@@ -96,7 +96,7 @@ class LoginState(object):
 
     def is_lost(self):
         # type: () -> bool
-        """True if this process cannot return to this state: it has lowered a limit or its priority and is not root."""
+        """Return True if this process cannot return to this state: it has lowered a limit or its priority and is not root."""
         if self._lost is None:
             self._lost = os.geteuid() != 0 and self._is_lost()
         return self._lost
@@ -110,7 +110,7 @@ class LoginState(object):
 
     def is_current(self):
         # type: () -> bool
-        """True if this process is in this state, except for its environment and the signals that Python itself ignores."""
+        """Return True if this process is in this state, except for its environment and the signals that Python itself ignores."""
         umask = os.umask(0o077)
         os.umask(umask)
         ignored = [signum for signum in range(1, 65) if signal.getsignal(signum) == signal.SIG_IGN]
@@ -125,7 +125,7 @@ class LoginState(object):
 
     def ignored_signals(self):
         # type: () -> List[int]
-        """The numbers of the signals that it ignores."""
+        """Return the numbers of the signals that it ignores."""
         return [signum for signum in range(1, 65) if self._ignored >> (signum - 1) & 1 and signum not in GLIBC_SIGNALS]
 
     def apply(self):

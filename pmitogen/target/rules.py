@@ -57,7 +57,7 @@ def lines_about(users, files):
 
 def concerns(path, line, users, groups=()):
     # type: (str, str, Collection[str], Collection[str]) -> bool
-    """True if a line of *path* may be about one of *users* or about a primary group of one (*groups*: their numbers)."""
+    """Return True if a line of *path* may be about one of *users* or a primary group of one (*groups*: their numbers)."""
     if path in sources.ACCOUNT_FILES:
         fields = line.split(":")
         if path == "/etc/group" and fields[2:3] and fields[2] in groups:

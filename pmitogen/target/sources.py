@@ -137,7 +137,7 @@ def expand_home(paths):
 
 def interpreter(start_info):
     # type: (StartInfo) -> List[str]
-    """The requested program, the interpreter that runs, and the files by which a version manager chooses one."""
+    """Return the requested program, the interpreter that runs, and the files by which a version manager chooses one."""
     paths, asked = [sys.executable or "/"], start_info.get("python") or ""
     if sys.prefix != getattr(sys, "base_prefix", sys.prefix):
         paths.append(sys.prefix + "/pyvenv.cfg")
@@ -157,7 +157,7 @@ def interpreter(start_info):
 
 def site_directories(start_info):
     # type: (StartInfo) -> List[str]
-    """Directories that are searched for modules, or would be if they existed, and the files that configure them."""
+    """Return the directories searched for modules, also those that do not exist, and the files that configure them."""
     site = sys.modules.get("site")  # type: Any
     paths = [path for path in sys.path if path and path[:6] != "/proc/" and os.path.basename(path) != "lib-dynload"]
     try:
@@ -182,7 +182,7 @@ def module_file(name):
 
 def imported_modules(start_info):
     # type: (StartInfo) -> List[str]
-    """Files and directories of the imported modules that are not in the standard library."""
+    """Return the files and directories of the imported modules that are not in the standard library."""
     own = os.path.dirname(os.__file__) + "/"
     files = [path for path in map(module_file, list(sys.modules)) if path[:1] == "/" and os.path.exists(path)]
     files = [path for path in files if "-packages" in path or not path.startswith(own)]
@@ -191,7 +191,7 @@ def imported_modules(start_info):
 
 def locale_files(start_info):
     # type: (StartInfo) -> List[str]
-    """The installed locales."""
+    """Return the installed locales."""
     return [path for path in ("/usr/lib/locale", "/usr/lib/locale/locale-archive") if os.path.exists(path)]
 
 
@@ -207,7 +207,7 @@ def name_service_files(start_info):
 
 def selinux_files(start_info):
     # type: (StartInfo) -> List[str]
-    """Files that libselinux reads when it is loaded."""
+    """Return the files that libselinux reads when it is loaded."""
     return ["/etc/selinux/config"] if os.path.exists("/etc/selinux") else []
 
 
@@ -226,7 +226,7 @@ def openssl_files(start_info):
 
 def pam_files(services):
     # type: (Sequence[str]) -> List[str]
-    """The configuration of PAM services: their files, included files, and the files that their modules read."""
+    """Return the configuration of PAM services: their files, included files, and the files that their modules read."""
     paths, todo, done = [], list(services) or ["other"], set()  # type: Tuple[List[str], List[str], Set[str]]
     while todo:
         service = todo.pop(0)
@@ -250,7 +250,7 @@ def pam_files(services):
 
 def entry_files(start_info):
     # type: (StartInfo) -> List[str]
-    """The programs that enter an account, and their configuration."""
+    """Return the programs that enter an account, and their configuration."""
     paths, services = [], []  # type: Tuple[List[str], List[str]]
     for path in start_info["programs"]:
         name = os.path.basename(path)
@@ -266,7 +266,7 @@ def entry_files(start_info):
 
 def sudo_includes(main="/etc/sudoers", directory="/etc/sudoers.d/"):
     # type: (str, str) -> List[str]
-    """Files that sudo's rules include, and their files of variables, as far as they can be read."""
+    """Return the files that sudo's rules include, and their files of variables, as far as they can be read."""
     paths = []  # type: List[str]
     todo = [main] + [directory + name for name in list_directory(directory)]
     for path in todo:
@@ -284,7 +284,7 @@ def sudo_includes(main="/etc/sudoers", directory="/etc/sudoers.d/"):
 
 def connection_files(start_info):
     # type: (StartInfo) -> List[str]
-    """Files that sshd reads for each login. Not /etc/shadow: it changes with every account, and only root can read it."""
+    """Return the files that sshd reads for each login. Not /etc/shadow: every account changes it, and only root can read it."""
     return ["/etc/passwd", "/etc/group"] + pam_files(["sshd"])
 
 
@@ -293,7 +293,7 @@ def connection_files(start_info):
 
 def shell_files(shell, is_login_shell):
     # type: (str, bool) -> List[str]
-    """Files that *shell* reads before a command. *is_login_shell*: it reads more."""
+    """Return the files that *shell* reads before a command. *is_login_shell*: it reads more."""
     always, at_login = SHELLS.get(os.path.basename(shell), SHELLS["sh"])
     paths = list(always + (at_login if is_login_shell else ()))
     paths += [os.environ[name] for name in ("BASH_ENV",) if os.environ.get(name, "").startswith("/")]
@@ -349,13 +349,13 @@ def watchable(path, without=RESTLESS):
 
 def profile_files(start_info):
     # type: (StartInfo) -> List[str]
-    """Files that the login shell of an entered account reads, if a login shell is started."""
+    """Return the files that the login shell of an entered account reads, if a login shell is started."""
     return shell_files(os.environ.get("SHELL") or "/bin/sh", True) if start_info["shell"] else []
 
 
 def session_files(start_info):
     # type: (StartInfo) -> List[str]
-    """Files that sshd and the login shell read for each session."""
+    """Return the files that sshd and the login shell read for each session."""
     shell = os.environ.get("SHELL") or "/bin/sh"
     own = expand_home(["~/.", "~/.ssh/environment", "~/.ssh/rc"])
     return own + ["/etc/ssh/sshrc", "/etc/nologin"] + shell_files(shell, False)

@@ -41,7 +41,7 @@ class Rule:
 
 
 def login(line: str) -> Answer | None:
-    """The answer to a command with which pmitogen logs in; None: *line* is another command.
+    """Return the answer to a command with which pmitogen logs in; None: *line* is another command.
 
     The answer says that there is no Python, so that each later command is sent by itself, and that the home directory is ``/``.
     """

@@ -177,7 +177,7 @@ class ScriptedServer(DemoServer):
         return super().files(login) if self.real else RootedFiles(login, str(self.root))
 
     def _play(self, answer: Answer) -> CommandPlan:
-        """A process that writes the answer: its streams then take the same way as those of any other command."""
+        """Start a process that writes the answer: its streams then take the same way as those of any other command."""
         with self._scripting:
             self._files += 1
             base = self.directory / f"answer-{self._files}"

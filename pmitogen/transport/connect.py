@@ -205,7 +205,7 @@ class _Connecting:
                 count += 1
 
     def _server_key(self) -> Hashable:
-        """The key under which unfinished logins are counted."""
+        """Return the key under which unfinished logins are counted."""
         return self.settings.hostname, self.settings.port, self.settings.proxyjump, self.settings.proxycommand
 
     def _attempt(self) -> Connection:
@@ -354,7 +354,7 @@ class _Connecting:
         return ConnectError(f"{self.endpoint}: {text}", stage)
 
     def _version_limit(self, stream: _Stream) -> str:
-        """The time that the server had for its version, and what sets it."""
+        """Return the time that the server had for its version, and what sets it."""
         seconds = stream.version_deadline - stream.began
         return f"{seconds:.3g} s{' (ConnectTimeout)' if seconds >= self.connect_timeout else ''}"
 

@@ -234,7 +234,7 @@ class Connection:
             return self._transport.request(kind, fields, timeout=timeout)
 
     def remote_forwardings(self) -> RemoteForwardings:
-        """The server's ports and sockets that are forwarded to this machine."""
+        """Return the server's ports and sockets that are forwarded to this machine."""
         with self._lock:
             if self._remote_forwardings is None:
                 self._remote_forwardings = RemoteForwardings(self._transport)
@@ -327,7 +327,7 @@ class Connection:
 
 
 def _direct(target: Address, origin: TCPAddress | None) -> tuple[str, bytes]:
-    """The kind and the fields of a channel to *target* (RFC 4254 section 7.2; OpenSSH PROTOCOL section 2.4)."""
+    """Return the kind and the fields of a channel to *target* (RFC 4254 section 7.2; OpenSSH PROTOCOL section 2.4)."""
     if isinstance(target, TCPAddress):
         source = origin or TCPAddress("127.0.0.1", 65535)  # what ssh -W sends
         return "direct-tcpip", b"".join(encode_string(each.host) + each.port.to_bytes(4, "big") for each in (target, source))

@@ -19,12 +19,12 @@ START_TIMEOUT = 300.0  # seconds for the account's shell to start pmitogen's com
 
 
 def connect_timeout(settings: Settings) -> float:
-    """Seconds for an attempt at an address, up to the server's version."""
+    """Return the seconds for an attempt at an address, up to the server's version."""
     return float(settings.connecttimeout or CONNECT_TIMEOUT)
 
 
 def answer_timeout(settings: Settings) -> float:
-    """Seconds for the key exchange, and then for each answer of the server during the login."""
+    """Return the seconds for the key exchange, and then for each answer of the server during the login."""
     interval = settings.serveraliveinterval
     if interval is None:
         return ANSWER_TIMEOUT

@@ -23,23 +23,23 @@ class RemoteOSError(RemoteError, OSError):
 
 
 class RemoteFileNotFoundError(RemoteOSError, FileNotFoundError):
-    """There is no such file or directory on the host."""
+    """The file or directory does not exist on the host."""
 
 
 class RemotePermissionError(RemoteOSError, PermissionError):
-    """The account on the host may not do this."""
+    """The account has no permission for the operation."""
 
 
 class RemoteFileExistsError(RemoteOSError, FileExistsError):
-    """The file or directory exists on the host."""
+    """The file or directory exists on the host already."""
 
 
 class RemoteIsADirectoryError(RemoteOSError, IsADirectoryError):
-    """It is a directory on the host."""
+    """The path is a directory on the host."""
 
 
 class RemoteNotADirectoryError(RemoteOSError, NotADirectoryError):
-    """It is not a directory on the host."""
+    """The path, or a part of it, is not a directory on the host."""
 
 
 _CLASSES: dict[str, type[RemoteOSError]] = {

@@ -70,5 +70,5 @@ def match_list(text: str, patterns: str, lower: bool = False) -> int:
 
 
 def match_hostname(host: str, patterns: str) -> int:
-    """Like :func:`match_list`, both sides lower-cased."""
+    """Do the same as :func:`match_list`, with both sides lower-cased."""
     return match_list(ascii_lower(host), patterns, lower=True)

@@ -85,7 +85,7 @@ def is_open_file(path: str) -> bool:
 
 
 def check_file(path: str, status: os.stat_result, directory: os.stat_result) -> None:
-    """Check an open file, *status*, that is about to be written, in its *directory*. Raises UntrustedPath."""
+    """Check a file with *status*, which is about to be written, and its *directory*. Raises UntrustedPath."""
     if not others_can_create(directory):
         return
     if status.st_uid not in trusted_owners() and (status.st_uid != directory.st_uid or is_shared(directory)):

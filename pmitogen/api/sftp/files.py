@@ -34,7 +34,7 @@ def refusals(sftp: SFTP, path: str) -> Iterator[None]:
 
 
 def path_of(sftp: SFTP, wire: str) -> str:
-    """A path for the server, whose relative ones begin at the account's home."""
+    """Return a path for the server, where relative paths begin at the account's home."""
     path = str(from_wire(wire).decode("utf-8", "surrogateescape"))
     if path == "~" or path.startswith("~/"):
         return "." + path[1:]
@@ -49,7 +49,7 @@ def _bytes(path: str) -> bytes:
 
 
 def lstat(sftp: SFTP, path: str) -> Attributes | None:
-    """The attributes, or None if there is nothing."""
+    """Return the attributes, or None if the path does not exist."""
     try:
         return sftp.lstat(path)
     except SFTPError as exc:
@@ -64,7 +64,7 @@ def _fields(attrs: Attributes) -> list[int]:
 
 
 def list_entries(sftp: SFTP, path: str) -> list[tuple[str, Attributes]]:
-    """Names and attributes in a directory, sorted as bytes are."""
+    """Return the names and attributes in a directory, sorted as bytes are."""
     try:
         with refusals(sftp, path):
             entries = [(entry.name, entry.attributes) for piece in sftp.list_directory(path) for entry in piece]
@@ -179,7 +179,7 @@ def chmod(sftp: SFTP, wire: str, mode: int) -> None:
 
 
 def chown(sftp: SFTP, wire: str, user: str | int | None, group: str | int | None, follow: bool) -> None:
-    """By numbers only: the server has no names."""
+    """Set the owner and group, which are numbers only: the server has no names."""
     path = path_of(sftp, wire)
     for name in (user, group):
         if isinstance(name, str):

@@ -21,7 +21,7 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 def tree(sftp: SFTP, wire: str, patterns: Sequence[str]) -> list[list[Any]] | None:
-    """The entries below a directory; None if there is no directory."""
+    """Return the entries below a directory; None if there is no directory."""
     root = files.path_of(sftp, wire)
     try:
         if not sftp.stat(root).is_directory:
@@ -63,7 +63,7 @@ class _Digest:
 
 
 def digests(sftp: SFTP, wire: str, names: Sequence[str]) -> list[str | None]:
-    """SHA-256 of files below a directory, which are read for it; None for each that cannot be read."""
+    """Read files below a directory and return the SHA-256 of each; None for each that cannot be read."""
     root, found = files.path_of(sftp, wire), list[str | None]()
     for name in names:
         digest: Any = _Digest()
@@ -117,7 +117,7 @@ def _below(root: str, name: str) -> str:
 
 
 def glob(sftp: SFTP, wire: str, recursive: bool) -> list[str]:
-    """The paths that match a pattern, sorted."""
+    """Return the paths that match a pattern, sorted."""
     pattern = files.path_of(sftp, wire)
     if _text(wire).startswith("~"):
         with refusals(sftp, pattern):
@@ -137,7 +137,7 @@ def glob(sftp: SFTP, wire: str, recursive: bool) -> list[str]:
 
 
 def _step(sftp: SFTP, path: str, part: str, recursive: bool, is_last: bool) -> Iterator[str]:
-    """The paths to which one part of a pattern leads from a directory."""
+    """Yield the paths to which one part of a pattern leads from a directory."""
     if part == "**" and recursive:
         yield from _descend(sftp, path, is_last)
     elif _MAGIC.search(part):
@@ -150,7 +150,7 @@ def _step(sftp: SFTP, path: str, part: str, recursive: bool, is_last: bool) -> I
 
 
 def _descend(sftp: SFTP, path: str, with_files: bool) -> Iterator[str]:
-    """A directory and those below it, without hidden ones; with files if the pattern ends there."""
+    """Yield a directory and those below it, without hidden ones; with files if the pattern ends there."""
     yield posixpath.join(path, "") if with_files else path
     for name, state in _listed(sftp, path):
         if name.startswith("."):
@@ -166,7 +166,7 @@ def _descend(sftp: SFTP, path: str, with_files: bool) -> Iterator[str]:
 
 
 def _listed(sftp: SFTP, path: str) -> list[tuple[str, Attributes]]:
-    """A directory's entries; none, if it cannot be listed."""
+    """Return the entries of a directory; none if it cannot be listed."""
     try:
         return files.list_entries(sftp, path or ".")
     except Refusal:

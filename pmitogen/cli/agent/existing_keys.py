@@ -77,7 +77,7 @@ def _is_wanted(blob: bytes, flags: dict[str, str]) -> bool:
 
 
 def _load(path: str) -> tuple[bytes, str]:
-    """Return the public key at *path*, or beside it, and its comment. Raises OSError, UnusableKey."""
+    """Return the public key and the comment in *path* or *path*.pub. Raises OSError, UnusableKey."""
     blob = key_file.load_public(path)
     for name in (path, f"{path}.pub"):
         try:

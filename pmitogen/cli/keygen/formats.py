@@ -38,7 +38,7 @@ class ShortPassphrase(UsageError):
 
 
 def chosen(options: Options) -> Format:
-    """-m. Raises UsageError."""
+    """Return the format that ``-m`` names. Raises UsageError."""
     text = options["m"]
     if text is None or text.lower() == "ssh2":
         return Format.RFC4716

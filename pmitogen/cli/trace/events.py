@@ -132,7 +132,7 @@ def merged(spans: Iterable[tuple[float, float]]) -> Iterator[tuple[float, float]
 
 
 def overlap(span: Span, others: Iterable[Span]) -> float:
-    """Seconds of *span* that *others* cover."""
+    """Return the seconds of *span* that *others* cover."""
     covered = merged((other.start, other.end) for other in others)
     return sum(max(0.0, min(span.end, end) - max(span.start, start)) for start, end in covered)
 

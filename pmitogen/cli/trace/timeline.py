@@ -58,19 +58,19 @@ class Timeline:
         return most
 
     def by_host(self) -> dict[str, list[Work]]:
-        """The works of each host, in the order of their first."""
+        """Return the works of each host, in the order of their first."""
         return _grouped((work.host, work) for work in self.works)
 
     def tasks(self) -> list[list[Work]]:
-        """The works of each task, in the order of the run. Two tasks of one name are two."""
+        """Return the works of each task, in the order of the run. Two tasks of one name are two."""
         return list(_grouped(((work.task_id, work.task), work) for work in self.works).values())
 
     def totals(self) -> dict[str, float]:
-        """Seconds of each stage, over all hosts."""
+        """Return the seconds of each stage, over all hosts."""
         return {stage: sum(work.seconds[stage] for work in self.works) for stage in STAGES}
 
     def waited(self) -> dict[str, float]:
-        """Seconds that each host waited for the others: from its end of a task to the last host's."""
+        """Return the seconds that each host waited for the others: from its end of a task to the last host's."""
         waits = dict.fromkeys(self.by_host(), 0.0)
         for works in self.tasks():
             last, ends = max(work.end for work in works), {work.host: work.end for work in works}
@@ -119,7 +119,7 @@ def format_time(seconds: float) -> str:
 
 
 def median(values: Iterable[float]) -> float:
-    """The median; 0 of nothing."""
+    """Return the median; 0 without values."""
     return statistics.median([*values] or [0.0])
 
 

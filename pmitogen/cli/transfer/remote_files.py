@@ -127,7 +127,7 @@ class RemoteFiles:
         return None
 
     def _take_owner(self, file: RemoteFile, old: Attributes) -> bool:
-        """Give *file* the owner of *old*. False: not allowed."""
+        """Give *file* the owner of *old*. Returns False if that is not allowed."""
         with self.translate_errors():
             new = file.attributes()
         if old.uid is None or (old.uid, old.gid) == (new.uid, new.gid):

@@ -66,7 +66,7 @@ class ParseState:
         return str(self.options.get("user", self.local.user))
 
     def tokens(self) -> dict[str, str]:
-        """Tokens of ``Match exec`` and ``Include``."""
+        """Return the tokens of ``Match exec`` and ``Include``."""
         host, port = self.target, str(self.options.get("port", 22))
         jump = self.options.get("proxyjump")
         jump_host = "" if jump is None or ascii_lower(jump.host) == "none" else jump.host

@@ -95,7 +95,7 @@ class Options:
         self.given.append(GivenOption(option or row.name, value, origin, row))
 
     def _proxy_is_free(self, key: str) -> bool:
-        """A ProxyJump blocks a later ProxyCommand; either blocks a later ProxyJump; ProxyJump none blocks no ProxyCommand."""
+        """Return True if the keyword is not blocked: ProxyJump blocks a later ProxyCommand; either blocks a later ProxyJump."""
         jump = self.values.get("proxyjump")
         if key == "proxycommand":
             return jump is None or jump.host == "none"

@@ -373,7 +373,7 @@ class WorkerSession:
             self.answer({"op": "ok", "id": header["id"]}, b"")
 
     def _on_stop(self, header: messages_from_client.Stop, body: bytes) -> None:
-        """End; with ``standby_only`` only if no run is served."""
+        """End the hub; with ``standby_only`` only if no run is served."""
         if header.get("standby_only") and not self.listener.lifecycle.is_standby:
             self._fail(header, UsageError("this hub serves a run"))
         else:
@@ -390,4 +390,4 @@ class _WriteSide:
         return self._sock.fileno()
 
     def close(self) -> None:
-        """The read side does."""
+        """Do nothing: the read side closes the socket."""

@@ -242,7 +242,7 @@ class Accounts:
 
 
 def _secret(become: BecomeRequest, step: int, kind: str) -> str | None:
-    """The secret of a become request for the program number *step* (0: the first that is started), or None."""
+    """Return the secret of a become request for program number *step* (0: the first that is started), or None."""
     steps = [become]
     while steps[0].get("via"):
         steps.insert(0, steps[0]["via"])

@@ -131,7 +131,7 @@ class Host:
         return self.login.withheld if self.login is not None else None
 
     def describe(self) -> dict[str, object]:
-        """The connection's properties: Python, accounts, seconds per stage, bytes, algorithms."""
+        """Return the connection's properties: Python, accounts, seconds per stage, bytes, algorithms."""
         hello: messages_from_agent.Hello | dict[str, None] = self.agent_hello or {}
         python = {"python": hello.get("python_version"), "no_python": self.no_python_reason, "exe": self.executable}
         account = {"user": hello.get("user"), "home": hello.get("home"), "accounts": len(self._accounts)}
@@ -139,7 +139,7 @@ class Host:
         return {"state": self.state.value, **python, **account, **connection}
 
     def transfers(self) -> list[Transfer]:
-        """The transfers of files under way."""
+        """Return the transfers of files under way."""
         return self._pending.transfers(self.name)
 
     def _on(self, event: Event) -> None:
@@ -192,7 +192,7 @@ class Host:
             self.connector.start_python(None)
 
     def run_by_agent(self, request: Request) -> None:
-        """The login shell has not run a simple command: have Python run it."""
+        """Pass on to Python a simple command that the login shell has not run."""
         if self._pending.close(request):
             request.header.pop("simple", None)
             request.shell_request = None
@@ -287,7 +287,7 @@ class Host:
             self.login.forget_caller()
 
     def begin_run(self, host: Host) -> None:
-        """Take the options and the caller of *host*, which a later run has requested and this connection can serve."""
+        """Adopt the options and the caller of *host*, which a later run has requested and this connection can serve."""
         self.options, self.caller, self.name, self.log = host.options, host.caller, host.name, host.log
 
     def join(self, other: Host) -> None:

@@ -39,10 +39,10 @@ class SendingHost(Protocol):
     login: Login | None
 
     def submit(self, request: Request) -> None:
-        """Take a request."""
+        """Accept a request."""
 
     def follow(self, request: Request, header: FollowUp, body: bytes) -> None:
-        """Take a frame that belongs to a request."""
+        """Accept a frame that belongs to a request."""
 
 
 class RequestSender:

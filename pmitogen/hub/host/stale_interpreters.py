@@ -49,11 +49,11 @@ class EarlyAnswers:
         return len(self._chains)
 
     def account(self, chain: int) -> Account | None:
-        """The account that the unconfirmed requests of *chain* were sent to."""
+        """Return the account that the unconfirmed requests of *chain* were sent to."""
         return self._chains[chain][0] if chain in self._chains else None
 
     def accounts(self) -> Collection[Account]:
-        """All accounts that unconfirmed requests were sent to."""
+        """Return all accounts that unconfirmed requests were sent to."""
         return [account for account, _ in self._chains.values()]
 
     def has_room(self, chain: int, size: int) -> bool:
@@ -88,7 +88,7 @@ class StaleHost(ConnectedHost, Protocol):
         """True if any request is under way."""
 
     def submit(self, request: Request) -> None:
-        """Take a request."""
+        """Accept a request."""
 
     def end_session(self) -> None:
         """End the session: nothing is left to do in it."""

@@ -46,11 +46,11 @@ class SSHClients:
         """Do nothing: clients may not end the hub, which ends with its runs."""
 
     def open_forward(self, kind: int, forward: Forward) -> int | None:
-        """Not for clients."""
+        """Refuse: clients may not open forwardings."""
         raise UsageError("not for clients")
 
     def close_forward(self, kind: int, forward: Forward) -> None:
-        """Not for clients."""
+        """Refuse: clients may not close forwardings."""
         raise UsageError("not for clients")
 
     @contextlib.contextmanager

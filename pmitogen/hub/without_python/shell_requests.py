@@ -69,10 +69,10 @@ class ShellHost(Protocol):
         """Try again to start Python, for *request*."""
 
     def fail(self, error: Error) -> None:
-        """The connection is lost."""
+        """End the host: the connection is lost."""
 
     def run_by_agent(self, request: Request) -> None:
-        """The login shell has not run a simple command: have Python run it."""
+        """Pass on to Python a simple command that the login shell has not run."""
 
     def on_shell_frame(self, request: Request, header: Answer, body: bytes) -> None:
         """Pass on a frame for the client."""

@@ -207,7 +207,7 @@ class SimpleRequest:
             self._finish()
 
     def _take(self) -> None:
-        """Take output that has arrived. Any thread."""
+        """Move the output that has arrived from the channel. Any thread."""
         channel = self._channel
         if channel is None:
             return

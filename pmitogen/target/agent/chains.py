@@ -31,7 +31,7 @@ class Chains(object):
 
     def hold(self, header, body):
         # type: (Header, bytes) -> bool
-        """Take a request. Returns False if it begins now."""
+        """Hold a request behind an earlier one. Returns False if it begins now."""
         waiting = self._waiting.get(header["chain"])
         if waiting is None:
             self._begin(header, [])
@@ -47,7 +47,7 @@ class Chains(object):
 
     def refuse_following(self, answer):
         # type: (Header) -> List[Header]
-        """The request under way was refused with *answer*: return the answers to those that wait behind it."""
+        """Return the answers to the requests that wait behind one that was refused with *answer*."""
         chain = self._chains.get(answer["id"])
         if chain is None:
             return []
@@ -57,7 +57,7 @@ class Chains(object):
 
     def next_after(self, request_id):
         # type: (int) -> Optional[Frame]
-        """A request has its final answer: return the one that begins now, or None."""
+        """Return the request that begins now that *request_id* has its final answer, or None."""
         chain = self._chains.pop(request_id, None)
         if chain is None:
             return None

@@ -111,7 +111,7 @@ class EscalatedStart(object):
 
     def on_secret(self, header, body):
         # type: (Header, bytes) -> None
-        """The hub's answer to ``secret-request``: the body is the secret, or ``reason`` says why it is withheld."""
+        """Handle the hub's answer to ``secret-request``: the body is the secret, or ``reason`` says why it is withheld."""
         if header.get("reason"):
             self._advance(lambda: self._escalation.withhold(header["reason"]))
         else:

@@ -56,7 +56,7 @@ class Peer(object):
 
     def has_pending(self):
         # type: () -> bool
-        """True if data waits to be written."""
+        """Return True if data waits to be written."""
         return bool(self._pending)
 
     def flush(self):
@@ -84,7 +84,7 @@ class Peer(object):
 
     def can_read(self):
         # type: () -> bool
-        """True if the data read can be forwarded."""
+        """Return True if the data read can be forwarded."""
         return self.forwards_to is None or self.forwards_to.pending_bytes < MAX_BACKLOG
 
     def read(self):

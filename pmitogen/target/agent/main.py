@@ -222,7 +222,7 @@ class Agent(object):
 
     def _has_all_blobs(self, digest):
         # type: (str) -> bool
-        """True if a manifest and all its blobs have arrived."""
+        """Return True if a manifest and all its blobs have arrived."""
         if digest in self._complete_manifests:
             return True
         blobs = self.blobs

@@ -55,7 +55,7 @@ class RunnerProxy(object):
 
     def on_ready(self, peer, first=b""):
         # type: (Peer, bytes) -> None
-        """The runner can be reached at *peer*: send *first* (the bundle, if it has none yet) and the queued frames."""
+        """Send *first* (the bundle, if it has none yet) and the queued frames to the runner, which listens at *peer*."""
         peer.on_data, peer.on_end = self._receive, self._on_disconnect
         peer.forwards_to = self._agent.hub_peer
         self._peer = peer

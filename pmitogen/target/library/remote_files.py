@@ -185,7 +185,7 @@ def exists(path):
 
 def is_excluded(relative, patterns):
     # type: (bytes, Sequence[str]) -> bool
-    """True if a path below a tree matches a pattern, as a whole or by its last component."""
+    """Return True if a path below a tree matches a pattern, as a whole or by its last component."""
     if not patterns:
         return False
     names = characters(relative), characters(relative.rpartition(b"/")[2])

@@ -28,7 +28,7 @@ PREEXEC_SHAPES = ((("umask",), ("os", "umask")), (("self", "umask"), ("_restore_
 
 def is_noop_preexec(value):
     # type: (object) -> bool
-    """True if *value* is run_command's ``preexec_fn``, and it has no umask to set."""
+    """Return True if *value* is run_command's ``preexec_fn``, and it has no umask to set."""
     if type(value) is not types.FunctionType or value.__module__ != "ansible.module_utils.basic":
         return False
     code = value.__code__  # type: Any

@@ -147,7 +147,7 @@ NEVER_PRELOAD = ("ansible.module_utils.common.respawn", "ansible.module_utils._i
 
 def may_preload(name):
     # type: (str) -> bool
-    """True if a module may be imported in the runner."""
+    """Return True if a module may be imported in the runner."""
     if name in ("ansible", "ansible.module_utils"):
         return True
     if any(name == never or name.startswith(never + ".") for never in NEVER_PRELOAD):
@@ -229,7 +229,7 @@ def import_stdlib(names):
 
 def is_stdlib(name, stdlib_dir):
     # type: (str, str) -> bool
-    """True if a module is built in or in the standard library, whose directory is *stdlib_dir*."""
+    """Return True if a module is built in or in the standard library, whose directory is *stdlib_dir*."""
     top = name.split(".")[0]
     if top in sys.builtin_module_names:
         return True

@@ -25,7 +25,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text. Call it at the last moment and keep the result in no attribute."""
+        """Return the text. Call it at the last moment and keep the result in no attribute."""
         return self._text
 
     def __repr__(self) -> str:

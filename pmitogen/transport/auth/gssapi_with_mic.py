@@ -89,7 +89,7 @@ def _new_context(gssapi: Any, settings: Settings) -> Any:
 
 
 def _reason(error: Any) -> str:
-    """Return the mechanism's own text, which names the ticket or principal; else the general one."""
+    """Return the error text of the mechanism, which names the ticket or principal; without one, the text of GSSAPI."""
     for code, is_mechanism in ((error.min_code, False), (error.maj_code, True)):
         text = " ".join(error.get_all_statuses(code, is_mechanism)).strip()
         if text and code:

@@ -62,7 +62,7 @@ class OpenSockets:
             return admitted
 
     def release(self) -> None:
-        """A connection that was counted has ended."""
+        """Count one connection less: it has ended."""
         with self._lock:
             self._count -= 1
 

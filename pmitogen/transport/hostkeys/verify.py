@@ -55,7 +55,7 @@ class HostKeyDecision(NamedTuple):
         return self.status == "unsafe"
 
     def restrict(self, settings: Settings) -> Settings:
-        """*settings*, without password, keyboard-interactive and agent forwarding where the host key is not to be trusted."""
+        """Return *settings* without password, keyboard-interactive and agent forwarding if the host key is not to be trusted."""
         if not self.unsafe:
             return settings
         return settings._replace(passwordauthentication=False, kbdinteractiveauthentication=False, forwardagent=False)
@@ -219,7 +219,7 @@ class _HostKeyCheck:
             )
 
     def _blobs(self) -> list[bytes]:
-        """The key, and the authority that vouches for it: a revocation may name either."""
+        """Return the key, and the authority that vouches for it: a revocation may name either."""
         return [self.plain, *([self.certificate.authority_blob] if self.certificate else [])]
 
     def _revoked(self, lines: list[known_hosts.KnownHostsLine]) -> known_hosts.KnownHostsLine | None:

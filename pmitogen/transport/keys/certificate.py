@@ -105,7 +105,7 @@ def _text(raw: bytes) -> str:
 
 
 def options(certificate: Certificate) -> tuple[list[tuple[str, bytes]], list[tuple[str, bytes]]]:
-    """The critical options and the extensions of a parsed certificate, with their data."""
+    """Return the critical options and the extensions of a parsed certificate, with their data."""
     reader = PacketReader(certificate.blob)
     for _ in range(len(decode_strings(certificate.plain_blob)) + 1):  # type and nonce, and the fields of the key
         reader.string()
@@ -124,7 +124,7 @@ def _pairs(parts: list[bytes]) -> list[tuple[str, bytes]]:
 
 
 def _names(raw: bytes) -> list[bytes]:
-    """The names of a list of options, which are pairs of name and data."""
+    """Return the names of a list of options, which are pairs of name and data."""
     parts = decode_strings(raw)
     if len(parts) % 2:
         raise DecodeError("option without data")

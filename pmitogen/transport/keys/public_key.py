@@ -52,14 +52,14 @@ def certificate_name(name: str) -> str:
 
 
 def key_type(algorithm: str) -> str:
-    """The key type that signs by *algorithm*: ``rsa-sha2-512`` -> ``ssh-rsa``, likewise for certificates."""
+    """Return the key type that signs by *algorithm*: ``rsa-sha2-512`` -> ``ssh-rsa``, likewise for certificates."""
     if plain_name(algorithm) in RSA_ALGORITHMS:
         return "ssh-rsa" + CERTIFICATE_SUFFIX if is_certificate(algorithm) else "ssh-rsa"
     return algorithm
 
 
 def algorithms_of(name: str) -> tuple[str, ...]:
-    """The signature algorithms a key of type *name* is offered with, best first."""
+    """Return the signature algorithms a key of type *name* is offered with, best first."""
     if plain_name(name) != "ssh-rsa":
         return (name,)
     return tuple(map(certificate_name, RSA_ALGORITHMS)) if is_certificate(name) else RSA_ALGORITHMS
@@ -83,13 +83,13 @@ def fingerprint(blob: bytes, algorithm: str = "sha256") -> str:
 
 
 def display_name(name: str) -> str:
-    """The short name in ssh's messages: ``ED25519``, ``RSA-CERT`` ..."""
+    """Return the short name in ssh's messages: ``ED25519``, ``RSA-CERT`` ..."""
     plain = plain_name(name)
     return (DISPLAY_NAMES.get(plain) or escape(plain, 80)) + ("-CERT" if is_certificate(name) else "")
 
 
 def rsa_bits(blob: bytes) -> int | None:
-    """The size of an RSA key's modulus; None for every other type. Raises :class:`DecodeError`."""
+    """Return the size of an RSA key's modulus; None for every other type. Raises :class:`DecodeError`."""
     reader = PacketReader(blob)
     name = reader.text()
     if plain_name(name) != "ssh-rsa":
@@ -121,7 +121,7 @@ def validate(blob: bytes) -> None:
 
 
 def public_line(blob: bytes) -> str:
-    """``type base64``, as in a .pub file."""
+    """Return ``type base64``, as in a .pub file."""
     return f"{blob_type(blob)} {base64.b64encode(blob).decode()}"
 
 

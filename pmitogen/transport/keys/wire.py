@@ -60,7 +60,7 @@ class PacketReader:
         return len(self.data) - self.offset
 
     def rest(self) -> bytes:
-        """All that is left, without consuming it."""
+        """Return all that is left, without consuming it."""
         return self.data[self.offset :]
 
     def end(self) -> None:

@@ -102,7 +102,7 @@ class Listener:
         self._listener.close()
 
     def end(self) -> None:
-        """As :meth:`stop`; and clients that are left count no more. Idempotent; any thread."""
+        """Stop as :meth:`stop` does; clients that are left count no more. Idempotent; any thread."""
         self.stop()
         with self._changed:
             self._is_ended = True
@@ -277,7 +277,7 @@ def _listen(path: str) -> socket.socket:
 
 @contextlib.contextmanager
 def _descriptors(client: MuxSocket, count: int) -> Iterator[list[int]]:
-    """Receive open files of the client; they are closed at the end of the block."""
+    """Receive file descriptors of the client; they are closed at the end of the block."""
     received: list[int] = []
     try:
         for _ in range(count):

@@ -48,7 +48,7 @@ class MuxSocket:
         self.close()
 
     def fileno(self) -> int:
-        """The descriptor, for select."""
+        """Return the descriptor, for select."""
         return self._sock.fileno()
 
     def close(self) -> None:
@@ -80,14 +80,14 @@ class MuxSocket:
         return fields.u32(), fields
 
     def send_descriptor(self, descriptor: int) -> None:
-        """Send one open file. Raises MuxError."""
+        """Send one file descriptor. Raises MuxError."""
         try:
             socket.send_fds(self._sock, [b"\0"], [descriptor])
         except OSError as error:
             raise MuxError(error.strerror or str(error)) from None
 
     def receive_descriptor(self) -> int:
-        """Receive one open file. Raises MuxError."""
+        """Receive one file descriptor. Raises MuxError."""
         try:
             data, descriptors, _, _ = socket.recv_fds(self._sock, 1, 1)
         except OSError as error:
@@ -137,7 +137,7 @@ def digest(settings: Settings) -> str:
 
 
 def digest_for_hubs(settings: Settings) -> str:
-    """As :func:`digest`, for the connections of hubs: Ansible adds options of its own, so less of these has to be equal.
+    """Return the :func:`digest` for connections of hubs: Ansible adds options of its own, so fewer options have to be equal.
 
     The groups and namespaces of this process count as well: a file or an address means another one in another namespace.
     """

@@ -158,7 +158,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         return channel
 
     def _new_channel(self, kind: str, window: int) -> Channel:
-        """Called with our lock held."""
+        """Make a channel and register it. Call with the lock held."""
         channel_id = self._next_channel()  # type: ignore[attr-defined]
         channel = Channel(channel_id)
         channel.kind = kind

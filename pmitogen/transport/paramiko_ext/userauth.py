@@ -204,7 +204,7 @@ class UserauthClient(AuthHandler):
             return answer[0], PacketReader(answer[1])
 
     def remaining(self) -> float:
-        """Seconds to the deadline; never negative."""
+        """Return the seconds to the deadline; never negative."""
         return max(0.0, self.deadline - time.monotonic())
 
     def _send(self, message: bytes, answered: bool = True) -> None:

@@ -44,7 +44,7 @@ class Fields(PacketReader):
     """The fields of one answer; raises SFTPError if the answer is too short."""
 
     def take(self, count: int) -> bytes:
-        """The next *count* bytes."""
+        """Return the next *count* bytes."""
         try:
             return super().take(count)
         except DecodeError as error:
