@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ class Running:
         """Send input. Raises BrokenPipeError once the process has ended."""
         if not await self.exchange.send(data, runtime):
             self.exchange.result()
-            raise BrokenPipeError(32, "the process has ended")
+            raise BrokenPipeError(errno.EPIPE, "the process has ended")
 
     async def wait(self, runtime: Runtime, timeout: float | None) -> int:
         """Wait for its end."""

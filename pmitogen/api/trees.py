@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import errno
 import os
 import shutil
 import stat
@@ -214,7 +215,7 @@ async def put_tree(
     remote_root = wire_path(target, "put_tree: target")
     if not await runtime.blocking(os.path.isdir, local_root):
         await runtime.blocking(os.stat, local_root)  # raises FileNotFoundError, or why it cannot be looked at
-        raise NotADirectoryError(20, "not a directory", local_root)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), local_root)
     wanted = await runtime.blocking(_local_tree, local_root, options)
     existing = await _listed(account, runtime, target, options) or []
     plan = compare(wanted, existing, options.delete)
@@ -266,7 +267,7 @@ async def get_tree(
     wanted = await _listed(account, runtime, source, options)
     if wanted is None:
         await remote_stat(account, runtime, source, True)  # raises FileNotFoundError, or why it cannot be looked at
-        raise NotADirectoryError(20, "not a directory", arguments.display_text(source))
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), arguments.display_text(source))
     existing = await runtime.blocking(_local_tree, local_root, options)
     plan = compare(wanted, existing, options.delete)
     await runtime.blocking(_prepare_tree, local_root, plan)
@@ -290,7 +291,7 @@ async def get_tree(
                 ended = request.final is not None
                 parts.append(request.take(0))
                 if sum(map(len, parts)) > 2 * CHUNK:
-                    raise RemoteError(f"{account}: get_tree: {_text(entry.path)}: the file grows while it is copied")
+                    raise RemoteError(f"{account}: get_tree: {_text(entry.path)}: file changed while reading")
                 if ended:
                     del running[request]
                     request.result()
@@ -311,7 +312,7 @@ def _safe(root: str, path: str) -> str:
     directory = os.path.dirname(whole)
     while len(directory) > len(root):
         if not stat.S_ISDIR(os.lstat(directory).st_mode):
-            raise NotADirectoryError(20, "not a directory", directory)
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory)
         directory = os.path.dirname(directory)
     return whole
 
