@@ -126,7 +126,7 @@ def translated(domain, msgid):
     return None
 
 
-def command_failure(text, command):
+def is_command_failure(text, command):
     # type: (str, Sequence[str]) -> bool
     """Return True if *text* says that *command* (the argv of a Python) was not found, cannot be executed or failed to start."""
     if _PYTHON_FAILED.search(text):
@@ -146,7 +146,7 @@ def shell_failure(text, status, command, shell):
     """
     if _NOLOGIN.search(text):
         return "shell"
-    if command_failure(text, command):
+    if is_command_failure(text, command):
         return "python"
     if shell is not None and os.path.basename(shell) in ("false", "true", "nologin", "git-shell", "sync"):
         return "shell"

@@ -194,7 +194,7 @@ class Escalation(object):
             return b""
         step, kind, secret = self._secrets.take()
         self._steps[step].secrets_sent.add(kind)
-        self._transcript.on_answered(self._text(secret), self._on_stdout())
+        self._transcript.on_answered(self._text(secret), self._may_prompt_on_stdout())
         return as_bytes(secret) + b"\n"
 
     def withhold(self, reason):
@@ -216,7 +216,7 @@ class Escalation(object):
             return
         self._read_rest()
         step = self._steps[self._entered] if self._entered < len(self._steps) else None
-        question = self._transcript.unfinished_line(self._on_stdout())
+        question = self._transcript.unfinished_line(self._may_prompt_on_stdout())
         raise self._failures.timed_out(step, question, self._echo_is_on(), self.plan["timeout"])
 
     def output_complete(self):
@@ -294,7 +294,7 @@ class Escalation(object):
         step = self._steps[self._entered]
         if step.secrets_sent and diagnosis.retry_prompted(self._transcript.since_last_answer()):
             raise self._failures.denied("password-wrong")
-        question = self._transcript.unfinished_line(self._on_stdout())
+        question = self._transcript.unfinished_line(self._may_prompt_on_stdout())
         if not question or self._echo_is_on():
             return  # part of a line that only looks like a prompt, or the program does not read yet
         if self.pid is not None and len(step.programs) == 1 and processes.uids_below(self.pid) - self._expected_uids:
@@ -315,7 +315,7 @@ class Escalation(object):
         # type: () -> bool
         return self.tty_fd is not None and terminal.echo_is_on(self.tty_fd)
 
-    def _on_stdout(self):
+    def _may_prompt_on_stdout(self):
         # type: () -> bool
         """Return True if a prompt may be on stdout: the terminal is stdin, and it has no unfinished line."""
         return self.plan["stdin"] == "tty" and not self._transcript.unfinished_line(False)

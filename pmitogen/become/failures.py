@@ -141,7 +141,7 @@ class Failures(object):
         text = self._transcript.text()
         if entered < len(self._steps):
             kind = diagnosis.refusal(self._steps[entered].programs, text)
-            if kind == "shell" and diagnosis.command_failure(text, ["/bin/sh"]):
+            if kind == "shell" and diagnosis.is_command_failure(text, ["/bin/sh"]):
                 kind = None  # a shell that does run printed this text
             if kind is not None:
                 return self.denied(kind)

@@ -47,14 +47,14 @@ def _arguments(argv: Sequence[str]) -> list[str]:
         form = "option requires an argument" if "argument" in error.msg else "unknown option"
         raise _WrongUsage(f"{form} -- {error.opt}", with_usage=True) from None
     for flag, value in pairs:
-        _check(flag, value)
+        _check_option(flag, value)
     if not hosts and not any(flag == "-f" for flag, _ in pairs):
         raise _WrongUsage("", with_usage=True)
     options = [argument for flag, value in pairs if flag != "-v" for argument in ((flag, value) if value else (flag,))]
     return [*options, "--", *hosts]
 
 
-def _check(flag: str, value: str) -> None:
+def _check_option(flag: str, value: str) -> None:
     if flag in _UNSUPPORTED:
         raise _WrongUsage(f"{flag}: not supported: {_UNSUPPORTED[flag]}", FATAL)
     if flag == "-p" and not _is_valid(numbers.port, value):

@@ -201,11 +201,11 @@ def main(argv: list[str] | None = None) -> int:
         TABLE.write_text(render_table(options), encoding="utf-8")
         COLLECTION_PLUGIN.write_text(render_collection_plugin(), encoding="utf-8")
     else:
-        return _check({TABLE: render_table(options), COLLECTION_PLUGIN: render_collection_plugin()})
+        return _check_up_to_date({TABLE: render_table(options), COLLECTION_PLUGIN: render_collection_plugin()})
     return 0
 
 
-def _check(wanted: dict[pathlib.Path, str]) -> int:
+def _check_up_to_date(wanted: dict[pathlib.Path, str]) -> int:
     for path, text in wanted.items():
         if path.read_text(encoding="utf-8") != text:
             sys.stderr.write(f"{path}: out of date: run python -m pmitogen.ansible.options.generate\n")

@@ -151,7 +151,7 @@ def _collection_path(collection: str) -> str | None:
 
 
 def _restore_all() -> None:
-    if not _only_core_module_utils():
+    if not _has_only_core_module_utils():
         return
     with _open_cache_dir(create=False) as cache_dir:
         entries = [entry for entry in os.listdir(cache_dir) if entry == _cache_name(entry.partition("-")[2])]
@@ -220,7 +220,7 @@ def _file_signature(path: str) -> tuple[int, ...]:
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
-def _only_core_module_utils() -> bool:
+def _has_only_core_module_utils() -> bool:
     """Return True if ansible-core has the only non-empty ``module_utils``, including those that the run may still load."""
     own = os.path.dirname(str(module_utils.__file__))
     for path in module_utils_loader._get_paths(subdirs=False):

@@ -81,7 +81,7 @@ def _run(agent: SSHAgentClient, flags: dict[str, str], files: list[str]) -> int:
     if "x" in flags or "X" in flags:
         return _lock(agent, "x" in flags)
     if "D" in flags:
-        done = _accepted(agent, bytes([REMOVE_ALL]))
+        done = _agent_accepts(agent, bytes([REMOVE_ALL]))
         return _say("All identities removed.") if done else _fail("Failed to remove all identities.", FAILED)
     if "T" in flags:
         return existing_keys.test(agent, files)
@@ -121,7 +121,7 @@ def _lock(agent: SSHAgentClient, locking: bool) -> int:
     if passphrase is None:
         raise UsageError("no terminal to ask for the password")
     request = bytes([LOCK if locking else UNLOCK]) + encode_string(passphrase)
-    if _accepted(agent, request):
+    if _agent_accepts(agent, request):
         return _say(f"Agent {'' if locking else 'un'}locked.")
     return _fail(f"Failed to {'' if locking else 'un'}lock agent", FAILED)
 
@@ -138,7 +138,7 @@ def _add(agent: SSHAgentClient, path: str, flags: dict[str, str], passphrases: l
     fields = openssh_format.private_fields(key.cryptography_key)
     if "C" in flags:
         return _add_certificate(agent, path, key, fields, comment, constraints, flags, FAILED)
-    if not _accepted(agent, _request(key, fields, None, comment, constraints)):
+    if not _agent_accepts(agent, _request(key, fields, None, comment, constraints)):
         return _fail(f'Could not add identity "{path}": agent refused operation', FAILED)
     _say_unless_quiet(f"Identity added: {path} ({escape(comment)})", flags)
     if "t" in flags:
@@ -168,7 +168,7 @@ def _add_certificate(
         return _fail(f'Failed to load certificate "{name}": {error}', FAILED)
     if parsed.plain_blob != key.blob:
         return _fail(f"Certificate {name} does not match private key {path}", FAILED)
-    if not _accepted(agent, _request(key, fields, parsed.blob, comment, constraints)):
+    if not _agent_accepts(agent, _request(key, fields, parsed.blob, comment, constraints)):
         return _fail(f"Certificate {name} ({escape(parsed.key_id)}) add failed", FAILED)
     _say_unless_quiet(f"Certificate added: {name} ({escape(parsed.key_id)})", flags)
     return 0
@@ -213,7 +213,7 @@ def _request(key: PrivateKey, fields: bytes, cert: bytes | None, comment: str, c
     return bytes([kind]) + identity.encode(key, fields, cert) + encode_string(comment) + constraints
 
 
-def _accepted(agent: SSHAgentClient, request: bytes) -> bool:
+def _agent_accepts(agent: SSHAgentClient, request: bytes) -> bool:
     return agent.exchange(request, TIMEOUT)[0] == SUCCESS
 
 

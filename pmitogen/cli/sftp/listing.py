@@ -47,7 +47,7 @@ def _long(entry: Entry, name: str, flags: str, now: float) -> str:
     columns = entry.description.split()
     if "n" not in flags and len(columns) >= 9:  # the server's line for ls -l: the only place where SFTP has the owner's name
         owner, group = columns[2], columns[3]
-    size = str(attributes.size or 0) if "h" not in flags else _human(attributes.size or 0)
+    size = str(attributes.size or 0) if "h" not in flags else _human_size(attributes.size or 0)
     mode = stat.filemode(attributes.mode or 0)
     return f"{mode}    ? {owner:<8} {group:<8} {size:>8} {_date(attributes.mtime or 0, now)} {name}"
 
@@ -57,7 +57,7 @@ def _date(seconds: int, now: float) -> str:
     return time.strftime("%b %e %H:%M" if recent else "%b %e  %Y", time.localtime(seconds))
 
 
-def _human(size: int) -> str:
+def _human_size(size: int) -> str:
     value, unit = float(size), 0
     while value >= 1000 and unit < 5:
         value /= 1024

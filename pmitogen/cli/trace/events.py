@@ -66,7 +66,7 @@ class Work:
     @property
     def other_requests(self) -> list[Span]:
         """The requests of which no parts are known: they run no module."""
-        return [span for span in self.requests if not any(_within(part, span) for part in self.spans)]
+        return [span for span in self.requests if not any(_is_within(part, span) for part in self.spans)]
 
     def measure(self, logins: list[Span]) -> None:
         """Add up the stages. *logins*: the steps of logins to its address; a request's wait for them is not network time."""
@@ -137,7 +137,7 @@ def overlap(span: Span, others: Iterable[Span]) -> float:
     return sum(max(0.0, min(span.end, end) - max(span.start, start)) for start, end in covered)
 
 
-def _within(part: Span, span: Span) -> bool:
+def _is_within(part: Span, span: Span) -> bool:
     return part.name in _INSIDE and span.start <= part.start and part.end <= span.end + 0.001
 
 

@@ -170,11 +170,11 @@ def _origin(path: str, line: Line, mode: Mode) -> Origin:
 
 def _check_owner(path: str, status: os.stat_result) -> None:
     is_safe = status.st_uid in (0, os.getuid()) and not status.st_mode & 0o002
-    if not is_safe or (status.st_mode & 0o020 and not _private_group(status)):
+    if not is_safe or (status.st_mode & 0o020 and not _has_private_group(status)):
         raise UsageError(f"{path}: bad owner or permissions: it must belong to you or root, and only its owner may write to it")
 
 
-def _private_group(status: os.stat_result) -> bool:
+def _has_private_group(status: os.stat_result) -> bool:
     """Return True if the owner is the only member of the file's group. Debian, which has a group for each user, allows such
     a group to write."""
     try:

@@ -110,7 +110,7 @@ def resolve_keywords(
         host = _final_host(context, line)
     except ConfigValueError as problem:
         raise context.options.origins.get("hostname", Origin("command line")).error(f"HostName: {problem}") from None
-    _check(context, host)
+    _check_options(context, host)
     tokens = _tokens(context, line, host)
     return Resolution(context.options, line, local, program, context.original, host, tokens)
 
@@ -149,7 +149,7 @@ def _final_host(context: ParseState, line: CommandLine) -> str:
     return host
 
 
-def _check(context: ParseState, host: str) -> None:
+def _check_options(context: ParseState, host: str) -> None:
     options = context.options
     if options.get("connectionattempts") == 0:
         raise options.origins["connectionattempts"].error("ConnectionAttempts: 0 attempts never connect")

@@ -144,7 +144,7 @@ class Identities:
 
     def _from_token(self, key: TokenKey, source: str) -> Iterator[Candidate]:
         """Return a token's key. The server is probed first, because a signature may need a PIN or a touch."""
-        if self._too_short(source, key.blob):
+        if self._is_too_short(source, key.blob):
             return
 
         def sign(data: bytes, algorithm: str, seconds: float) -> bytes:
@@ -219,7 +219,7 @@ class Identities:
         return self._credentials.passphrase if files is None or file.identity is None or file.source in files else None
 
     def _with_certificates(self, source: str, key: PrivateKey, paths: tuple[str, ...]) -> Iterator[Candidate]:
-        if self._too_short(source, key.blob):
+        if self._is_too_short(source, key.blob):
             return
 
         def sign(data: bytes, algorithm: str, _seconds: float) -> bytes:
@@ -275,7 +275,7 @@ class Identities:
         if isinstance(plain, str):
             self._on_skip(source, plain)
             return
-        if self._too_short(source, plain):
+        if self._is_too_short(source, plain):
             return
         hardware = public_key.is_security_key(key.name)
 
@@ -292,7 +292,7 @@ class Identities:
             yield Candidate(f"certificate for {source}", certificate.blob, sign, probe, hardware, certificate, agent=True)
         yield Candidate(source, key.blob, sign, probe, hardware, agent=True)
 
-    def _too_short(self, source: str, blob: bytes) -> bool:
+    def _is_too_short(self, source: str, blob: bytes) -> bool:
         try:
             bits = public_key.rsa_bits(blob)
         except DecodeError:

@@ -50,10 +50,10 @@ class _Revoked:
     def _has(self, serial: int) -> bool:
         if serial in self.serials or any(low <= serial <= high for low, high in self.ranges):
             return True
-        return any(_bit(bits, serial - first) for first, bits in self.bitmaps)
+        return any(_is_bit_set(bits, serial - first) for first, bits in self.bitmaps)
 
 
-def _bit(bits: bytes, at: int) -> bool:
+def _is_bit_set(bits: bytes, at: int) -> bool:
     return 0 <= at < 8 * len(bits) and bool(bits[-1 - at // 8] >> at % 8 & 1)
 
 
@@ -169,7 +169,7 @@ def _bitmap(part: PacketReader, revoked: _Revoked) -> None:
     bits = bits.lstrip(b"\0")
     if len(bits) > MAX_BITMAP_SIZE:
         raise DecodeError(f"invalid bitmap: {len(bits)} bytes, more than {MAX_BITMAP_SIZE}")
-    if _bit(bits, -first) or first + int.from_bytes(bits, "big").bit_length() - 1 > MAX_SERIAL:
+    if _is_bit_set(bits, -first) or first + int.from_bytes(bits, "big").bit_length() - 1 > MAX_SERIAL:
         raise DecodeError("invalid bitmap: exceeds the largest serial number")
     revoked.bitmaps.append((first, bits))
 

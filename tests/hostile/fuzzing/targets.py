@@ -197,7 +197,7 @@ def _become_output(data: bytes) -> None:
     for method in ("sudo", "su", "doas"):
         diagnosis.refusal([method], text)
     diagnosis.retry_prompted(text)
-    diagnosis.command_failure(text, ["/usr/bin/python3"])
+    diagnosis.is_command_failure(text, ["/usr/bin/python3"])
     diagnosis.shell_failure(text, 1, ["/usr/bin/python3"], "/bin/sh")
 
 

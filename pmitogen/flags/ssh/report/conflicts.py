@@ -37,14 +37,14 @@ def _conflict(resolution: Resolution, key: str, option: str, reason: str, fatal:
     return Finding(option, origin.place if origin else "default", Verdict.CONFLICT, reason, fatal)
 
 
-def _disabled(resolution: Resolution, method: str) -> bool:
+def _is_disabled(resolution: Resolution, method: str) -> bool:
     return resolution.options.get(_SWITCHES[method].lower(), method != _GSSAPI) in (False, "false")
 
 
 def _methods(resolution: Resolution) -> Iterator[Finding]:
     written = resolution.options.get("preferredauthentications")
     wanted = [name for name in written.split(",") if name] if written is not None else list(SUPPORTED_METHODS)
-    left = [name for name in wanted if name in _SWITCHES and not _disabled(resolution, name)]
+    left = [name for name in wanted if name in _SWITCHES and not _is_disabled(resolution, name)]
     if "none" in wanted:
         return
     if left == [_GSSAPI] and not extras.is_installed("kerberos"):

@@ -86,10 +86,10 @@ class Catalogue:
         for name in names.split(","):
             if not name:  # OpenSSH stops reading here
                 return
-            if not self._valid(family, name):
+            if not self._is_valid(family, name):
                 raise ConfigValueError(f"unknown {family} algorithm {name!r}; use some of: {' '.join(self.known[family])}")
 
-    def _valid(self, family: str, name: str) -> bool:
+    def _is_valid(self, family: str, name: str) -> bool:
         known = self.known[family]
         if name in known:
             return True

@@ -148,17 +148,17 @@ def valid_domain(name: str, lower: bool = False) -> str:
     return name[:-1] if name.endswith(".") else name
 
 
-def _control(char: str) -> bool:
+def _is_control(char: str) -> bool:
     return ord(char) < 32 or ord(char) == 127
 
 
 def valid_host(name: str) -> bool:
     """Return True if ssh accepts this as a destination: no shell characters, because of ``%h``."""
-    return not name.startswith("-") and not any(char in "'`\"$\\;&<>|(){}, " or _control(char) for char in name)
+    return not name.startswith("-") and not any(char in "'`\"$\\;&<>|(){}, " or _is_control(char) for char in name)
 
 
 def valid_user(name: str) -> bool:
     """Return True if ssh accepts this as a remote user name: no shell characters, because of ``%r``."""
     if name.startswith("-") or name.endswith("\\"):
         return False
-    return not any(_control(char) or char in "'`\";&<>|(){}" for char in name) and " -" not in name
+    return not any(_is_control(char) or char in "'`\";&<>|(){}" for char in name) and " -" not in name
