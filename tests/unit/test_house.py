@@ -210,3 +210,17 @@ def test_docstrings_begin_with_a_verb_or_a_noun(package: str) -> None:
         if (text := ast.get_docstring(node) or "") and SUBORDINATE.match(text)
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize("package", PLAIN_ENGLISH)
+def test_docstrings_of_functions_begin_with_a_verb(package: str) -> None:
+    """Say "Return the size.", not "The size."; a property and a fixture are things."""
+    wrong = [
+        f"{path.relative_to(repository)}:{node.body[0].lineno}: {text.splitlines()[0]}"
+        for path in sorted((PACKAGE / package).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        if not {"property", "cached_property", "fixture"} & {ast.unparse(each).split(".")[-1] for each in node.decorator_list}
+        if re.match(r"(The|A|An|All|Those|True|False)\b", text := ast.get_docstring(node) or "")
+    ]
+    assert not wrong
