@@ -17,6 +17,7 @@ PAGES = [*sorted(repository.glob("*.md")), *sorted((repository / "docs").glob("*
 MODULES = sorted((repository / "pmitogen").rglob("*.py"))
 _NAMED = re.compile(r"`((?:tests|pmitogen|bench|tools|docs)/[\w./-]+\.(?:py|md|yml))(?:::(\w+))?`")
 _SHORT = re.compile(r"`((?:[\w-]+/)+[\w-]+\.py)`")  # below pmitogen/
+_NAME_IN_FILE = re.compile(r"`(\w+)`(?: and `(\w+)`)? (?:of|in) `((?:[\w-]+/)+[\w-]+\.py)`")
 _LINKED = re.compile(r"\]\(([\w./-]+\.md)(?:#[\w-]+)?\)")
 _ROLE = re.compile(r":(?:func|class|meth|attr|mod|data|exc):`~?([\w.]+)`")
 _MENTIONED = re.compile(r"\b(?:see|in|of) ((?:\w+/)*\w+\.py)\b")
@@ -40,6 +41,17 @@ def _missing_in_page(page: Path) -> Iterator[str]:
 def test_pages_name_existing_files_and_tests() -> None:
     pages = [page for page in PAGES if page.name != "CHANGELOG.md"]
     assert not [missing for page in pages for missing in _missing_in_page(page)]
+
+
+def test_pages_name_what_the_file_has() -> None:
+    """The recipes of CONTRIBUTING.md say "`TABLE` of `protocol/answers.py`", which is wrong once the name moves."""
+    wrong = []
+    for page in PAGES:
+        for *names, file in _NAME_IN_FILE.findall(page.read_text()):
+            path = next((path for path in (repository / "pmitogen" / file, repository / file) if path.exists()), None)
+            text = path.read_text() if path else ""
+            wrong += [f"{page.name}: {name} of {file}" for name in names if not re.search(rf"\b{name}\b", text)]
+    assert not wrong
 
 
 def test_modules_name_existing_files() -> None:
