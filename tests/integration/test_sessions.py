@@ -247,6 +247,22 @@ def test_a_file_without_a_size_is_read(files: file_transfer.FileTransfer) -> Non
     assert files.fetch("/proc/self/status", got) == len(got.getvalue()) > 100
 
 
+@pytest.mark.needs_root
+def test_output_of_start_up_files_is_no_part_of_a_file(make_sshd: MakeSshd, make_account: Callable[..., Account]) -> None:
+    account, server = make_account(), make_sshd(config=["Subsystem sftp /nonexistent"])
+    account.write(".bashrc", "echo hello; printf title\n")
+    account.write("f", "text\n")
+    with linked(server, user=account.name) as link:
+        got = io.BytesIO()
+        assert file_transfer.FileTransfer(link).fetch("f", got) == 5 and got.getvalue() == b"text\n"
+
+
+def test_the_output_of_a_forced_command_is_no_file(make_sshd: MakeSshd) -> None:
+    with linked(make_sshd(config=["ForceCommand echo hello"])) as link:
+        with pytest.raises(RemoteError, match="cannot read f: the login shell does not run commands"):
+            file_transfer.FileTransfer(link).fetch("f", io.BytesIO())
+
+
 def test_a_server_without_sessions_is_reported(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(config=["MaxSessions 0"])) as link, pytest.raises(ConnectError, match="MaxSessions"):
         file_transfer.FileTransfer(link).fetch("/etc/hostname", io.BytesIO())

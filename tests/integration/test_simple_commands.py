@@ -223,6 +223,8 @@ def test_markers_are_found_in_pieces_of_output() -> None:
     [
         ("set -x", b"out\n", b"err\n"),
         ("exec 2>&1", b"out\nerr\n", b""),
+        (r"printf '\033]0;title\007'; printf title >&2", b"out\n", b"err\n"),
+        ("exec 2>&1; printf title", b"out\nerr\n", b""),
         ("exec > >(sed s/^/_/)", None, b"err\n"),
         ("exec >/dev/null", b"", b"err\n"),
         ("exec >/dev/null 2>&1", b"", b""),
@@ -238,6 +240,16 @@ def test_no_command_runs_twice(
         done = host.run("echo ran >> ran; echo out; echo err >&2")
     assert done.rc == 0 and (out is None or done.stdout == out) and done.stderr == err
     assert (account.home / "ran").read_text() == "ran\n"
+
+
+def test_a_program_that_cannot_run_is_reported_where_both_streams_are_one(
+    sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
+    account = make_account()
+    account.write(".bashrc", "exec 2>&1\n")
+    with connect(sshd, account) as host:
+        done = host.run(["no such program"])
+    assert (done.rc, done.stdout, done.stderr) == (127, b"", b"no such program: No such file or directory\n")
 
 
 def test_a_session_recorder_that_writes_crlf_does_not_repeat_the_command(

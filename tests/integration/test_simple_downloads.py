@@ -80,7 +80,9 @@ def outcome(host: pmitogen.Host, name: bytes) -> object:
         return type(error), str(error), getattr(error, "errno", None)
 
 
-@pytest.mark.parametrize("noise", ["", "echo noise; echo noise >&2\n", "exec 2>&1\n", "set -x\n"])
+@pytest.mark.parametrize(
+    "noise", ["", "echo noise; echo noise >&2\n", "printf title; printf title >&2\n", "exec 2>&1\n", "set -x\n"]
+)
 def test_results_are_those_of_the_agent(noise: str, sshd: Sshd, files: Account) -> None:
     files.write(".bashrc", noise)
     simple = []
@@ -93,6 +95,25 @@ def test_results_are_those_of_the_agent(noise: str, sshd: Sshd, files: Account) 
     for name, one, other in zip(NAMES, simple, agent, strict=True):
         assert one == other, name
     assert agent[0] == b"text\n" and agent[10][0] is not bytes
+
+
+RECORDER = 'script -q -e -c "$SSH_ORIGINAL_COMMAND" /dev/null'
+
+
+@pytest.mark.parametrize("command", ["true", "echo no file", "cat", RECORDER])
+def test_the_output_of_another_command_is_no_file(command: str, make_sshd: Callable[..., Sshd], files: Account) -> None:
+    """Nor is what a terminal or a filter has changed."""
+    server = make_sshd(config=[f"ForceCommand {command}"])
+    with connect(server, files, timeout=5) as host:
+        seen = outcome(host, b"small")
+    assert seen == b"text\n" or isinstance(seen, tuple), seen
+
+
+@pytest.mark.parametrize("shell_reads", ["exec >/dev/null", "exec > >(sed s/^/_/)"])
+def test_what_start_up_files_do_to_stdout_changes_no_file(shell_reads: str, sshd: Sshd, files: Account) -> None:
+    files.write(".bashrc", f"{shell_reads}\n")
+    with connect(sshd, files, timeout=5) as host:
+        assert outcome(host, b"small") != b""  # an error: Python cannot be started either
 
 
 def test_no_python_is_started_for_files(sshd: Sshd, files: Account, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A file that the library reads, by ``cat`` in a session, while Python is not needed otherwise.
 
 Python serves what ``cat`` cannot: it names the error exactly, and reads devices. So a failure counts only once the client has
-got a part of the file.
+got a part of the file. An output without the marker is none of ``cat``: a forced command has run instead, or a terminal or
+filter has changed it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ MAX_MESSAGE = 2048  # bytes of the text on stderr that are stored for a message
 class Download(SimpleRequest):
     """One file. Methods are for the I/O thread."""
 
+    _is_exact = True
     _messages = b""
     _has_begun = False  # the client has a part of the file
 
@@ -27,7 +29,7 @@ class Download(SimpleRequest):
         super()._send_output()
 
     def _has_failed(self, code: int) -> bool:
-        return code != 0 and not self._has_begun
+        return not self._started.has_stdout or code != 0 and not self._has_begun
 
     def _report(self, code: int) -> None:
         self._send_output()

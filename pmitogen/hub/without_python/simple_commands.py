@@ -2,11 +2,12 @@
 
 Files are read the same way (download.py): ``cat`` takes a third of the processor time of both ends.
 
-A text for ``/bin/sh``, or a program that ``/bin/sh`` executes, is sent as one line that any login shell understands. ``/bin/sh``
-first writes a marker to both streams: output before it, from the shell's start-up files, does not belong to the command. The
-marker on stderr contains the pid, which is also the ID of its process group. So another session can kill the group: sshd sends
-no signal in a root login. Without a marker the command has not run; Python then runs it. Python also runs a program that
-``/bin/sh`` cannot execute, so that the error message is the same as that of other commands.
+A text for ``/bin/sh``, or a program that ``/bin/sh`` executes, is sent as one line that any login shell understands.
+``/bin/sh`` first writes a marker to both streams: output before it, from the shell's start-up files, does not belong to the
+command. A newline precedes the marker, because that output may end within a line. The marker on stderr contains the pid, which
+is also the ID of its process group. So another session can kill the group: sshd sends no signal in a root login. Without a
+marker the command has not run; Python then runs it. Python also runs a program that ``/bin/sh`` cannot execute, so that the
+error message is the same as that of other commands.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MIN_COUNT, MAX_COUNT = 4, 16  # of one host among one, and among many, at which 
 MAX_RUNNING = 4  # of a host at once; sshd allows ten sessions by default
 EARLIER_OUTPUT = 4 << 10  # bytes before the marker that are searched for it
 _UNSAFE = frozenset(b"'\\!")  # what csh or fish do not take as it is between single quotes
-_LINE = re.compile(r"exec /bin/sh -c 'echo (PMITOGEN-[0-9a-f]+) run \$\$ >&2; echo \1 run; (.*)'", re.S)
+_LINE = re.compile(r"exec /bin/sh -c 'echo >&2; echo; echo (PMITOGEN-[0-9a-f]+) run \$\$ >&2; echo \1 run; (.*)'", re.S)
 _MARK_END = re.compile(rb"(?: ([0-9]{1,10}))?\r*\n")  # after the mark: to compile a pattern for each mark would take 0.2 ms
 _EXEC = re.compile(r'^trap "echo PMITOGEN-[0-9a-f]+ failed" EXIT; exec ')
 # The dot keeps the newlines at the end, which the shell removes from the output of a command.
@@ -98,7 +99,7 @@ def line(token: str, command: Text) -> str:
         text = f'trap "echo PMITOGEN-{token} failed" EXIT; exec {text}'
     raw = text.encode("latin-1")
     mark = f"PMITOGEN-{token} run"
-    begin = f"echo {mark} $$ >&2; echo {mark}; "
+    begin = f"echo >&2; echo; echo {mark} $$ >&2; echo {mark}; "
     if not set(raw) & _UNSAFE and all(32 <= byte < 127 for byte in raw):
         return f"exec /bin/sh -c '{begin}{text}'"
     return f"exec /bin/sh -c '{begin}{_ENCODED}' '{''.join(f'{chr(92)}0{byte:03o}' for byte in raw)}'"
@@ -126,9 +127,12 @@ class Started:
 
     A marker is a whole line. If both streams are one (``exec 2>&1`` in a start-up file), the marker of stderr comes first on
     stdout.
+
+    :param is_exact: a marker counts only if nothing on the way has changed it, as a terminal does that writes CR before LF.
     """
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, is_exact: bool = False) -> None:
+        self._is_exact = is_exact
         self._mark = f"PMITOGEN-{token} run".encode()
         self._failed = f"PMITOGEN-{token} failed\n".encode()
         self._earlier = [b"", b""]
@@ -139,7 +143,12 @@ class Started:
 
     def is_failure(self, rc: int, output: bytes) -> bool:
         """Return True if ``/bin/sh`` could not execute the program, so that nothing has run."""
-        return rc in (126, 127) and output == self._failed
+        return rc in (126, 127) and output.endswith(self._failed)  # with both streams in one, the shell's message precedes it
+
+    @property
+    def has_stdout(self) -> bool:
+        """True if the marker has arrived on stdout, so that what follows it is the command's output."""
+        return self._found[0]
 
     @property
     def has_no_process(self) -> bool:
@@ -174,7 +183,7 @@ class Started:
         while (begin := data.find(self._mark, end)) >= 0:
             end = begin + len(self._mark)
             match = _MARK_END.match(data, end)
-            if match is None:
+            if match is None or self._is_exact and b"\r" in match[0]:
                 continue
             self.has_run = True
             # Whole lines only: another occurrence is an echo of the line itself, as by set -x.

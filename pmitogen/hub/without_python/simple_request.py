@@ -44,10 +44,14 @@ KILL_TIMEOUT = 4.0  # seconds for a killed command to end before its channel is 
 class SimpleRequest:
     """One simple command. Methods are for the I/O thread unless they say otherwise.
 
+    ``_is_exact``: its output counts only if nothing on the way changes it.
+
     :param text: the command for ``/bin/sh``.
     :param others: the simple commands of the host under way; it removes itself at its end.
     :param submit: calls a function, which must not raise, on a thread that may block.
     """
+
+    _is_exact = False
 
     def __init__(
         self,
@@ -62,7 +66,7 @@ class SimpleRequest:
         self._others, self._submit = others, submit
         token = bootstrap.new_token()
         self._line = simple_commands.line(token, text)
-        self._started = simple_commands.Started(token)
+        self._started = simple_commands.Started(token, self._is_exact)
         self._ended = threading.Event()
         self._killer = GroupKiller(connection, self._signal, host.connector.run_elsewhere, self._ended)
         self._deadline = time.monotonic() + OPEN_TIMEOUT
@@ -247,7 +251,8 @@ class SimpleRequest:
 
         channel, connection = cast("Channel", self._channel), self._connection
         code = ExitStatus(channel.exit_status if channel.exit_status >= 0 else None, channel.exit_signal).code
-        lost = channel.timeout_reason or (None if channel.exit_reported else connection.end_reason)
+        # The status may come before the end of the output: a connection that breaks between them has cut the output.
+        lost = channel.timeout_reason or (None if channel.exit_reported and not channel.is_cut else connection.end_reason)
         if code in KILL_EXIT_CODES and self._is_closing:
             return  # the hub closed it: the end of the host is the failure to report
         if code in KILL_EXIT_CODES and not self._request.is_cancelled and lost is None:

@@ -82,6 +82,7 @@ class Channel(paramiko.Channel):
     close_sent = False  # the transport's, under its clear_to_send_lock
     last_used = 0.0  # when data last passed either way; time.monotonic() seconds
     open_failure: tuple[int, str] | None = None  # RFC 4254 section 5.1: reason code and the server's text
+    is_cut = False  # the connection ended before the channel's output did
     window_excess = 0  # bytes that the server sent beyond its window
     # Upstream's, in no stub:
     logger: Any
@@ -288,6 +289,7 @@ class Channel(paramiko.Channel):
         self.close()
 
     def _unlink(self) -> None:
+        self.is_cut = not (self.closed or self.eof_received)
         self.transport.final_reason()
         super()._unlink()  # type: ignore[misc]
 

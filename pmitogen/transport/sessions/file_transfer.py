@@ -128,16 +128,23 @@ class FileTransfer:
 
     def _fetch_by_cat(self, path: str, target: IO[bytes]) -> int:
         got = 0
-        stderr_end = b""
+        stderr_end = earlier = b""
+        has_begun = False
+        token = secrets.token_hex(8)
+        mark = f"\n{token}\n".encode()  # output before it is that of start-up files, or of another command that the server forces
 
         def take(out: bytes, err: bytes) -> None:
-            nonlocal got, stderr_end
+            nonlocal got, stderr_end, earlier, has_begun
+            stderr_end = (stderr_end + err)[-2048:]
+            if not has_begun:
+                earlier, has_begun, out = _after(mark, earlier + out)
             target.write(out)
             got += len(out)
-            stderr_end = (stderr_end + err)[-2048:]
 
-        ended, _, _ = exec_command.run(self._connection, f"cat < {shlex.quote(path)}", on_output=take)
+        ended, _, _ = exec_command.run(self._connection, f"echo; echo {token}; cat < {shlex.quote(path)}", on_output=take)
         self._check((ended, b"", stderr_end), "read", path)
+        if not has_begun:
+            raise RemoteError(f"{self._connection.peer}: cannot read {path}: the login shell does not run commands")
         return got
 
     def _check(self, result: tuple[exec_command.ExitStatus, bytes, bytes], verb: str, path: str) -> None:
@@ -145,6 +152,12 @@ class FileTransfer:
         if ended.code:
             reason = escape(err, keep_end=True) or f"status {ended.code}"
             raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {reason}")
+
+
+def _after(mark: bytes, data: bytes) -> tuple[bytes, bool, bytes]:
+    """Return what to search for *mark* with the next data, whether *data* has it, and the data after it."""
+    _, found, rest = data.partition(mark)
+    return (b"", True, rest) if found else (data[-len(mark) :], False, b"")
 
 
 def _error_name(error: Exception) -> str:
