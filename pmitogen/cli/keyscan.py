@@ -75,16 +75,17 @@ def run(argv: list[str]) -> int:
     """Print the keys. Returns 1 if a host has sent no key. Raises CommandLineError, OSError."""
     options = parser().parse(argv)
     with errors_as_json(options.json):
-        return _run(options)
+        return int(bool(scan(options)[1]))
 
 
-def _run(options: argparse.Namespace) -> int:
+def scan(options: argparse.Namespace) -> tuple[int, int]:
+    """Print the keys. Returns the numbers of hosts with all keys and of the others. Raises CommandLineError, OSError."""
     port = _checked("-p", options.port, numbers.port)
     timeout = _checked("-T", options.timeout, numbers.seconds)
     if not timeout:
         raise CommandLineError(f"-T {options.timeout}: invalid time; use more than 0 seconds")
     types = _types(options.types)
-    failed = False
+    failed = 0
     targets = [target(word, port) for word in [*_from_files(options.files), *options.hosts]]
     if not targets:
         raise CommandLineError("no host; usage: pmitogen keyscan [OPTIONS] HOST...")
@@ -92,17 +93,17 @@ def _run(options: argparse.Namespace) -> int:
     for answer in _all_answers(targets, lambda each: _ask(each, types, timeout, options.family)):
         if options.json:
             objects.append(_as_object(answer))
-            failed = failed or answer.error is not None
+            failed += answer.error is not None
             continue
         if not options.quiet:
             _print(sys.stderr, answer.comments)
         _print(sys.stdout, (line for blob in answer.blobs for line in _lines(answer.target.names, blob, options.hashed)))
         if answer.error is not None:
             _print(sys.stderr, [f"pmitogen keyscan: {answer.error.message}"])
-            failed = True
+            failed += 1
     if options.json:
         print_json(objects)
-    return int(failed)
+    return len(targets) - failed, failed
 
 
 def _as_object(answer: Answer) -> dict[str, object]:
@@ -158,7 +159,7 @@ def _from_files(names: Sequence[str]) -> Iterator[str]:
 
 def target(text: str, port: int) -> Target:
     """Parse ``HOST``, ``HOST:PORT`` or ``[ADDRESS]:PORT``, or ``ADDRESS,... NAME,...``: addresses to try, names to print."""
-    addresses, *names = text.split(None, 1)
+    addresses, *names = text.split(None, 1) or [""]
     return Target(_parse_addresses(addresses, port), _parse_addresses(names[0].strip() if names else addresses, port))
 
 

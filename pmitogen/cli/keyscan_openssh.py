@@ -28,9 +28,10 @@ class _WrongUsage(Exception):
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; return the exit status: 0, 1 if a host has sent no key, 255 if a file or a key type is wrong."""
+    """Run the command; return the exit status: 0, 1 if no host has sent a key, 255 if a file or a key type is wrong."""
     try:
-        return keyscan.run(_arguments(argv))
+        answered, _ = keyscan.scan(keyscan.parser().parse(_arguments(argv)))
+        return 0 if answered else FAILED
     except _WrongUsage as error:
         message, status, with_usage = str(error), error.status, error.with_usage
     except CommandLineError as error:

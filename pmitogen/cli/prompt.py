@@ -49,8 +49,11 @@ def _read_hidden(prompt: str) -> str:
         return ""
 
 
-def find_asker() -> Ask | None:
-    """Return the function that prompts the user; None: the user cannot be asked."""
+def find_asker(allow_stdin: bool = False) -> Ask | None:
+    """Return the function that prompts the user; None: the user cannot be asked.
+
+    *allow_stdin*: without a terminal and a program to ask with, standard input answers, as for ssh-keygen and ssh-add.
+    """
     program = os.environ.get("SSH_ASKPASS")
     require = os.environ.get("SSH_ASKPASS_REQUIRE", "")
     if program and require in ("force", "prefer"):
@@ -59,7 +62,7 @@ def find_asker() -> Ask | None:
         return ask_on_terminal
     if program and require != "never" and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return _Askpass(program)
-    return None
+    return ask_on_standard_input if allow_stdin else None
 
 
 def _has_terminal() -> bool:
@@ -86,6 +89,14 @@ def ask_on_terminal(prompt: str, echo: bool) -> str | None:
         return line.decode("utf-8", "surrogateescape").rstrip("\r\n")
     except (EOFError, OSError):
         return None
+
+
+def ask_on_standard_input(prompt: str, echo: bool) -> str | None:
+    """Prompt on standard error and read a line of standard input; "" at its end."""
+    sys.stdout.flush()
+    sys.stderr.write(prompt)
+    sys.stderr.flush()
+    return sys.stdin.readline().rstrip("\r\n")
 
 
 class _Askpass:

@@ -244,3 +244,34 @@ def test_certificates_are_removed_and_keys_tested(agent: dict[str, str], add: tu
     assert act("-d", "-", stdin="# a comment\n" + (tmp_path / "key-cert.pub").read_text()) == (0, [plain])
     assert act("-d", "-", stdin="nonsense\n") == (1, [plain])
     assert act("-d", "-", stdin=Path(f"{key}.pub").read_text()) == (0, [])
+
+
+def test_without_a_terminal_standard_input_answers(agent: dict[str, str], tmp_path: Path) -> None:
+    key = make_key(tmp_path / "key")
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret phrase", "-f", key], check=True)
+    for add in (ADD, ("ssh-add",)):
+        assert run(*add, str(key), environment=agent).returncode == 1
+        assert run(*add, "-t", "0", str(key), environment=agent, stdin="secret phrase\n").returncode == 0
+        assert run(*add, "-D", environment=agent).returncode == 0
+
+
+@pytest.mark.parametrize("argv", [("-a", "x" * 200), *(("-k", pid) for pid in ("x", "0", "-5", "9" * 14))])
+def test_wrong_usage_of_the_agent(argv: tuple[str, ...]) -> None:
+    """Its messages and status are those of ssh-agent."""
+    environment = {"SSH_AGENT_PID": argv[1]} if argv[0] == "-k" else {}
+    given = argv[:1] if environment else argv
+    ours, theirs = (run(*agent, *given, environment=environment) for agent in (AGENT, ("ssh-agent",)))
+    assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+
+
+def test_an_agent_around_a_command() -> None:
+    done = run(*AGENT, "")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "No such file or directory\n")
+    done = run(*AGENT, "-t", "0", *ADD, "-l")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "The agent has no identities.\n", "")
+
+
+@pytest.mark.parametrize("argv", [("-l", "-L"), ("-x", "-X")])
+def test_ssh_add_does_one_thing(argv: tuple[str, ...], agent: dict[str, str]) -> None:
+    ours, theirs = (run(*add, *argv, environment=agent) for add in (ADD, ("ssh-add",)))
+    assert (ours.returncode, ours.stderr) == (theirs.returncode, theirs.stderr.replace("\r", ""))

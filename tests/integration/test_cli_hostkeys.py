@@ -65,6 +65,14 @@ def test_keyscan_prints_the_lines_of_ssh_keyscan(make_sshd: MakeSshd, tmp_path: 
         assert (ours.returncode, set(ours.stderr.splitlines())) == (0, comments), args
 
 
+@pytest.mark.needs_program("ssh-keyscan")
+def test_ssh_keyscan_succeeds_if_one_host_has_sent_a_key(sshd: Sshd) -> None:
+    for args in (["-p", sshd.port, "127.0.0.1", "nosuch.invalid"], ["-p", sshd.port, "nosuch.invalid"], [""]):
+        ours, theirs = run("ssh-keyscan", *args), keyscan(*args)
+        assert (ours.returncode, keys(ours)) == (theirs.returncode, keys(theirs)), args
+    assert run("keyscan", "-p", sshd.port, "127.0.0.1", "nosuch.invalid").returncode == 1
+
+
 def test_keyscan_prints_each_type_once_and_accepts_each_form_of_a_port(make_sshd: MakeSshd) -> None:
     server = make_sshd(host_keys=[*ALL, "ecdsa521"])
     mark = server.mark()

@@ -274,3 +274,13 @@ def test_a_private_key_that_is_too_short_is_no_key_file(tmp_path: Path) -> None:
     for program in (OURS, THEIRS):
         done = run(program, "-l", "-f", "short", cwd=tmp_path)
         assert done.returncode == 255 and "key file." in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("passphrase", ["secret phrase", ""])
+def test_without_a_terminal_standard_input_answers(passphrase: str, tmp_path: Path) -> None:
+    """Its end is an empty passphrase."""
+    answers = f"{passphrase}\n" * 2 if passphrase else ""
+    for name, program in (("ours", OURS), ("theirs", THEIRS)):
+        made = run(program, "-q", "-t", "ed25519", "-f", name, cwd=tmp_path, stdin=answers)
+        assert made.returncode == 0, made.stderr
+        assert same("-y", "-P", passphrase, "-f", name, cwd=tmp_path) == same("-y", "-f", name, cwd=tmp_path, stdin=answers)

@@ -120,7 +120,6 @@ def test_sftp_fetches_a_file_or_opens_a_directory(host: Host) -> None:
         ("chown root a", "chown: invalid id 'root'; use a number"),
         ("lumask 9", "lumask: invalid umask '9'; use octal digits such as 022"),
         ("lcd none", 'Couldn\'t change local directory to "none": No such file or directory'),
-        ("!exit 3", "Shell exited with status 3"),
         ("cd a\\\0b", "the path contains a NUL character"),
         ("lcd a\\\0b", "the path contains a NUL character"),
         ("lls a\\\0b", "the path contains a NUL character"),
@@ -135,6 +134,18 @@ def test_wrong_commands_are_reported(host: Host, command: str, message: str) -> 
     assert done.returncode == 1 and message in done.stderr and "Remote working directory" not in done.stdout
     done = run(host, "-b", "-", "t", commands=f"-{command}\npwd\n")
     assert done.returncode == 0 and "Remote working directory" in done.stdout
+
+
+@pytest.mark.needs_program("sftp")
+def test_a_batch_goes_on_after_a_failure_of_a_local_program(host: Host) -> None:
+    """And a failed change of a mode ends it."""
+    for commands in ("!exit 3\nlls nosuch\npwd\n", "chmod 644 /nosuch\npwd\n"):
+        ours, theirs = (
+            run(host, "-D", "/usr/lib/openssh/sftp-server", "-b", "-", program=program, commands=commands)
+            for program in (OURS, ("sftp",))
+        )
+        assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
+        assert ours.stderr.splitlines()[1:] == theirs.stderr.splitlines()[1:]
 
 
 @pytest.mark.needs_program("sftp")

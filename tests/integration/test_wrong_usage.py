@@ -75,6 +75,11 @@ scp -X nosuch=1 a h:b
 scp -F nosuch file h:b
 scp -o Foo=1 file h:b
 scp -c nosuch file h:b
+scp -c '' file h:b
+scp -X buffer=0 a h:b
+scp -X buffer=1x a h:b
+scp -X nrequests=0 a h:b
+scp -X nrequests=x a h:b
 scp scp://h:x/a b
 scp nosuch1 nosuch2 file
 sftp
@@ -109,6 +114,9 @@ ssh-keygen -c -C x -P wrong -f key
 ssh-keygen -c -C x -P '' -f nosuch
 ssh-keygen -L -f key.pub
 ssh-keygen -L -f nosuch
+ssh-keygen -t '' -N '' -f new
+ssh-keygen -l -E '' -f key
+ssh-keygen -l -f -
 ssh-keygen -F h -f nosuch
 ssh-keygen -R h -f nosuch
 ssh-keygen -H -f nosuch
@@ -130,6 +138,7 @@ ssh-agent -a /nosuch/s
 ssh-agent -k
 ssh-agent -c -s
 ssh-agent -k true
+ssh-agent -d -D
 ssh-agent -s true
 ssh-agent -E nosuch true
 ssh-add

@@ -124,6 +124,8 @@ VERBATIM = (
     "Cannot execute command-line and remote command.",
     "Invalid lifetime",
     "Invalid -X option",
+    'Invalid buffer size "{}": Invalid argument',
+    'Invalid number of requests "{}": {}',
     'Invalid -D argument "{}"',
     "Unknown -O option",
     'Unsupported conversion format "{}"',

@@ -64,6 +64,9 @@ def _parse_and_run(agent: SSHAgentClient, argv: Sequence[str]) -> int:
         form = "option requires an argument" if "requires" in error.msg else "unknown option"
         sys.stderr.write(f"{form} -- {error.opt.lstrip('-')[:1] or '-'}\n{USAGE}")
         return FAILED
+    listing = [flag for flag, _ in pairs if flag in ("-l", "-L", "-x", "-X")]
+    if len(listing) > 1:
+        return _fail(f"{listing[0]} flag already specified", FATAL)
     return _run(agent, {flag[1:]: value for flag, value in pairs}, files)
 
 
@@ -116,10 +119,10 @@ def _lock(agent: SSHAgentClient, locking: bool) -> int:
     if locking:
         passphrase: str | None = new_passphrase("Enter lock password: ")
     else:
-        ask = find_asker()
+        ask = find_asker(allow_stdin=True)
         passphrase = ask("Enter lock password: ", False) if ask else None
     if passphrase is None:
-        raise UsageError("no terminal to ask for the password")
+        raise UsageError("no password given")
     request = bytes([LOCK if locking else UNLOCK]) + encode_string(passphrase)
     if _agent_accepts(agent, request):
         return _say(f"Agent {'' if locking else 'un'}locked.")
@@ -141,8 +144,8 @@ def _add(agent: SSHAgentClient, path: str, flags: dict[str, str], passphrases: l
     if not _agent_accepts(agent, _request(key, fields, None, comment, constraints)):
         return _fail(f'Could not add identity "{path}": agent refused operation', FAILED)
     _say_unless_quiet(f"Identity added: {path} ({escape(comment)})", flags)
-    if "t" in flags:
-        _say_unless_quiet(f"Lifetime set to {durations.parse(flags['t'], '-t')} seconds", flags)
+    if seconds := _lifetime(flags):
+        _say_unless_quiet(f"Lifetime set to {seconds} seconds", flags)
     if "c" in flags:
         _say_unless_quiet("The user must confirm each use of the key", flags)
     return _add_certificate(agent, path, key, fields, comment, constraints, flags)
@@ -181,7 +184,7 @@ def _open(path: str, passphrases: list[Secret], confirm: bool) -> PrivateKey:
     try:
         return file.open(passphrases[-1] if passphrases else None)
     except UnusableKey as error:
-        ask = find_asker()
+        ask = find_asker(allow_stdin=path != "-")
         if error.passphrase is None or ask is None:
             raise
     # AWX and ansible-runner recognise these two prompts of ssh-add: they answer the first, and give up at the second.
@@ -199,10 +202,15 @@ def _open(path: str, passphrases: list[Secret], confirm: bool) -> PrivateKey:
     raise UnusableKey("no passphrase given")
 
 
+def _lifetime(flags: dict[str, str]) -> int:
+    """Return the seconds of -t; 0: without an end."""
+    return durations.parse(flags["t"], "-t") if "t" in flags else 0
+
+
 def _constraints(flags: dict[str, str]) -> bytes:
     text = b""
-    if "t" in flags:
-        text += bytes([CONSTRAIN_LIFETIME]) + durations.parse(flags["t"], "-t").to_bytes(4, "big")
+    if seconds := _lifetime(flags):
+        text += bytes([CONSTRAIN_LIFETIME]) + seconds.to_bytes(4, "big")
     if "c" in flags:
         text += bytes([CONSTRAIN_CONFIRM])
     return text

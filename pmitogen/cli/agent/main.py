@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import getopt
 import os
 import shlex
@@ -25,7 +26,7 @@ usage: ssh-agent [-c | -s] [-Dd] [-a bind_address] [-E fingerprint_hash] [-t lif
        ssh-agent [-c | -s] -k
 """
 
-
+MAX_DIGITS = 18  # of a process number that is read at all
 _OPTIONS = ("no-restrict-websafe", "allow-remote-pkcs11")  # without effect: there are no security keys and providers
 
 
@@ -58,7 +59,11 @@ def _run(argv: Sequence[str]) -> int:
         raise BadUsage(f"{form} -- {error.opt.lstrip('-')[:1] or '-'}") from None
     flags = {flag[1:]: value for flag, value in pairs}
     foreground = "D" in flags or "d" in flags
-    if (command and ("c" in flags or "s" in flags or "k" in flags or foreground)) or ("c" in flags and "s" in flags):
+    if (
+        sum(flag in ("-d", "-D") for flag, _ in pairs) > 1
+        or (command and ("c" in flags or "s" in flags or "k" in flags or foreground))
+        or ("c" in flags and "s" in flags)
+    ):
         raise BadUsage("")
     if "P" in flags:
         raise UsageError("-P: not supported: the agent loads no providers; remove it")
@@ -78,9 +83,9 @@ def _run(argv: Sequence[str]) -> int:
         return _start(listener, path, lifetime, command, csh)
 
 
-def _lifetime(text: str) -> int:
+def _lifetime(text: str) -> int | None:
     try:
-        return durations.parse(text, "-t")
+        return durations.parse(text, "-t") or None
     except UsageError:
         raise BadUsage("Invalid lifetime") from None
 
@@ -101,7 +106,9 @@ def _listen(path: str | None) -> Iterator[tuple[socket.socket, str]]:
         listener.close()
         if directory is not None:
             os.rmdir(directory)
-        raise UsageError(f"unix_listener: cannot bind to path {path}: {error.strerror or error}") from None
+        if error.errno is None:
+            raise UsageError(f'unix_listener: path "{path}" too long for Unix domain socket') from None
+        raise UsageError(f"unix_listener: cannot bind to path {path}: {error.strerror}") from None
     finally:
         os.umask(umask)
     with listener:
@@ -132,10 +139,12 @@ def _start(listener: socket.socket, path: str, lifetime: int | None, command: li
         return 0
     environment = {**os.environ, "SSH_AUTH_SOCK": path, "SSH_AGENT_PID": str(pid)}
     try:
+        if not command[0]:  # Python would try the directories of PATH
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         os.execvpe(command[0], command, environment)
     except OSError as error:
         os.kill(pid, signal.SIGTERM)
-        raise UsageError(f"{command[0]}: {error.strerror}") from None
+        raise UsageError(f"{command[0]}: {error.strerror}".removeprefix(": ")) from None
 
 
 def _serve(listener: socket.socket, path: str, lifetime: int | None, parent: int | None) -> None:
@@ -155,8 +164,8 @@ def _kill(csh: bool) -> int:
     text = os.environ.get("SSH_AGENT_PID")
     if text is None:
         raise UsageError("SSH_AGENT_PID not set, cannot kill agent")
-    if not text.isascii() or not text.isdigit() or not 1 < int(text) < 1 << 31:
-        raise UsageError(f'SSH_AGENT_PID="{text}", which is not a good PID')
+    if problem := _pid_problem(text):
+        raise UsageError(f'SSH_AGENT_PID="{text}", which is not a good PID: {problem}')
     try:
         os.kill(int(text), signal.SIGTERM)
     except OSError as error:
@@ -165,6 +174,14 @@ def _kill(csh: bool) -> int:
         print(f"unsetenv {name};" if csh else f"unset {name};")
     print(f"echo Agent pid {text} killed;", flush=True)
     return 0
+
+
+def _pid_problem(text: str) -> str:
+    """Return why *text* is not the number of a process that could be an agent; "" if it is."""
+    digits = text.removeprefix("-")
+    if not digits.isascii() or not digits.isdigit() or len(digits) > MAX_DIGITS:
+        return "invalid"
+    return "too small" if int(text) < 2 else "too large" if int(text) >= 1 << 31 else ""
 
 
 def _assignment(name: str, value: str, csh: bool) -> str:

@@ -20,10 +20,11 @@ usage: scp [-346ABCOpqRrsTv] [-c cipher] [-D sftp_server_path] [-F ssh_config]
            source ... target
 """
 _FLAGS = "12346ABCTdfOpqRrstvD:F:J:P:S:c:i:l:o:X:"
-_FOR_SSH = {"-4", "-6", "-C", "-v", "-c", "-F", "-i", "-J", "-o"}
+_FOR_SSH = {"-4", "-6", "-C", "-v"}
+_FOR_SSH_WITH_VALUE = {"-c", "-F", "-i", "-J", "-o"}
 MAX_LIMIT = 100 << 20  # kilobits per second
 _NUMBER = re.compile("[0-9]{1,10}")
-_TUNING = re.compile(r"(?:nrequests|buffer)=[0-9]{1,10}[kKmM]?")  # accepted and ignored
+_SIZE = re.compile(r"(?=.*[1-9])[0-9]{1,10}[kKmM]?")
 _REFUSED = {
     "-R": "-R: the copy runs through this machine; leave -R out",
     "-f": "-f: scp's server side is not supported; the server needs SFTP",
@@ -110,7 +111,9 @@ def ssh_options(pairs: list[tuple[str, str]], batch_flag: str) -> list[str]:
     options = []
     for flag, value in pairs:
         if flag in _FOR_SSH:
-            options += [flag, value] if value else [flag]
+            options += [flag]
+        elif flag in _FOR_SSH_WITH_VALUE:
+            options += [flag, value]
         elif flag == "-P":
             options += ["-p", value]
         elif flag == batch_flag:
@@ -142,10 +145,22 @@ def check_values(pairs: list[tuple[str, str]], bad_port: str) -> None:
                 numbers.port(value)
             except ConfigValueError:
                 raise FatalUsage(bad_port.format(value)) from None
-        elif flag == "-X" and not _TUNING.fullmatch(value):
-            raise FatalUsage("Invalid -X option")
+        elif flag == "-X":
+            _check_tuning(value)
         elif flag == "-l" and not (is_number(value) and int(value) <= MAX_LIMIT):
             raise BadUsage("")
+
+
+def _check_tuning(value: str) -> None:
+    """Check the value of ``-X``, which has no effect. Raises FatalUsage."""
+    name, _, number = value.partition("=")
+    if name == "buffer":
+        if not _SIZE.fullmatch(number):
+            raise FatalUsage(f'Invalid buffer size "{number}": Invalid argument')
+    elif name != "nrequests":
+        raise FatalUsage("Invalid -X option")
+    elif not is_number(number):
+        raise FatalUsage(f'Invalid number of requests "{number}": {"too small" if number.strip("0") == "" else "invalid"}')
 
 
 def is_number(text: str) -> bool:

@@ -41,7 +41,7 @@ class SaveError(UsageError):
 
 def create(options: Options) -> int:
     """Make a key pair. Raises UsageError."""
-    wanted = options["t"] or "ed25519"
+    wanted = "ed25519" if options["t"] is None else options["t"]
     kind, bits = _KINDS.get(wanted.lower(), ("", None))
     make, rounds, form = _maker(kind, bits, options), _rounds(options), formats.chosen(options)
     comment = options["C"] if options["C"] is not None else f"{getpass.getuser()}@{socket.gethostname()}"
@@ -62,7 +62,7 @@ def create(options: Options) -> int:
     _write_public(path, blob, comment)
     if not options.quiet:
         print(f"Your identification has been saved in {path}\nYour public key has been saved in {path}.pub")
-        print(f"The key fingerprint is:\n{public_key.fingerprint(blob)} {comment}")
+        print(f"The key fingerprint is:\n{public_key.fingerprint(blob)} {escape(comment)}")
         print(f"The key's randomart image is:\n{show.picture(blob, 'sha256')}")
     return 0
 
@@ -130,7 +130,7 @@ class _Remembered:
         try:
             return passphrases.open_key(path, self.value or "", failure, "")
         except UsageError:
-            ask = find_asker()
+            ask = find_asker(allow_stdin=True)
             if self.value is not None or ask is None:
                 raise
             self.value = ask("Enter passphrase: ", False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pmitogen.cli.prompt import find_asker
+from pmitogen.cli.prompt import ask_on_standard_input, find_asker
 from pmitogen.errors import UsageError
 from pmitogen.transport.auth.credentials import Secret
 from pmitogen.transport.keys import key_file
@@ -10,10 +10,8 @@ from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
 
 
 def new_passphrase(prompt: str) -> str:
-    """Ask twice for a new passphrase; "" means none. Raises UsageError if there is no terminal and no askpass program."""
-    ask = find_asker()
-    if ask is None:
-        raise UsageError("no terminal to ask for a passphrase; use -N")
+    """Ask twice for a new passphrase; "" means none. Raises UsageError if the user gives up."""
+    ask = find_asker(allow_stdin=True) or ask_on_standard_input
     while True:
         first = ask(prompt, False)
         second = None if first is None else ask("Enter same passphrase again: ", False)
@@ -42,7 +40,7 @@ def _open_asking(file: key_file.KeyFile, prompt: str) -> PrivateKey:
     try:
         return file.open(None)
     except UnusableKey as error:
-        ask = find_asker()
+        ask = find_asker(allow_stdin=True)
         if error.passphrase is None or ask is None:
             raise
         return file.open_with_prompt(lambda _: ask(prompt, False), 1)

@@ -53,7 +53,7 @@ def fingerprints(options: Options) -> int:
         if "v" in options:
             print(picture(blob, chosen))
     if not keys:
-        raise UsageError(f"{path} is not a public key file.")
+        raise UsageError(f"{'(stdin)' if path == '-' else path} is not a public key file.")
     return 0
 
 
@@ -89,7 +89,7 @@ def hash_of(options: Options) -> str:
 
 def hash_name(text: str | None) -> str:
     """Return the name of a hash as hashlib has it; None: the default. Raises UnknownName."""
-    name = (text or "sha256").lower()
+    name = "sha256" if text is None else text.lower()
     if name not in HASHES:
         raise UnknownName(f'Invalid hash algorithm "{text}"')
     return name

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from pmitogen.cli.sftp.session import CommandError, Session
+from pmitogen.cli.sftp.session import CommandError, Session, print_error
 from pmitogen.cli.transfer import patterns
 
 _NUL = "the path contains a NUL character"
@@ -42,7 +42,7 @@ def lls(session: Session, flags: str, *arguments: str) -> None:
 
 
 def local_shell(command: str) -> None:
-    """Run *command* with the user's shell; "": the shell itself. Raises CommandError."""
+    """Run *command* with the user's shell; "": the shell itself. Its status ends no batch. Raises CommandError."""
     shell = os.environ.get("SHELL") or "/bin/sh"
     _run([shell, "-c", command] if command else [shell])
 
@@ -56,7 +56,7 @@ def _run(command: list[str]) -> None:
     except ValueError:
         raise CommandError(f"{command[0]}: {_NUL}") from None
     if status:
-        raise CommandError(f"Shell exited with status {status}")
+        print_error(f"Shell exited with status {status}" if status > 0 else "Shell exited abnormally")
 
 
 def _local(label: str, action: Callable[[], None]) -> None:

@@ -22,7 +22,7 @@ def rmdir(session: Session, flags: str, path: str) -> None:
 
 def rm(session: Session, flags: str, pattern: str) -> None:
     """Remove files."""
-    session.change_each(pattern, "remote delete", lambda path: session.sftp.remove(path), "Removing")
+    session.change_each(pattern, "remote delete {}", lambda path: session.sftp.remove(path), "Removing")
 
 
 def chmod(session: Session, flags: str, mode: str, pattern: str) -> None:
@@ -30,20 +30,22 @@ def chmod(session: Session, flags: str, mode: str, pattern: str) -> None:
     if not 0 < len(mode) <= 5 or not set(mode) <= set("01234567") or int(mode, 8) > 0o7777:
         raise CommandError(f"chmod: invalid mode '{mode}'; use octal digits such as 644")
     attributes = Attributes(mode=int(mode, 8))
-    session.change_each(pattern, "remote setstat", lambda path: session.sftp.set_attributes(path, attributes), "Changing mode on")
+    session.change_each(
+        pattern, 'remote setstat "{}"', lambda path: session.sftp.set_attributes(path, attributes), "Changing mode on"
+    )
 
 
 def chown(session: Session, flags: str, owner: str, pattern: str) -> None:
     """Change the owner of files, a number."""
     session.change_each(
-        pattern, "remote setstat", lambda path: _own(session, path, _number("chown", owner), None), "Changing owner on"
+        pattern, 'remote setstat "{}"', lambda path: _own(session, path, _number("chown", owner), None), "Changing owner on"
     )
 
 
 def chgrp(session: Session, flags: str, group: str, pattern: str) -> None:
     """Change the group of files, a number."""
     session.change_each(
-        pattern, "remote setstat", lambda path: _own(session, path, None, _number("chgrp", group)), "Changing group on"
+        pattern, 'remote setstat "{}"', lambda path: _own(session, path, None, _number("chgrp", group)), "Changing group on"
     )
 
 

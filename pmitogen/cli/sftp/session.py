@@ -60,16 +60,19 @@ class Session:
             raise CommandError(f"{label}: {error}") from None
 
     def change_each(self, typed: str, label: str, action: Callable[[str], None], verb: str) -> None:
-        """Run *action* for each remote file that matches *typed*. Raises CommandError if it fails for one."""
+        """Run *action* for each remote file that matches *typed*. Raises CommandError if it fails for one.
+
+        *label*: begins the message of a failure; its "{}" is the path.
+        """
         try:
             matches = patterns.expand(self.files, self.pattern(typed))
         except FileError as error:
-            raise CommandError(f"{label} {self.path(typed)}: {error}") from None
+            raise CommandError(f"{label.format(self.path(typed))}: {error}") from None
         failed = False
         for path in matches:
             self.say(f"{verb} {path}")
             try:
-                self.change(f"{label} {path}", lambda path=path: action(path))  # type: ignore[misc]
+                self.change(label.format(path), lambda path=path: action(path))  # type: ignore[misc]
             except CommandError as error:
                 print_error(str(error))
                 failed = True
