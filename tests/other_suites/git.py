@@ -30,7 +30,7 @@ _FAKE = """\
 echo "ssh: $*" > "$TRASH_DIRECTORY/ssh-output"
 [ $# -gt 0 ] || exit 0
 case ${0##*/} in
-    ssh|test-fake-ssh) exec "{folder}/ssh" "$@" ;;
+    ssh|test-fake-ssh) exec "$SUITE_SERVER/ssh" "$@" ;;
 esac
 for last; do :; done
 exec sh -c "$last"
@@ -46,18 +46,18 @@ def names(source: Path) -> list[str]:
 def prepare(source: Path) -> None:
     """Build git and the helpers of its tests."""
     commands.build(source, f"make -j2 {_OPTIONS} CFLAGS=-O0")
+    fake = source / "t/helper/test-fake-ssh"
+    fake.unlink(missing_ok=True)
+    fake.write_text(_FAKE)
+    fake.chmod(0o755)
 
 
 def run(name: str, source: Path, folder: Path, shims: Path) -> tuple[int, str]:
     """Run one script; return its status and output."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    server = folder.parent / "server"
-    server.mkdir(exist_ok=True)
-    fake = source / "t/helper/test-fake-ssh"
-    fake.unlink(missing_ok=True)
-    fake.write_text(_FAKE.replace("{folder}", str(server)))
-    fake.chmod(0o755)
-    environment = {"SHIMS": str(shims), "SSHD": find_sshd() or "sshd", "PYTHON": sys.executable}
+    server = folder / "server"
+    server.mkdir()
+    environment = {"SUITE_SERVER": str(server), "SHIMS": str(shims), "SSHD": find_sshd() or "sshd", "PYTHON": sys.executable}
     argv = ["sh", str(Path(__file__).with_name("server.sh")), str(server), f"./{name}.sh", "-v"]
     return commands.run(argv, source / "t", folder / "output", environment, LIMIT)

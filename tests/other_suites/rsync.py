@@ -28,7 +28,7 @@ while [ "$1" != --end-- ]; do
 done
 shift
 cd "$directory" || exit 1
-exec "{folder}/ssh" "$@"
+exec "$SUITE_SERVER/ssh" "$@"
 """
 
 
@@ -46,20 +46,20 @@ def prepare(source: Path) -> None:
     """Build rsync and the helpers of its tests."""
     disabled = "--disable-md2man --disable-openssl --disable-xxhash --disable-zstd --disable-lz4"
     commands.build(source, f"./configure {disabled}", "make -j2 check-progs")
+    shell = source / "support/lsh.sh"
+    if not shell.with_name("lsh.sh.original").exists():
+        shutil.copy(shell, shell.with_name("lsh.sh.original"))
+    shell.write_text(_SHELL)
+    shell.chmod(0o755)
 
 
 def run(name: str, source: Path, folder: Path, shims: Path) -> tuple[int, str]:
     """Run one test; return its status and output."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    shell = source / "support/lsh.sh"
-    if not shell.with_name("lsh.sh.original").exists():
-        shutil.copy(shell, shell.with_name("lsh.sh.original"))
-    shell.write_text(_SHELL.replace("{folder}", str(folder.parent / "server")))
-    shell.chmod(0o755)
-    server = folder.parent / "server"
-    server.mkdir(exist_ok=True)
-    environment = {"SHIMS": str(shims), "SSHD": find_sshd() or "sshd", "PYTHON": sys.executable}
+    server = folder / "server"
+    server.mkdir()
+    environment = {"SUITE_SERVER": str(server), "SHIMS": str(shims), "SSHD": find_sshd() or "sshd", "PYTHON": sys.executable}
     argv = ["sh", str(Path(__file__).with_name("server.sh")), str(server)]
     argv += [sys.executable, "runtests.py", "--always-log", name]
     status, output = commands.run(argv, source, folder / "output", environment, LIMIT)
