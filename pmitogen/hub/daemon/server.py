@@ -260,9 +260,8 @@ class WorkerSession:
         request = Request(self, header.pop("id"), header, body, task=task)
         self._requests[request.client_id] = request
         header["chain"] = self._chain
-        if self._preconnect is not None and self._resolve_preconnect(self._preconnect, request):
-            return
-        if header["op"] == Op.RUN and self._registry.blobs.manifest_of(header["archive"]) is None:
+        failed = self._preconnect is not None and self._preconnect_error is not None  # then no archive is needed
+        if not failed and header["op"] == Op.RUN and self._registry.blobs.manifest_of(header["archive"]) is None:
             waiting = self._awaiting_archive.setdefault(header["archive"], [])
             waiting.append(request)
             if len(waiting) == 1:
@@ -271,6 +270,11 @@ class WorkerSession:
         self._submit(request)
 
     def _submit(self, request: Request) -> None:
+        """Submit a request that is complete. Until then the connection that was made ahead for it may fail."""
+        if self._preconnect is None or not self._resolve_preconnect(self._preconnect, request):
+            self._submit_to_host(request)
+
+    def _submit_to_host(self, request: Request) -> None:
         assert self._host is not None
         if self._host.state is State.DEAD:
             ended, self._host = self._host, self._registry.replace_dead(self._host)
@@ -310,7 +314,7 @@ class WorkerSession:
         fields = cast("RequestHeader", {name: value for name, value in header.items() if name != "id"})
         self._preconnect = preconnect = Request(self, header["id"], fields, b"")
         self._requests[preconnect.client_id] = preconnect
-        self._submit(preconnect)
+        self._submit_to_host(preconnect)
 
     def _resolve_preconnect(self, preconnect: Request, request: Request) -> bool:
         """Answer *request* with the error of the connection that was made ahead for it. Returns False if there is none."""
