@@ -28,8 +28,8 @@ from pmitogen.transport.forwarding.relay import WINDOW as FORWARD_WINDOW
 from pmitogen.transport.forwarding.remote import RemoteForwardings
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.transport.paramiko_ext.channel import Channel
-from pmitogen.transport.paramiko_ext.packet_ciphers import CorruptedMAC
-from pmitogen.transport.paramiko_ext.packetizer import InvalidLength
+from pmitogen.transport.paramiko_ext.packets.ciphers import CorruptedMAC
+from pmitogen.transport.paramiko_ext.packets.packetizer import InvalidLength
 from pmitogen.transport.paramiko_ext.transport import WINDOW, ClientTransport, Settable
 from pmitogen.transport.session_env import variables
 from pmitogen.util.caller import NOBODY

@@ -184,7 +184,7 @@ ROWS: tuple[Row, ...] = (
     ),
     *_rows(
         PACKETIZER,
-        EXT + "packet_keys.py",
+        EXT + "packets/cipher_keys.py",
         "protection: limits of bytes and packets under one key, ciphers",
         "set_outbound_cipher(self, block_engine, block_size, mac_engine, mac_size, mac_key, sdctr, etm, aead, iv_out)",
         "set_inbound_cipher(self, block_engine, block_size, mac_engine, mac_size, mac_key, etm, aead, iv_in)",
@@ -200,7 +200,7 @@ ROWS: tuple[Row, ...] = (
     ),
     *_rows(
         PACKETIZER,
-        EXT + "packetizer.py",
+        EXT + "packets/packetizer.py",
         "protection: limits of lengths, the peer's silence, the handshake's limit",
         "set_outbound_compressor(self, compressor)",
         "set_inbound_compressor(self, compressor)",

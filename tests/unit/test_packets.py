@@ -23,9 +23,9 @@ from paramiko.message import Message
 
 from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
 from pmitogen.transport.paramiko_ext.inbound_budget import MAX_USELESS
-from pmitogen.transport.paramiko_ext.inflate import MAX_UNPACKED, Decompressor
 from pmitogen.transport.paramiko_ext.keepalive import KeepaliveAction, KeepaliveTimer
-from pmitogen.transport.paramiko_ext.packetizer import IDLE_READ_SIZE, MAX_PACKET, MAX_TRIED, READ_SIZE, FastPacketizer
+from pmitogen.transport.paramiko_ext.packets.inflate import MAX_UNPACKED, Decompressor
+from pmitogen.transport.paramiko_ext.packets.packetizer import IDLE_READ_SIZE, MAX_PACKET, MAX_TRIED, READ_SIZE, FastPacketizer
 
 KEY, IV = os.urandom(64), os.urandom(16)
 IGNORE = 2

@@ -159,7 +159,7 @@ def test_an_override_of_a_removed_or_changed_method_fails_on_import(signature: s
     ("library", "name", "module"),
     [
         ("paramiko.Transport", "_verify_key", "pmitogen.transport.paramiko_ext.transport"),
-        ("paramiko.packet.Packetizer", "read_message", "pmitogen.transport.paramiko_ext.packetizer"),
+        ("paramiko.packet.Packetizer", "read_message", "pmitogen.transport.paramiko_ext.packets.packetizer"),
         ("mitogen.core.Router", "_async_route", "pmitogen.hub.mitogen_router"),
     ],
 )

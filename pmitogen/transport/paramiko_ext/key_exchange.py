@@ -29,8 +29,8 @@ from pmitogen.transport.keys import chacha20_poly1305
 from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
 from pmitogen.transport.paramiko_ext.channel import ChannelMessage
 from pmitogen.transport.paramiko_ext.group_exchange import GroupExchange
-from pmitogen.transport.paramiko_ext.inflate import Decompressor
-from pmitogen.transport.paramiko_ext.packetizer import FIRST_USER_MESSAGE, FastPacketizer
+from pmitogen.transport.paramiko_ext.packets.inflate import Decompressor
+from pmitogen.transport.paramiko_ext.packets.packetizer import FIRST_USER_MESSAGE, FastPacketizer
 from pmitogen.transport.paramiko_ext.version_exchange import VersionExchange
 
 if TYPE_CHECKING:

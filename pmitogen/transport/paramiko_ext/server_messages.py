@@ -16,7 +16,7 @@ from paramiko.common import cMSG_CHANNEL_OPEN_FAILURE, cMSG_REQUEST_FAILURE, cMS
 from paramiko.message import Message
 
 from pmitogen.transport.keys.wire import DecodeError, PacketReader
-from pmitogen.transport.paramiko_ext.packetizer import FastPacketizer
+from pmitogen.transport.paramiko_ext.packets.packetizer import FastPacketizer
 from pmitogen.util import peer_text
 
 if TYPE_CHECKING:

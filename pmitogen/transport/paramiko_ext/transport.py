@@ -37,7 +37,7 @@ from pmitogen.transport.paramiko_ext.idle_timeout import IdleTimeouts
 from pmitogen.transport.paramiko_ext.incoming_channels import ChannelAcceptor, IncomingChannels
 from pmitogen.transport.paramiko_ext.keepalive import KeepaliveAction, KeepaliveTimer
 from pmitogen.transport.paramiko_ext.key_exchange import KeyExchange
-from pmitogen.transport.paramiko_ext.packetizer import FastPacketizer
+from pmitogen.transport.paramiko_ext.packets.packetizer import FastPacketizer
 from pmitogen.transport.paramiko_ext.server_messages import IssuedChannels, ServerMessages
 from pmitogen.transport.pipe_stream import PipeStream
 from pmitogen.util import peer_text
@@ -89,7 +89,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         self._channels_by_id: dict[int, Channel] = {}
         self.channels_seen = IssuedChannels(self)  # type: ignore[assignment]
         self.channel_acceptors: dict[bytes, ChannelAcceptor] = {}  # by the kind of channel that the server may open
-        self.rekey_limit = (0, 0)  # RekeyLimit: bytes and seconds; see set_rekey_limit of packet_keys.py
+        self.rekey_limit = (0, 0)  # RekeyLimit: bytes and seconds; see set_rekey_limit of packets/cipher_keys.py
         self._init_requests()
         self.channel_closed = threading.Condition()
         self.close_count = 0  # how often a place became free; guarded by channel_closed

@@ -33,7 +33,7 @@ from pmitogen.transport.hostkeys import revocation
 from pmitogen.transport.hostkeys.known_hosts import KnownHosts
 from pmitogen.transport.keys import certificate, key_decryption, key_file, private_key, public_key
 from pmitogen.transport.keys.wire import DecodeError
-from pmitogen.transport.paramiko_ext.packetizer import FastPacketizer
+from pmitogen.transport.paramiko_ext.packets.packetizer import FastPacketizer
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape
 

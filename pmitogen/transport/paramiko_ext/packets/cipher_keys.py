@@ -14,7 +14,7 @@ from paramiko.packet import Packetizer
 from paramiko.ssh_exception import SSHException
 
 from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
-from pmitogen.transport.paramiko_ext.packet_ciphers import Opener, Sealer, Unencrypted, protection
+from pmitogen.transport.paramiko_ext.packets.ciphers import Opener, Sealer, Unencrypted, protection
 from pmitogen.util.overrides import require_methods
 
 # With a 128-bit block OpenSSH changes keys after 2**32 blocks (64 GiB); RFC 4344 wants it before 2**32 packets.

@@ -7,10 +7,10 @@ Changes to upstream's, with their reasons:
   until there is a reason to wake: data, the peer's silence (keepalive.py), a channel's (idle_timeout.py), a rekey that is due by
   time, or ``close``, which shuts the socket down so that the sleeper wakes at once.
 * **Limits.** Every length is checked against OpenSSH's limits before anything is collected, before the first key exchange too.
-  version_exchange.py limits the lines before the version, inflate.py the decompressed data, and inbound_budget.py the processor
-  time of the reading thread.
-* **Ciphers** are packet_ciphers.py's, with few copies: AES-GCM, which is our default, takes a third of upstream's time.
-* **Rekeying** follows ``RekeyLimit``: see packet_keys.py.
+  version_exchange.py limits the lines before the version, packets/inflate.py the decompressed data, and inbound_budget.py the
+  processor time of the reading thread.
+* **Ciphers** are packets/ciphers.py's, with few copies: AES-GCM, which is our default, takes a third of upstream's time.
+* **Rekeying** follows ``RekeyLimit``: see packets/cipher_keys.py.
 * **Handshake limit** is a comparison, not one ``threading.Timer`` thread per connection.
 * **Keepalives** are sent without waiting for the send lock: its holder sends them next, so a writer that is stuck in a full
   socket cannot stop the peer's silence from being noticed.
@@ -35,8 +35,8 @@ from paramiko.ssh_exception import SSHException
 
 from pmitogen.transport.paramiko_ext.inbound_budget import ProcessorBudget, UselessMessages
 from pmitogen.transport.paramiko_ext.keepalive import KeepaliveAction, KeepaliveTimer
-from pmitogen.transport.paramiko_ext.packet_ciphers import MIN_PADDING
-from pmitogen.transport.paramiko_ext.packet_keys import PacketKeys
+from pmitogen.transport.paramiko_ext.packets.cipher_keys import PacketKeys
+from pmitogen.transport.paramiko_ext.packets.ciphers import MIN_PADDING
 from pmitogen.transport.pipe_stream import PipeStream
 from pmitogen.util.overrides import require_methods
 
