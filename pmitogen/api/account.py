@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pmitogen.api import arguments
-from pmitogen.api.core import Core, close_before_paramiko
+from pmitogen.api.core import Core
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Runtime
 from pmitogen.errors import RemoteError, TimeoutExpired, UsageError
@@ -92,7 +92,6 @@ class Account:
         request = self.start_login()
         await self.finish(runtime, request, None)
         request.result()
-        close_before_paramiko()
 
     def start_login(self) -> Exchange:
         """Send a request for the connection."""

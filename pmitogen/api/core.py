@@ -7,7 +7,6 @@ closed at its exit. It belongs to one process: in a fork its thread does not exi
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import weakref
 from collections.abc import Callable
@@ -127,10 +126,3 @@ class Core:
 def _close_forgotten() -> None:
     for core in list(_living):
         core.close()
-
-
-@functools.cache
-def close_before_paramiko() -> None:
-    """Close hubs that were not closed, at exit before Paramiko ends its connections; call this after importing Paramiko."""
-    atexit.unregister(_close_forgotten)
-    atexit.register(_close_forgotten)

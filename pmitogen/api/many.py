@@ -9,7 +9,6 @@ from typing import Generic, TypeVar
 
 from pmitogen.api import arguments
 from pmitogen.api.account import Account
-from pmitogen.api.core import close_before_paramiko
 from pmitogen.api.exchange import Exchange, until_any
 from pmitogen.api.waiting import Runtime
 from pmitogen.errors import Error
@@ -76,5 +75,4 @@ async def connect_each(accounts: Sequence[Account], runtime: Runtime, limit: int
         for request in running:
             request.kill()
         raise
-    close_before_paramiko()
     return failures

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from pmitogen.hub.back_pressure import HIGH, LOW
 from pmitogen.transport.paramiko_ext.channel import Channel
-from pmitogen.transport.paramiko_ext.packets.packetizer import MAX_TRIED
+from pmitogen.transport.paramiko_ext.packets.outbound import MAX_TRIED
 from pmitogen.util.worker_threads import WorkerThreads
 
 COALESCE = 256 << 10  # bytes handed to Paramiko at once

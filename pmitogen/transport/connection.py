@@ -159,7 +159,7 @@ class Connection:
 
     def wait_closed(self, timeout: float) -> None:
         """Wait up to *timeout* seconds until the connection's thread has ended. Call it after :meth:`begin_close`."""
-        if self._transport is not threading.current_thread():
+        if not self._transport.handles_messages_here:
             self._transport.join(max(0.0, timeout))
 
     @property

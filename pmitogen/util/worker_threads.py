@@ -19,13 +19,13 @@ class WorkerThreads:
     blocked by a peer that reads nothing.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, idle_timeout: float = IDLE_TIMEOUT) -> None:
         self._name = name
         self._changed = threading.Condition()
         self._work: collections.deque[Callable[[], object]] = collections.deque()
         self._waiting = 0  # threads that wait for work, or have been woken and have not taken it yet
         self._count = 0
-        self._idle_timeout = IDLE_TIMEOUT
+        self._idle_timeout = idle_timeout
 
     def reserve(self) -> None:
         """Start a thread if there is none. Raises ConnectError (stage ``local``) if the system refuses it."""

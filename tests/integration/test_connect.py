@@ -394,7 +394,7 @@ def test_no_message_follows_the_close_of_a_channel(
             patch.setattr(
                 transport,
                 "_send_user_message",
-                lambda message: send(message) if threading.current_thread() is transport else ready.append(message),
+                lambda message: send(message) if transport.handles_messages_here else ready.append(message),
             )
             send_late(channel)
             with transport.channel_closed:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import paramiko
 from paramiko.message import Message
@@ -30,7 +30,8 @@ from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
 from pmitogen.transport.paramiko_ext.channel import ChannelMessage
 from pmitogen.transport.paramiko_ext.group_exchange import GroupExchange
 from pmitogen.transport.paramiko_ext.packets.inflate import Decompressor
-from pmitogen.transport.paramiko_ext.packets.packetizer import FIRST_USER_MESSAGE, FastPacketizer
+from pmitogen.transport.paramiko_ext.packets.outbound import FIRST_USER_MESSAGE
+from pmitogen.transport.paramiko_ext.packets.packetizer import FastPacketizer
 from pmitogen.transport.paramiko_ext.version_exchange import VersionExchange
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class KeyExchange(_Base):
     remote_cipher: str
     _preferred_macs: tuple[str, ...]
     end_reason: str | None
+    _reading_thread = 0  # the identifier of the thread that handles messages now
+    _is_shared = False  # this is the thread of shared_reader.py, which must not block
     _kex_info = _kex_methods(paramiko.Transport._kex_info)  # type: ignore[attr-defined]
     _cipher_info = {**paramiko.Transport._cipher_info, chacha20_poly1305.NAME: CHACHA}  # type: ignore[attr-defined]
     _mac_info: dict[str, Any] = paramiko.Transport._mac_info  # type: ignore[attr-defined]
@@ -122,20 +125,35 @@ class KeyExchange(_Base):
 
     def _parse_newkeys(self, m: Message) -> None:
         super()._parse_newkeys(m)  # type: ignore[misc]
+        self.send_deferred()
+
+    def send_deferred(self) -> None:
+        """Send the messages that could not be sent at once, unless a key exchange is running. Transport thread, if not shared."""
         with self.clear_to_send_lock:
-            while self._deferred and self.clear_to_send.is_set():
-                self._write(self._deferred.popleft())
+            self._write_deferred()
+
+    def _write_deferred(self) -> None:
+        while self._deferred and self.clear_to_send.is_set():
+            self._write(self._deferred.popleft())
+
+    @property
+    def handles_messages_here(self) -> bool:
+        """True on the thread that handles messages, which must not wait for one of the server."""
+        return threading.get_ident() == self._reading_thread
 
     def _send_message(self, data: Message) -> None:
         """Send at once (overrides Paramiko's): from the transport thread, or before the connection is in use."""
-        if data.asbytes()[0] >= FIRST_USER_MESSAGE and threading.current_thread() is self:
+        is_user_message = data.asbytes()[0] >= FIRST_USER_MESSAGE
+        if is_user_message and self.handles_messages_here:
             self._send_or_hold(data)
-        else:
-            self._write(data)
+            return
+        if is_user_message:  # the caller holds clear_to_send_lock; a command must not be overtaken by its input
+            self._write_deferred()
+        self._write(data)
 
     def _send_user_message(self, data: Message) -> None:
         """Send when no key exchange is running: wait for its end, or on the transport thread, keep the message until then."""
-        if threading.current_thread() is self:
+        if self.handles_messages_here:
             self._send_or_hold(data)
             return
         try:
@@ -146,19 +164,24 @@ class KeyExchange(_Base):
         if self.packetizer.need_rekey() and not self.in_kex:
             self._start_rekey()
 
-    def try_send(self, data: Message) -> bool:
+    def try_send(self, data: Message, *more: Message) -> bool:
         """Send a short message, unless that could wait for another thread, for new keys or for the peer. Any thread.
 
-        Returns whether it was sent, or need not be: then its channel or the connection is closed.
+        Returns whether it was sent, or need not be: then its channel or the connection is closed. *more* messages of the same
+        channel go in the same write.
         """
         if self.packetizer.need_rekey() or not self.clear_to_send_lock.acquire(blocking=False):
             return False
         try:
-            if not self.clear_to_send.is_set() or not self.active:
+            if self._deferred or not self.clear_to_send.is_set() or not self.active:
                 return False
-            if isinstance(data, ChannelMessage) and data.channel.close_sent:
+            channel = data.channel if isinstance(data, ChannelMessage) else None
+            if channel is not None and channel.close_sent:
                 return True
-            return self.packetizer.try_send(data.asbytes())
+            is_sent = self.packetizer.try_send(data.asbytes(), *(each.asbytes() for each in more))
+            if is_sent and channel is not None:
+                channel.close_sent = cast("ChannelMessage", data).closes
+            return is_sent
         except EOFError:  # the connection has ended
             return True
         finally:
@@ -166,7 +189,10 @@ class KeyExchange(_Base):
 
     def send_together(self, *messages: ChannelMessage) -> None:
         """Send messages of one channel as :meth:`_send_user_message` does, in one write if this is the transport thread."""
-        if threading.current_thread() is self:
+        if self.handles_messages_here and self._is_shared:
+            if not self.try_send(*messages):
+                self._deferred.extend(messages)
+        elif self.handles_messages_here:
             with self.clear_to_send_lock:
                 if self.clear_to_send.is_set():
                     if not messages[0].channel.close_sent:
@@ -178,6 +204,10 @@ class KeyExchange(_Base):
                 self._send_user_message(message)
 
     def _send_or_hold(self, data: Message) -> None:
+        if self._is_shared:
+            if not self.try_send(data):
+                self._deferred.append(data)
+            return
         with self.clear_to_send_lock:
             if self.clear_to_send.is_set():
                 self._write(data)

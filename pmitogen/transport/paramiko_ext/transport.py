@@ -37,6 +37,7 @@ from pmitogen.transport.paramiko_ext.idle_timeout import IdleTimeouts
 from pmitogen.transport.paramiko_ext.incoming_channels import ChannelAcceptor, IncomingChannels
 from pmitogen.transport.paramiko_ext.keepalive import KeepaliveAction, KeepaliveTimer
 from pmitogen.transport.paramiko_ext.key_exchange import KeyExchange
+from pmitogen.transport.paramiko_ext.message_loop import MessageLoop
 from pmitogen.transport.paramiko_ext.packets.packetizer import FastPacketizer
 from pmitogen.transport.paramiko_ext.server_messages import IssuedChannels, ServerMessages
 from pmitogen.transport.pipe_stream import PipeStream
@@ -56,7 +57,9 @@ class Settable(Protocol):
         """Report that the awaited event has happened. Must neither block nor raise."""
 
 
-class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessages, HostKeyPolicy, paramiko.Transport):
+class ClientTransport(
+    MessageLoop, KeyExchange, IncomingChannels, GlobalRequests, ServerMessages, HostKeyPolicy, paramiko.Transport
+):
     """One SSH connection, client side, over *sock*. Daemon thread; owned by a Connection."""
 
     packetizer: FastPacketizer
@@ -259,7 +262,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         self.active = False
         for channel in list(self._channels.values()):  # type: ignore[attr-defined]
             channel._unlink()
-        if not self.is_alive():
+        if not self._is_reading:
             self.sock.close()
         self._finish()
 
@@ -272,12 +275,6 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
     def is_tunnelled(self) -> bool:
         """True if the connection passes through a channel of another one."""
         return isinstance(self.sock, Channel)
-
-    def run(self) -> None:
-        try:
-            super().run()
-        finally:
-            self._finish()
 
     def final_reason(self) -> str:
         """Return the reason for the end, and determine it if necessary: it is set before any channel looks ended."""

@@ -12,16 +12,15 @@ Changes to upstream's, with their reasons:
 * **Ciphers** are packets/ciphers.py's, with few copies: AES-GCM, which is our default, takes a third of upstream's time.
 * **Rekeying** follows ``RekeyLimit``: see packets/cipher_keys.py.
 * **Handshake limit** is a comparison, not one ``threading.Timer`` thread per connection.
-* **Keepalives** are sent without waiting for the send lock: its holder sends them next, so a writer that is stuck in a full
-  socket cannot stop the peer's silence from being noticed.
+* **No thread is needed to read** while a connection has little to do: shared_reader.py.
 
-One thread reads (the transport's); any thread writes.
+One thread reads (the transport's); any thread writes: packets/outbound.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import select
+import os
 import socket
 import threading
 import time
@@ -35,8 +34,8 @@ from paramiko.ssh_exception import SSHException
 
 from pmitogen.transport.paramiko_ext.inbound_budget import ProcessorBudget, UselessMessages
 from pmitogen.transport.paramiko_ext.keepalive import KeepaliveAction, KeepaliveTimer
-from pmitogen.transport.paramiko_ext.packets.cipher_keys import PacketKeys
 from pmitogen.transport.paramiko_ext.packets.ciphers import MIN_PADDING
+from pmitogen.transport.paramiko_ext.packets.outbound import OutboundPackets
 from pmitogen.transport.pipe_stream import PipeStream
 from pmitogen.util.overrides import require_methods
 
@@ -45,11 +44,10 @@ IDLE_READ_SIZE = 4 * 1024  # bytes; the buffer of every other connection
 MAX_PACKET = 256 << 10  # bytes in a packet's length field; OpenSSH's PACKET_MAX_SIZE
 MIN_PACKET = 1 + MIN_PADDING  # bytes
 MAX_RECV_TIMEOUT = 60.0  # seconds
+QUIET_AFTER = 1.0  # seconds without data after which a transfer counts as finished
 # sshd leaves Nagle's algorithm on until a session begins: its second small packet waits for the acknowledgement of its first.
 # The kernel delays that by 40 ms by default, so TCP_QUICKACK is set before each read, for this many bytes of a login.
 QUICKACK_BYTES = 16 << 10
-MAX_TRIED = 1 << 10  # bytes of a message that may be sent only if that does not block
-FIRST_USER_MESSAGE = 80  # RFC 4250: from here on a message belongs to the connection protocol and may not be sent during a kex
 KEX_METHOD_MESSAGES = range(30, 50)  # numbers that belong to the key exchange method (RFC 4250)
 
 
@@ -57,13 +55,20 @@ class InvalidLength(SSHException):
     """A packet whose length no packet can have."""
 
 
-class FastPacketizer(PacketKeys):
+class QuietException(Exception):
+    """Nothing has arrived for a time, and no packet is half read."""
+
+
+class FastPacketizer(OutboundPackets):
     """One connection's packets. *sock* is a socket, a program's PipeStream, or a channel of another connection."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
         self._sock = sock
-        self._scratch = memoryview(bytearray(IDLE_READ_SIZE)) if isinstance(sock, (socket.socket, PipeStream)) else None
+        self._is_stream = isinstance(sock, (socket.socket, PipeStream))  # not a channel
+        self._scratch: memoryview | None = None
+        self._is_bulk = False  # a read has filled its buffer
+        self._length: int | None = None  # of the first packet in the inbox
         self._closed = False
         self._closing = threading.Event()
         self._inbox = bytearray()
@@ -80,7 +85,10 @@ class FastPacketizer(PacketKeys):
         self._compress: Callable[[bytes], bytes] | None = None
         self._decompress: Callable[[bytes], bytes] | None = None
         self.bytes_received = self.bytes_sent = 0
-        self.budget: ProcessorBudget | None = None  # the reading thread's, from its first read on
+        self.budget: ProcessorBudget | None = None  # from the first read on
+        self._used = 0.0  # seconds of processor time for reading, on all threads
+        self._thread_used = 0.0  # of these seconds, what the thread that reads now had used when they were counted last
+        self._is_throttled = False
         self.useless = UselessMessages(time.monotonic())
 
     def set_outbound_compressor(self, compressor: Any) -> None:
@@ -129,17 +137,23 @@ class FastPacketizer(PacketKeys):
         while True:
             sequence = self._sequence_in
             message_type, fields = self._read_packet()
-            if message_type in (MSG_IGNORE, MSG_UNIMPLEMENTED):
-                self.useless.count(MSG_NAMES[message_type], time.monotonic(), len(fields))
-            elif message_type not in MSG_NAMES and message_type not in KEX_METHOD_MESSAGES:
-                if not message_type or self.in_kex():
-                    raise SSHException(f"the server sent an unexpected message (number {message_type})")
-                self.useless.count(f"number {message_type}", time.monotonic(), len(fields))
-                self.on_unknown(sequence)
-                continue
-            message = Message(fields)
-            message.seqno = sequence
-            return message_type, message
+            message = self.message_of(sequence, message_type, fields)
+            if message is not None:
+                return message_type, message
+
+    def message_of(self, sequence: int, message_type: int, fields: bytes) -> Message | None:
+        """Return the message of a packet; None if its type is unknown, which the server is told."""
+        if message_type in (MSG_IGNORE, MSG_UNIMPLEMENTED):
+            self.useless.count(MSG_NAMES[message_type], time.monotonic(), len(fields))
+        elif message_type not in MSG_NAMES and message_type not in KEX_METHOD_MESSAGES:
+            if not message_type or self.in_kex():
+                raise SSHException(f"the server sent an unexpected message (number {message_type})")
+            self.useless.count(f"number {message_type}", time.monotonic(), len(fields))
+            self.on_unknown(sequence)
+            return None
+        message = Message(fields)
+        message.seqno = sequence
+        return message
 
     def _read_packet(self) -> tuple[int, bytes]:
         """Read one packet, decrypt and decompress it, and return its message's number and fields.
@@ -147,11 +161,8 @@ class FastPacketizer(PacketKeys):
         Raises SSHException, EOFError, NeedRekeyException.
         """
         opener = self._opener
-        size = opener.head_size
-        while len(self._inbox) < size:
+        while (length := self._packet_length()) is None:
             self._receive(None, not self._inbox)
-        with memoryview(self._inbox) as view:
-            length = opener.length(self._sequence_in, view[:size])
         if not MIN_PACKET <= length <= MAX_PACKET or (4 - opener.uncounted + length) % opener.block_size:
             raise InvalidLength(f"the server sent a packet of an invalid length ({length})")
         total = 4 + length + opener.tag_size
@@ -160,6 +171,7 @@ class FastPacketizer(PacketKeys):
         with memoryview(self._inbox) as view:
             plaintext = opener.open(self._sequence_in, view[:total])
         self._remove(total)
+        self._length = None
         self._count_in(total)
         self.keepalive.activity(time.monotonic())  # whole packets count, as with ssh: a wrong length may wait forever
         padding = plaintext[0]
@@ -193,7 +205,9 @@ class FastPacketizer(PacketKeys):
                 action = self.keepalive.next_action(time.monotonic())
                 if action is not KeepaliveAction.WAIT:
                     self.on_keepalive(action)
-                self._set_read_size(IDLE_READ_SIZE)
+                self._set_bulk(False)
+                if check_rekey and self._handshake_deadline is None:
+                    raise QuietException from None
                 continue
             except OSError:
                 if self.closed:
@@ -205,16 +219,93 @@ class FastPacketizer(PacketKeys):
     def _throttle(self, now: float) -> None:
         """Sleep if this thread has used more than its share of the processor."""
         used = time.thread_time()
-        if self.budget is None:
-            self.budget = ProcessorBudget(now, used)
-        sleep = self.budget.throttle(now, used)
+        self.spend(used - self._thread_used)
+        self._thread_used = used
+        sleep = self.pause(now)
         if sleep:
             self._closing.wait(sleep)
+
+    def pause(self, now: float) -> float:
+        """Return for how many seconds reading has to pause: see inbound_budget.py."""
+        if self.budget is None:
+            self.budget = ProcessorBudget(now, self._used)
+        sleep = self.budget.throttle(now, self._used)
+        self._is_throttled = bool(sleep)
+        return sleep
 
     def deliver(self, nbytes: int) -> None:
         """Account for channel data that arrived within its window. Transport thread."""
         if self.budget is not None:
             self.budget.deliver(nbytes)
+
+    # Reading on a shared thread (shared_reader.py) --------------------------------------------------------------------------
+
+    def enter_thread(self) -> None:
+        """Note that the calling thread reads from now on."""
+        self._thread_used = time.thread_time()
+
+    def release_buffer(self) -> None:
+        """Free the buffer of the thread, which reads no more."""
+        self._scratch = None
+
+    def spend(self, seconds: float) -> None:
+        """Account for processor time of reading."""
+        self._used += seconds
+
+    @property
+    def is_quiet(self) -> bool:
+        """True if no thread has to read at the moment: no packet, transfer or pause is under way."""
+        return not (self._is_bulk or self._is_throttled or self._has_packet())
+
+    def receive_available(self, buffer: memoryview) -> None:
+        """Add the bytes that have arrived to the inbox, at most as many as the buffer takes. Does not wait. Raises EOFError."""
+        if self._closed:
+            raise EOFError
+        try:
+            count = os.readv(self._sock.fileno(), (buffer,))
+        except BlockingIOError:
+            return
+        if not count:
+            raise EOFError
+        self.bytes_received += count
+        self._append(buffer[:count])
+        self._is_bulk = count == len(buffer)
+        if self.bytes_received < QUICKACK_BYTES:
+            self._acknowledge_at_once()
+
+    def take_packet(self) -> tuple[int, int, bytes] | None:
+        """Return sequence number, type and fields of the next message, if all of it has arrived."""
+        if not self._has_packet():
+            return None
+        sequence = self._sequence_in
+        return (sequence, *self._read_packet())
+
+    def _has_packet(self) -> bool:
+        """Return whether a whole packet, or an invalid length, is in the inbox."""
+        length = self._packet_length()
+        return length is not None and (length > MAX_PACKET or len(self._inbox) >= 4 + length + self._opener.tag_size)
+
+    def _packet_length(self) -> int | None:
+        """Return the length field of the first packet in the inbox; None if it has not arrived.
+
+        It is decrypted once: some ciphers cannot do it again.
+        """
+        opener = self._opener
+        if self._length is None and len(self._inbox) >= opener.head_size:
+            with memoryview(self._inbox) as view:
+                self._length = opener.length(self._sequence_in, view[: opener.head_size])
+        return self._length
+
+    def wait_for_data(self) -> None:
+        """Wait for data, or until a timer is due, and do what it asks for. Raises as :meth:`read_message`."""
+        with contextlib.suppress(QuietException, NeedRekeyException):
+            self._receive(None, True)
+
+    def next_deadline(self, now: float) -> float | None:
+        """Return when :meth:`wait_for_data` has something to do, in ``time.monotonic()`` seconds; None: only if data arrives."""
+        quiet = self.keepalive.seconds_until_action(now)
+        times = (self._rekey_at, self.next_timer, None if quiet is None else now + quiet)
+        return min((moment for moment in times if moment is not None), default=None)
 
     # A profiler or debugger that holds a frame of this thread holds its view of the inbox, which then cannot change its size.
 
@@ -231,13 +322,15 @@ class FastPacketizer(PacketKeys):
             self._inbox = self._inbox[count:]
 
     def _recv(self) -> int:
-        if self._scratch is not None:
+        if self._is_stream:
             if self.bytes_received < QUICKACK_BYTES:
                 self._acknowledge_at_once()
+            if self._scratch is None:
+                self._scratch = memoryview(bytearray(READ_SIZE if self._is_bulk else IDLE_READ_SIZE))
             count = int(self._sock.recv_into(self._scratch))
             self._append(self._scratch[:count])
             if count == len(self._scratch):
-                self._set_read_size(READ_SIZE)
+                self._set_bulk(True)
         else:
             chunk = self._sock.recv(READ_SIZE)
             count = len(chunk)
@@ -246,16 +339,16 @@ class FastPacketizer(PacketKeys):
             raise EOFError
         return count
 
-    def _set_read_size(self, size: int) -> None:
-        if self._scratch is not None and len(self._scratch) != size:
-            self._scratch = memoryview(bytearray(size))
+    def _set_bulk(self, is_bulk: bool) -> None:
+        if self._is_bulk != is_bulk:
+            self._is_bulk, self._scratch = is_bulk, None
 
     def _acknowledge_at_once(self) -> None:
         with contextlib.suppress(OSError, AttributeError):  # a program's stream has no options, nor macOS this one
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _set_recv_timeout(self, now: float, until: float | None) -> None:
-        ends = [MAX_RECV_TIMEOUT]
+        ends = [QUIET_AFTER if self._is_bulk else MAX_RECV_TIMEOUT]
         for moment in (until, self._handshake_deadline, self._rekey_at, self.next_timer):
             if moment is not None:
                 ends.append(moment - now)
@@ -267,78 +360,6 @@ class FastPacketizer(PacketKeys):
         if self._recv_timeout is None or not timeout <= self._recv_timeout <= timeout * 1.01 + 0.001:
             self._recv_timeout = timeout
             self._sock.settimeout(timeout)
-
-    # Writing (any thread) -----------------------------------------------------------------------------------------------
-
-    def send_message(self, data: Message, *more: Message) -> None:
-        """Encrypt and send, *more* in the same write. Blocks while the socket is full; EOFError if the connection ended."""
-        with self._sending:
-            payload = data.asbytes()
-            self._send_payload(payload, *(each.asbytes() for each in more))
-            if self._queued_keepalive is not None and payload[0] >= FIRST_USER_MESSAGE:
-                keepalive, self._queued_keepalive = self._queued_keepalive, None
-                self.send_message(keepalive)
-
-    def send_nowait(self, data: Message) -> None:
-        """Send now, or have the thread that is sending do it. Never waits for the lock."""
-        if self._sending.acquire(blocking=False):
-            try:
-                self.send_message(data)
-            finally:
-                self._sending.release()
-        else:
-            self._queued_keepalive = data
-
-    def try_send(self, payload: bytes) -> bool:
-        """Send a short message that needs no answer, unless another thread sends, or the socket is nearly full."""
-        if len(payload) > MAX_TRIED or self._closed or not self._sending.acquire(blocking=False):
-            return False
-        try:
-            if self._queued_keepalive is not None or not self._has_room():
-                return False
-            self._send_payload(payload)
-            return True
-        finally:
-            self._sending.release()
-
-    def _has_room(self) -> bool:
-        """Return whether the socket takes MAX_TRIED bytes at once: it is writable while a good part of its buffer is free."""
-        if self._scratch is None:  # a channel of a jump host, whose window may be closed
-            return False
-        try:
-            poller = select.poll()
-            poller.register(self._sock, select.POLLOUT)
-            return any(events == select.POLLOUT for _, events in poller.poll(0))
-        except (OSError, ValueError):  # closed meanwhile
-            return False
-
-    def _send_payload(self, *payloads: bytes) -> None:
-        packets = []
-        for payload in payloads:
-            packets.append(self._sealer.seal(self._sequence_out, payload if self._compress is None else self._compress(payload)))
-            self._next_sequence_out()
-        self.write_all(packets[0] if len(packets) == 1 else b"".join(packets))
-        for packet in packets:
-            self._count_out(len(packet))
-
-    def write_all(self, out: Any) -> None:
-        rest: Any = memoryview(out) if self._scratch is not None else out
-        while len(rest):
-            if self.closed:
-                raise EOFError
-            try:
-                count = self._sock.send(rest)
-            except TimeoutError:
-                # The reader may be waiting for this thread, so it cannot check.
-                if self.keepalive.expired(time.monotonic()):
-                    self.on_keepalive(KeepaliveAction.GIVE_UP)
-                continue
-            except OSError as error:
-                raise EOFError(str(error)) from None
-            if not count:
-                raise EOFError
-            self.bytes_sent += count
-            rest = rest[count:]
 
     @property
     def closed(self) -> bool:
@@ -355,7 +376,7 @@ class FastPacketizer(PacketKeys):
             return
         self._closed = True
         self._closing.set()
-        if self._scratch is None:
+        if not self._is_stream:
             self._sock.close()
         else:
             with contextlib.suppress(OSError):  # never connected, or closed already
