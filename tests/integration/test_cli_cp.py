@@ -120,6 +120,17 @@ def test_wrong_usage_ends_as_with_scp(host: Host, argv: tuple[str, ...]) -> None
         assert ours.stderr.splitlines()[0].split(" -- ") == ["scp: unknown option", "z"]
 
 
+@pytest.mark.needs_program("scp")
+@pytest.mark.parametrize("target", ["file", ".", "link"])
+def test_a_file_is_not_copied_to_itself(host: Host, target: str) -> None:
+    (host.here / "file").write_text("text")
+    (host.here / "link").symlink_to("file")
+    before = (host.here / "file").stat()
+    ours, theirs = (host.run("file", target, program=program) for program in (OURS, ("scp",)))
+    assert (ours.returncode, ours.stderr.partition(": ")[2]) == (theirs.returncode, theirs.stderr.partition(": ")[2])
+    assert ours.returncode == 1 and (host.here / "file").stat() == before
+
+
 def test_a_failed_login_ends_as_with_scp(host: Host) -> None:
     done = host.run("-P", "1", "t:f", ".")
     lines = done.stderr.splitlines()

@@ -113,6 +113,7 @@ ssh-keygen -p -f nosuch -N '' -P ''
 ssh-keygen -c -C x -P wrong -f key
 ssh-keygen -c -C x -P '' -f nosuch
 ssh-keygen -L -f key.pub
+ssh-keygen -L -f garbage
 ssh-keygen -L -f nosuch
 ssh-keygen -t '' -N '' -f new
 ssh-keygen -l -E '' -f key

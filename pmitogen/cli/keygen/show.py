@@ -65,6 +65,8 @@ def certificates(options: Options) -> int:
     for index, line in enumerate(_read(path).splitlines(), 1):
         key = _key_in(line)
         if key is None:
+            if line.strip() and not line.lstrip().startswith("#"):
+                print(f"{shown}:{index}: invalid key: invalid format", file=sys.stderr, flush=True)
             continue
         try:
             cert = certificate.parse(key[0])

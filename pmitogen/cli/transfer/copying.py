@@ -8,6 +8,7 @@ written outside the destination.
 from __future__ import annotations
 
 import dataclasses
+import os
 import stat
 from collections.abc import Callable, Iterable
 
@@ -117,7 +118,19 @@ class Copier:
             return False
         return True
 
+    def _is_same(self, source: str, target: str) -> bool:
+        """Return True if both are one file of this machine."""
+        if self.source.is_remote or self.target.is_remote:
+            return False
+        try:
+            return os.path.samefile(source, target)
+        except (OSError, ValueError):
+            return False
+
     def _file(self, source: str, attributes: Attributes, target: str) -> bool:
+        if self._is_same(source, target):
+            self.report(f"'{source}' and '{target}' are the same file")
+            return False
         mode = MODE_BITS & (0o666 if attributes.mode is None else attributes.mode)
         key = part_key(source, attributes) if self.options.resume else None
         stage = f'{"remote open" if self.source.is_remote else "open local"} "{source}"'
