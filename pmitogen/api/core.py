@@ -64,7 +64,7 @@ class Core:
     def check_process(self, owner: object) -> None:
         """Raise UsageError if this is a fork of the process to which the hub belongs."""
         if self.in_forked_process:
-            raise UsageError(f"{owner}: belongs to process {self.pid}, of which this one is a fork: connect in this process")
+            raise UsageError(f"{owner}: belongs to process {self.pid}, of which this one is a fork; connect in this process")
 
     def defer(self, work: Callable[[], object]) -> bool:
         """Call *work* on the I/O thread, later. Returns False if that thread has ended."""

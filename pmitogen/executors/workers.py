@@ -38,5 +38,5 @@ def dask(client: Any) -> list[Executor]:
         arguments.wrong("dask: client", "distributed.Client", client)
     addresses = sorted(client.nthreads())
     if not addresses:
-        raise RuntimeError("dask: the cluster has no workers: wait for them with client.wait_for_workers(1)")
+        raise RuntimeError("dask: the cluster has no workers; wait for them with client.wait_for_workers(1)")
     return [client.get_executor(workers=[address], allow_other_workers=True) for address in addresses]

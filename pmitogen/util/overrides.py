@@ -21,7 +21,7 @@ def require_methods(base: type, *signatures: str) -> None:
             now = f"has {name}({', '.join(actual)})" if actual is not None else f"has no method {name}"
             raise ImportError(
                 f"pmitogen overrides {base.__module__}.{base.__qualname__}.{signature}, but this release of "
-                f"{base.__module__.partition('.')[0]} {now}: install a release that pmitogen supports"
+                f"{base.__module__.partition('.')[0]} {now}; install a release that pmitogen supports"
             )
 
 

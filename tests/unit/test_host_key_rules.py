@@ -36,7 +36,7 @@ def check(path: Path, text: str, **options: Any) -> Any:
 def test_checkhostip_checks_the_address(tmp_path: Path) -> None:
     path = tmp_path / "kh"
     both = line("web", KEY) + line(ADDRESS, OTHER)
-    with pytest.raises(ConnectError, match=f"192.0.2.7 has another key in {path}:2: remove that line") as caught:
+    with pytest.raises(ConnectError, match=f"192.0.2.7 has another key in {path}:2; remove that line") as caught:
         check(path, both)
     assert caught.value.stage == "hostkey"
     with pytest.raises(ConnectError, match="has another key"):

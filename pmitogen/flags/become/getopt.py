@@ -82,7 +82,7 @@ def split(text: str, origin: str) -> list[str]:
         raise UsageError(f"{text}: {str(e).lower()}: close the quote", origin) from None
     syntax = _SHELL_SYNTAX.search(_QUOTED.sub("", text))
     if syntax:
-        raise UsageError(f"{text}: {syntax.group()}: flags are not read by a shell: use the result of the expansion", origin)
+        raise UsageError(f"{text}: {syntax.group()}: flags are not read by a shell; use the result of the expansion", origin)
     return arguments
 
 
@@ -128,7 +128,7 @@ def _long(arg: str, left: list[str], table: Sequence[Option]) -> list[ParsedOpti
     # Two rows may share a long name (sudo: --preserve-env with and without a list); the one that fits the value is used.
     option = next((s for s in fits if (s.value != "no") == bool(equals)), fits[0])
     if option.value == "no" and equals:
-        raise UsageError(f"--{option.long}: takes no value: leave out ={value}")
+        raise UsageError(f"--{option.long}: takes no value; leave out ={value}")
     if option.value == "required" and not equals:
         value = _next(left, f"--{option.long}")
     return [ParsedOption(option, value if option.value == "required" or equals else None, "--" + option.long)]

@@ -92,7 +92,7 @@ def plan(
     _refuse(method, findings)
     after_su = via is not None and via["programs"][-1] == "su"
     if after_su and steps[0].kind == "doas" and password:
-        raise UsageError("become: doas asks on the terminal, and su gives its command none: use sudo after su, or doas alone")
+        raise UsageError("become: doas asks on the terminal, and su gives its command none; use sudo after su, or doas alone")
     argv = list(prefix)
     for index, (step, interpretation) in enumerate(zip(steps, interpretations, strict=True)):
         target = user if index == len(steps) - 1 else interpretation.user
@@ -154,18 +154,18 @@ def _steps(method: str, exe: str) -> tuple[list[str], list[_Program]]:
         start = _after_env(arguments)
     prefix, left = arguments[:start], arguments[start:]
     if not left:
-        raise UsageError(f"become_exe: {exe}: names no program: use {method}")
+        raise UsageError(f"become_exe: {exe}: names no program; use {method}")
     steps: list[_Program] = []
     while left:
         kind = _PROGRAMS.get(posixpath.basename(left[0]), method)
         parsed, _ = _METHODS[kind].parse_options(left[1:], "become_exe")
         rest = list(parsed.rest)
         if rest and posixpath.basename(rest[0]) not in _PROGRAMS:
-            raise UsageError(f"become_exe: {exe}: {rest[0]}: not sudo, su or doas: remove it")
+            raise UsageError(f"become_exe: {exe}: {rest[0]}: not sudo, su or doas; remove it")
         steps.append(_Program(kind, left[0], tuple(left[1 : len(left) - len(rest)])))
         left = rest
     if all(step.kind != method for step in steps):
-        raise UsageError(f"become_exe: {exe}: is not {method}: use become_method: {steps[-1].kind}")
+        raise UsageError(f"become_exe: {exe}: is not {method}; use become_method: {steps[-1].kind}")
     return prefix, steps
 
 

@@ -72,7 +72,7 @@ def interpret(arguments: Sequence[str], *, user: str | None, password: bool, ori
         else:
             check_user(interpretation, ParsedOption(Option("", "user", "required", HARMLESS, ""), arg, arg), user, origin)
     if "login" in interpretation.options and "preserve-environment" in interpretation.options:
-        reason = "su ignores it together with a login shell: remove one of them"
+        reason = "su ignores it together with a login shell; remove one of them"
         interpretation.findings.append(Finding("--preserve-environment", origin, Verdict.CONFLICT, reason))
     check_repeats(interpretation, parsed, origin, repeatable="supp-group")
     return interpretation

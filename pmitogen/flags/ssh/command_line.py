@@ -160,7 +160,7 @@ class Parser:
 
     def _note_unhandled(self, letter: str, arg: str, origin: Origin) -> None:
         if letter == "1":
-            raise OptionConflict("protocol 1 is not supported: remove it")
+            raise OptionConflict("protocol 1 is not supported; remove it")
         if letter == "O" and arg not in _MUX_VERBS:
             raise ConfigValueError(f"unknown command {arg!r}")
         self.options.record(f"-{letter}", origin)
@@ -229,9 +229,9 @@ class Parser:
 
     def _flag_J(self, letter: str, arg: str, origin: Origin) -> None:
         if self.options.has("proxyjump"):
-            raise OptionConflict("only one -J is allowed: separate the hops by commas")
+            raise OptionConflict("only one -J is allowed; separate the hops by commas")
         if self.options.has("proxycommand"):
-            raise OptionConflict("cannot be combined with ProxyCommand: remove one of them")
+            raise OptionConflict("cannot be combined with ProxyCommand; remove one of them")
         self.options.set_default(TABLE["proxyjump"], jump.read_jump(arg, strict=True), origin, "-J")
 
     def _flag_l(self, letter: str, arg: str, origin: Origin) -> None:
@@ -245,7 +245,7 @@ class Parser:
 
     def _flag_N(self, letter: str, arg: str, origin: Origin) -> None:
         if self.options.get("sessiontype", "none") != "none":
-            raise OptionConflict("cannot be combined with -s or SessionType: remove one of them")
+            raise OptionConflict("cannot be combined with -s or SessionType; remove one of them")
         self._force(letter, "sessiontype", "none", origin)
         self._force(letter, "requesttty", "false", origin)
 
@@ -258,7 +258,7 @@ class Parser:
 
     def _flag_s(self, letter: str, arg: str, origin: Origin) -> None:
         if self.options.get("sessiontype", "subsystem") != "subsystem":
-            raise OptionConflict("cannot be combined with -N or SessionType: remove one of them")
+            raise OptionConflict("cannot be combined with -N or SessionType; remove one of them")
         self._force(letter, "sessiontype", "subsystem", origin)
 
     def _flag_t(self, letter: str, arg: str, origin: Origin) -> None:
@@ -331,6 +331,6 @@ def parse(context: ParseState, argv: Sequence[str], origins: Sequence[Origin], d
     if not numbers.valid_host(line.host):
         raise place.error(f"destination: {line.host!r} contains invalid characters", "destination", line.host)
     if line.syslog and line.logfile is not None:
-        raise place.error("-y: cannot be combined with -E: remove one of them")
+        raise place.error("-y: cannot be combined with -E; remove one of them")
     context.original = context.host = line.host
     return line

@@ -106,7 +106,7 @@ class Options:
         first = self.origins.get(other)
         wanted = str(getattr(value, "host", value)).lower() != "none"
         if wanted and first is not None and str(self.values[other]).lower() != "none":
-            reason = f"Has no effect because {TABLE[other].name} was set first ({first.place}): remove one of them."
+            reason = f"Has no effect because {TABLE[other].name} was set first ({first.place}); remove one of them."
             self.shadowed.append((option or row.name, origin, reason))
 
     def override(self, key: str, value: Any, origin: Origin, option: str) -> None:

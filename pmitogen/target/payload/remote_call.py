@@ -39,7 +39,7 @@ class RemotePlaceholder(Exception):
     def __init__(self, *args, **kwargs):
         # type: (*object, **object) -> None
         raise RuntimeError(
-            "pmitogen makes no connections from a host: call it from the program that connected, and if this is its script, "
+            "pmitogen makes no connections from a host; call it from the program that connected, and if this is its script, "
             "put its own statements below: if __name__ == '__main__':"
         )
 

@@ -12,7 +12,7 @@ from pmitogen.transport.errors import with_message
 from pmitogen.util.peer_text import escape
 
 _WITHHELD = (
-    "the target's password, code and passphrase are not sent to a jump host: set those of {} in "
+    "the target's password, code and passphrase are not sent to a jump host; set those of {} in "
     "ansible_pmitogen_jump_credentials (in the library: jump_credentials)"
 )
 
@@ -107,7 +107,7 @@ def _remedy(attempts: list[Attempt], allowed: tuple[str, ...]) -> str:
     if not offered and not partial:
         return "set an identity file, an agent with a key, or a password"
     if partial:
-        return "the server requires a further factor: set it"
+        return "the server requires a further factor; set it"
     if "password" in allowed or "keyboard-interactive" in allowed:
         return "add the public key to the account's authorized_keys, or set a password"
     return "add the public key to the account's authorized_keys"

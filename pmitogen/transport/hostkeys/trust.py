@@ -79,7 +79,7 @@ class Trust:
         location = location or next((line.location for line in revoked), None)
         if location:
             raise self._refusal(
-                f"host key {self._describe_key(blob)} is revoked by {location}: generate a new host key on the server"
+                f"host key {self._describe_key(blob)} is revoked by {location}; generate a new host key on the server"
             )
 
     def _describe_key(self, blob: bytes) -> str:

@@ -110,7 +110,7 @@ class _HostKeyCheck:
         except DecodeError as error:
             raise self._refuse(f"invalid key from the server: {error}") from error
         if location := known_hosts_sources.revoked_by(self.settings.revokedhostkeys, self.plain, self.certificate, self._refuse):
-            raise self._refuse(f"{self.describe_key()} is revoked by {location}: generate a new host key on the server")
+            raise self._refuse(f"{self.describe_key()} is revoked by {location}; generate a new host key on the server")
         lines = self.store.lines(self.name, self.blob)
         if revoked := self._revoked(lines):
             return self._changed_or_revoked(revoked, "is marked @revoked in", "generate a new host key on the server")
@@ -215,7 +215,7 @@ class _HostKeyCheck:
         if bits is not None and bits < self.settings.requiredrsasize:
             wanted = self.settings.requiredrsasize
             raise self._refuse(
-                f"invalid RSA key length: {bits} bits, but RequiredRSASize is {wanted}: generate a longer key on the server"
+                f"invalid RSA key length: {bits} bits, but RequiredRSASize is {wanted}; generate a longer key on the server"
             )
 
     def _blobs(self) -> list[bytes]:
@@ -239,7 +239,7 @@ class _HostKeyCheck:
         text = f"{self.describe_key()} is known for {self.name} ({location}), but {other}"
         confirmed = self.strict == "ask" and self.confirm is not None and self.confirm(text + ".")
         if self.strict != "no" and not confirmed:
-            raise self._refuse(f"{text}: remove that line, or use CheckHostIP=no")
+            raise self._refuse(f"{text}; remove that line, or use CheckHostIP=no")
         return HostKeyDecision("known", location, (self._warning("address", f"{self._where()}: {text}"),))
 
     def _changed_or_revoked(self, line: known_hosts.KnownHostsLine, state: str, remedy: str) -> HostKeyDecision:

@@ -231,7 +231,7 @@ class _Token:
         if pin is None:
             pin = self._asked(ask, last)
         elif last:
-            raise TokenError(f"token {self.name}: one more wrong PIN would lock it: log in to it with another program first")
+            raise TokenError(f"token {self.name}: one more wrong PIN would lock it; log in to it with another program first")
         refused = _refused_pins.setdefault((self.path, self.token.serial.decode("latin-1")), set())
         if pin in refused:
             raise TokenError(f"token {self.name}: the PIN is wrong; it is not tried again")

@@ -65,7 +65,7 @@ def weak_kex_warnings(transport: ClientTransport, settings: Settings) -> tuple[C
         return ()
     text = (
         f"{settings.endpoint}: the key exchange {transport.agreed_kex} is not safe from a future quantum computer "
-        "(WarnWeakCrypto): update the server's OpenSSH to 9.9 or later"
+        "(WarnWeakCrypto); update the server's OpenSSH to 9.9 or later"
     )
     return (ConnectionWarning(f"{settings.hostname} port {settings.port}", "weak", Severity.WARNING, text),)
 
