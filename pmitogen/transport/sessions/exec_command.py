@@ -158,9 +158,7 @@ class Command(ChannelStream):
         channel = connection.open_session(timeout, WINDOW, slot_timeout)
         super().__init__(connection, channel)
         self._feeder: threading.Thread | None = None
-        self._refused = "to run a command; check ForceCommand and the account's shell on the server"
-        if subsystem:
-            self._refused = "to start the subsystem; check Subsystem in its sshd_config"
+        self._is_subsystem = subsystem
         try:
             if terminal is not None:
                 channel.request_pty(*terminal)
@@ -210,7 +208,13 @@ class Command(ChannelStream):
         self._channel.status_event.wait(timeout)
         self._raise_if_lost()
         if self._channel.refusal_reason is not None:
-            raise ConnectError(f"{self._connection.peer}: {self._channel.refusal_reason} {self._refused}", "exec")
+            refusal = f"{self._connection.peer}: {self._channel.refusal_reason}"
+            raise ConnectError(
+                f"{refusal} to start the subsystem; check Subsystem in its sshd_config"
+                if self._is_subsystem
+                else f"{refusal} to run a command; check ForceCommand and the account's shell on the server",
+                "exec",
+            )
         status = self._channel.exit_status
         return ExitStatus(status if status >= 0 else None, self._channel.exit_signal)
 
