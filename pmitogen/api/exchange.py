@@ -49,6 +49,7 @@ class Exchange:
         self._unacknowledged = 0  # bytes taken and not acknowledged
         self._credit = CREDIT_WINDOW
         self._paused = False
+        self._input: list[bytes] = []  # what the I/O thread has not sent yet
         self._feeds = feeds
         self.final: Answer | None = None
         self._killed = False
@@ -184,8 +185,22 @@ class Exchange:
             view = view[len(piece) :]
             with self._lock:
                 self._credit -= len(piece)
-            self.follow({"op": "data"}, piece)
+                self._input.append(piece)
+                is_first = len(self._input) == 1
+            if is_first:
+                self._defer(self._send_input)
         return self.final is None
+
+    def _send_input(self) -> None:
+        """Send the input that has come so far, in as few frames as possible: a source of a few bytes at a time is soon
+        faster than the I/O thread, which has other hosts to serve. I/O thread.
+        """
+        with self._lock:
+            data = b"".join(self._input)
+            self._input.clear()
+        if self.final is None:
+            for start in range(0, len(data), CHUNK):
+                self._follow({"op": "data"}, data[start : start + CHUNK])
 
     def end_input(self) -> None:
         """End the input. Idempotent."""

@@ -132,3 +132,33 @@ def test_connections_share_the_threads_that_log_in_and_close(
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ssh ")]
     assert sum(name.startswith("ssh ") for name in started) == 10
     assert sum(name.startswith("pmitogen ") for name in started) <= 5, started
+
+
+def test_a_source_of_a_few_bytes_at_a_time_does_not_delay_another_host(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """Each of its pieces would otherwise be work for the I/O thread, and the source is faster."""
+    feeding, count = threading.Event(), 200_000
+
+    class Pieces:
+        left = count
+
+        def read(self, size: int = -1) -> bytes:
+            self.left -= 1
+            if self.left == count - 2000:
+                feeding.set()
+            return b"abc" if self.left >= 0 else b""
+
+    one, two = make_account(), make_account()
+    with Hub() as hub:
+        host, other = connect(sshd, one, hub), connect(sshd, two, hub)
+        host.ping()
+        other.ping()
+        source = threading.Thread(target=host.put, args=(Pieces(), "file"))
+        source.start()
+        assert feeding.wait(30)
+        began = time.monotonic()
+        for _ in range(3):
+            assert other.run("echo x").stdout == b"x\n"
+        took = time.monotonic() - began
+        source.join(60)
+    assert (one.home / "file").read_bytes() == b"abc" * count
+    assert took < 2
