@@ -12,8 +12,8 @@ HONOURED, HARMLESS, EMULATED, REFUSED = Verdict.HONOURED, Verdict.HARMLESS, Verd
 # doas has no long options. One-letter names here never match a long option.
 TABLE = (
     Option("a", "a", "required", HONOURED, "passed to doas (OpenBSD's authentication style)"),
-    Option("C", "C", "required", REFUSED, "checks a configuration and runs no command: remove it"),
-    Option("L", "L", "no", REFUSED, "clears authentications and runs no command: remove it"),
+    Option("C", "C", "required", REFUSED, "checks a configuration and runs no command; remove it"),
+    Option("L", "L", "no", REFUSED, "clears authentications and runs no command; remove it"),
     Option("n", "n", "no", EMULATED, "passed without a password; dropped with one, because it forbids the prompt"),
     Option("s", "s", "no", EMULATED, "doas -s takes no command: $SHELL runs the command, as -s would start it"),
     Option("u", "u", "required", HARMLESS, ""),
@@ -45,7 +45,7 @@ def interpret(arguments: Sequence[str], *, user: str | None, password: bool, ori
         if given.option.verdict is HONOURED:
             interpretation.argv += render(given)
     if parsed.rest:
-        reason = "a command is not allowed in the flags: remove it"
+        reason = "a command is not allowed in the flags; remove it"
         interpretation.findings.append(Finding(" ".join(parsed.rest), origin, REFUSED, reason, fatal=True))
     check_repeats(interpretation, parsed, origin)
     return interpretation

@@ -20,7 +20,7 @@ from pmitogen.flags.become.getopt import (
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
 HONOURED, HARMLESS, EMULATED, REFUSED = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
-_COMMAND_IS_SET = "pmitogen gives the command: remove it"
+_COMMAND_IS_SET = "pmitogen gives the command; remove it"
 
 TABLE = (
     Option("l", "login", "no", HONOURED, "passed to su; output of the profile is skipped"),
@@ -34,8 +34,8 @@ TABLE = (
     Option("P", "pty", "no", HARMLESS, "there is a terminal already"),
     Option("s", "shell", "required", HONOURED, "passed to su; the command is quoted for that shell"),
     Option("w", "whitelist-environment", "required", HONOURED, "passed to su"),
-    Option("h", "help", "no", REFUSED, "runs no command: remove it"),
-    Option("V", "version", "no", REFUSED, "runs no command: remove it"),
+    Option("h", "help", "no", REFUSED, "runs no command; remove it"),
+    Option("V", "version", "no", REFUSED, "runs no command; remove it"),
 )
 
 # "Password" in the languages that su is translated to, as Ansible's su plugin lists them.

@@ -22,13 +22,13 @@ from pmitogen.flags.become.getopt import (
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
 HONOURED, HARMLESS, EMULATED, REFUSED = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
-_NO_COMMAND = "runs no command: remove it"
+_NO_COMMAND = "runs no command; remove it"
 
 TABLE = (
-    Option("A", "askpass", "no", REFUSED, "needs an askpass program on the target: remove it and set become_password"),
+    Option("A", "askpass", "no", REFUSED, "needs an askpass program on the target; remove it and set become_password"),
     Option("a", "auth-type", "required", HONOURED, "passed to sudo"),
     Option("B", "bell", "no", HARMLESS, "no effect: a bell needs a terminal"),
-    Option("b", "background", "no", REFUSED, "would detach the command: remove it and use async"),
+    Option("b", "background", "no", REFUSED, "would detach the command; remove it and use async"),
     Option("C", "close-from", "required", HONOURED, "passed to sudo"),
     Option("c", "login-class", "required", HONOURED, "passed to sudo"),
     Option("D", "chdir", "required", HONOURED, "passed to sudo"),
@@ -38,7 +38,7 @@ TABLE = (
     Option("g", "group", "required", HONOURED, "passed to sudo; accounts entered with different values are separate"),
     Option("H", "set-home", "no", HONOURED, "passed to sudo"),
     # -h is --help without a value and --host with one; both are refused.
-    Option("h", "help", "no", REFUSED, "runs no command, or one on another host: remove it, and name the host in the inventory"),
+    Option("h", "help", "no", REFUSED, "runs no command, or one on another host; remove it, and name the host in the inventory"),
     Option("", "host", "required", REFUSED, "would run the command on another host: name that host in the inventory instead"),
     Option("i", "login", "no", HONOURED, "passed to sudo; output of the profile is skipped"),
     Option("K", "remove-timestamp", "no", REFUSED, _NO_COMMAND),
@@ -54,7 +54,7 @@ TABLE = (
     Option("s", "shell", "no", HONOURED, "passed to sudo; the command is quoted for that shell"),
     Option("T", "command-timeout", "required", REFUSED, "ends the process shared by an account's tasks: use the task's timeout"),
     Option("t", "type", "required", HONOURED, "passed to sudo"),
-    Option("U", "other-user", "required", REFUSED, "belongs to -l: remove it, or set become_user"),
+    Option("U", "other-user", "required", REFUSED, "belongs to -l; remove it, or set become_user"),
     Option("u", "user", "required", HARMLESS, ""),
     Option("V", "version", "no", REFUSED, _NO_COMMAND),
     Option("v", "validate", "no", REFUSED, _NO_COMMAND),
@@ -89,11 +89,11 @@ def interpret(arguments: Sequence[str], *, user: str | None, password: bool, ori
         interpretation.options[name] = arg.partition("=")[2]
         interpretation.findings.append(Finding(name, origin, HONOURED, "set in the command's environment, if sudoers allows it"))
     if parsed.rest:
-        reason = "a command is not allowed in the flags: remove it"
+        reason = "a command is not allowed in the flags; remove it"
         interpretation.findings.append(Finding(" ".join(parsed.rest), origin, REFUSED, reason, fatal=True))
     for one, other in _EXCLUSIVE:
         if one in interpretation.options and other in interpretation.options and interpretation.options[other] is True:
-            reason = f"sudo does not allow --{one} and --{other} together: remove one"
+            reason = f"sudo does not allow --{one} and --{other} together; remove one"
             interpretation.findings.append(Finding("--" + one, origin, Verdict.CONFLICT, reason, fatal=True))
     check_repeats(interpretation, parsed, origin, repeatable="preserve-env")
     return interpretation

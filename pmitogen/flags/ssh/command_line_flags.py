@@ -47,7 +47,7 @@ FLAGS: dict[str, FlagRow] = {row.letter: row for row in (
     FlagRow("l", "user", HONOURED, "User.", "user"),
     FlagRow("M", "", EMULATED, "ControlMaster.", "controlmaster"),
     FlagRow("m", "macs", HONOURED, "MACs; the last one wins.", "macs"),
-    FlagRow("N", "", REFUSED, "pmitogen needs a command to run: remove it."),
+    FlagRow("N", "", REFUSED, "pmitogen needs a command to run; remove it."),
     FlagRow("n", "", HARMLESS, "pmitogen uses standard input itself.", "stdinnull"),
     FlagRow("O", "command", REFUSED, "Controls a running ssh: use pmitogen hubs."),
     FlagRow("o", "option", HONOURED, "Any keyword of a configuration file."),
@@ -57,7 +57,7 @@ FLAGS: dict[str, FlagRow] = {row.letter: row for row in (
     FlagRow("q", "", HONOURED, "LogLevel QUIET.", "loglevel"),
     FlagRow("R", "forward", REFUSED, "RemoteForward.", "remoteforward"),
     FlagRow("S", "path", EMULATED, "ControlPath.", "controlpath"),
-    FlagRow("s", "", REFUSED, "pmitogen needs a command, not a subsystem: remove it."),
+    FlagRow("s", "", REFUSED, "pmitogen needs a command, not a subsystem; remove it."),
     FlagRow("T", "", HARMLESS, "No terminal is requested, except for escalation.", "requesttty"),
     FlagRow("t", "", HARMLESS, "No terminal is requested, except for escalation.", "requesttty"),
     FlagRow("V", "", REFUSED, "Prints and exits: run pmitogen --version."),
@@ -68,6 +68,6 @@ FLAGS: dict[str, FlagRow] = {row.letter: row for row in (
     FlagRow("x", "", HARMLESS, "X11 is not forwarded.", "forwardx11"),
     FlagRow("Y", "", REFUSED, "ForwardX11, trusted.", "forwardx11"),
     FlagRow("y", "", HARMLESS, "Not used: nothing is logged to syslog."),
-    FlagRow("Z", "", REFUSED, "Lists public keys and exits: remove it."),
+    FlagRow("Z", "", REFUSED, "Lists public keys and exits; remove it."),
 )}
 # fmt: on

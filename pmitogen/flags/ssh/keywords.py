@@ -177,7 +177,7 @@ ROWS: tuple[Keyword, ...] = (
     Keyword("RekeyLimit", compound.RekeyLimit(), "0 0", HONOURED,
         "Number of bytes and time after which session keys are renewed."),
     Keyword("RemoteCommand", k.Command(), None, REFUSED,
-        "pmitogen runs its own command: remove it, or use RemoteCommand none.", refuses=_is_not_none),
+        "pmitogen runs its own command; remove it, or use RemoteCommand none.", refuses=_is_not_none),
     Keyword("RemoteForward", lists.Forwards("remote"), None, REFUSED,
         "No port is forwarded: run pmitogen ssh -N -R beside the play for that."),
     Keyword("RequestTTY", k.choice("true=yes false=no force auto"), "auto", HARMLESS,
@@ -193,7 +193,7 @@ ROWS: tuple[Keyword, ...] = (
         "Seconds of silence before a probe. Unset: 15. During the login, the limit for each answer of the server is this "
         "times ServerAliveCountMax; unset: 150 seconds."),
     Keyword("SessionType", k.choice("none subsystem default"), "default", REFUSED,
-        "pmitogen needs a session with a command: remove it.", refuses=lambda value: value != "default"),
+        "pmitogen needs a session with a command; remove it.", refuses=lambda value: value != "default"),
     Keyword("SetEnv", lists.SetEnv(), None, HONOURED, "Variables sent to the remote session; the server may ignore them."),
     Keyword("StdinNull", FLAG, "no", HARMLESS, "pmitogen uses standard input itself."),
     Keyword("StreamLocalBindMask", compound.Mask(), "0177", HARMLESS, "No socket is forwarded.", even_if_unmatched=True),

@@ -83,7 +83,7 @@ def _keys(resolution: Resolution) -> Iterator[Finding]:
 def _host(resolution: Resolution) -> Iterator[Finding]:
     options = resolution.options
     if options.get("canonicalizehostname") != "false" and not options.get("canonicaldomains"):
-        reason = "No effect without CanonicalDomains: set it."
+        reason = "No effect without CanonicalDomains; set it."
         yield _conflict(resolution, "canonicalizehostname", "CanonicalizeHostname", reason)
     if options.get("addressfamily") == "inet" and ":" in resolution.host:
         yield _conflict(

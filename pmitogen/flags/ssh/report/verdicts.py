@@ -29,7 +29,7 @@ def findings(resolution: Resolution, native: bool = False) -> Iterator[Finding]:
             seen.add((finding.option, finding.origin))
             yield finding
     if resolution.line.command:
-        reason = "pmitogen runs its own command: remove it."
+        reason = "pmitogen runs its own command; remove it."
         yield Finding("command", resolution.line.command_origin.place, Verdict.REFUSED, reason, fatal=True)
     yield from conflicts(resolution)
 
