@@ -194,7 +194,7 @@ def test_an_interrupted_source_leaves_the_old_file(files: file_transfer.FileTran
 
 
 def test_a_missing_directory_and_a_missing_file_are_reported(files: file_transfer.FileTransfer, short_path: Path) -> None:
-    with pytest.raises(RemoteError, match="cannot write .*/no/f: .*[Nn]o such file") as caught:
+    with pytest.raises(RemoteError, match="cannot write .*/no/f: .*([Nn]o such file|nonexistent)") as caught:
         files.put(io.BytesIO(b"x"), 1, str(short_path / "no" / "f"))
     assert "\n" not in caught.value.message
     with pytest.raises(RemoteError, match="cannot read .*/no: .*[Nn]o such file"):
@@ -215,6 +215,28 @@ def test_a_session_serves_many_transfers(files: file_transfer.FileTransfer, shor
         back = io.BytesIO()
         assert files.fetch(str(path), back) == index * 100_000 == len(back.getvalue())
     wait_until(lambda: not list(short_path.glob("*.part")))  # the shell removes it at the end of its input
+
+
+@pytest.mark.parametrize("who", ["login", "root"])
+@pytest.mark.parametrize("size", [8, None])
+def test_an_interrupted_upload_by_cat_leaves_no_part(make_sshd: MakeSshd, account: Account, who: str, size: int | None) -> None:
+    """sshd kills the shell of a cancelled command, but not in a root login."""
+
+    class Interrupted(io.BytesIO):
+        def read(self, count: int | None = -1) -> bytes:
+            if piece := super().read(count):
+                return piece
+            wait_until(lambda: list(account.home.glob("f.*.part")))
+            raise RemoteError("interrupted")
+
+    path = account.home / "f"
+    with linked(make_sshd(config=["Subsystem sftp /nonexistent"]), user=account.name if who == "login" else "root") as link:
+        files = file_transfer.FileTransfer(link)
+        with pytest.raises(RemoteError, match="interrupted"):
+            files.put(Interrupted(b"half"), size, str(path))
+        files.close()
+        wait_until(lambda: not list(account.home.glob("f.*.part")))
+    assert not path.exists()
 
 
 def test_a_directory_is_not_replaced(files: file_transfer.FileTransfer, short_path: Path) -> None:

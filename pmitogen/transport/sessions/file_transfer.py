@@ -11,7 +11,7 @@ import errno
 import secrets
 import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 import paramiko
@@ -27,6 +27,7 @@ from pmitogen.util.peer_text import escape
 
 READ_SIZE = 256 << 10  # bytes of one read from the local file
 START_TIMEOUT = 60.0  # seconds for each step of the start of SFTP
+REMOVE_TIMEOUT = 10.0  # seconds to remove the part of an interrupted upload
 
 
 class FileTransfer:
@@ -121,10 +122,19 @@ class FileTransfer:
 
         write = f"cat > {part}{chmod}"
         if size is not None:
-            self._check(exec_command.run(self._connection, script(f"{write} && ", size), stdin=pieces), "write", path)
+            self._check(self._run_for_part(script(f"{write} && ", size), part, pieces), "write", path)
             return
-        self._check(exec_command.run(self._connection, f"{write} || {{ rm -f {part}; exit 1; }}", stdin=pieces), "write", path)
-        self._check(exec_command.run(self._connection, script("", pieces.count)), "write", path)
+        self._check(self._run_for_part(f"{write} || {{ rm -f {part}; exit 1; }}", part, pieces), "write", path)
+        self._check(self._run_for_part(script("", pieces.count), part), "write", path)
+
+    def _run_for_part(self, script: str, part: str, stdin: Iterable[bytes] = ()) -> tuple[exec_command.ExitStatus, bytes, bytes]:
+        """Run a script that removes *part* itself when it fails. A cancelled one cannot: its shell may have been killed."""
+        try:
+            return exec_command.run(self._connection, script, stdin=stdin)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                exec_command.run(self._connection, f"rm -f {part}", timeout=REMOVE_TIMEOUT, slot_timeout=REMOVE_TIMEOUT)
+            raise
 
     def _fetch_by_cat(self, path: str, target: IO[bytes]) -> int:
         got = 0
