@@ -23,8 +23,8 @@ private), and the leak check, which fails a test that leaves a process, thread, 
 ``@pytest.mark.leaks("reason")`` exempts one). It also finds processes that have detached themselves.
 
 Fixtures that need root or sshd skip the test if those are missing, and the markers ``needs_root``, ``needs_sshd``,
-``needs_program("strace")``, ``needs_no_openssh`` and ``needs_ansible`` do so for tests without such a fixture. Tests that
-are skipped for such a reason are counted at the end.
+``needs_terminals``, ``needs_program("strace")``, ``needs_no_openssh`` and ``needs_ansible`` do so for tests without such a
+fixture. Tests that are skipped for such a reason are counted at the end.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from tests.support import extras, leaks, no_openssh, programs  # noqa: E402
 from tests.support.accounts import Account, Accounts, etc_lock  # noqa: E402
 from tests.support.ansible import Ansible, installed_cores  # noqa: E402
 from tests.support.keys import KeyFile  # noqa: E402
-from tests.support.sshd import Sshd, find_sshd  # noqa: E402
+from tests.support.sshd import Sshd, find_sshd, makes_terminals  # noqa: E402
 
 if TYPE_CHECKING:
     from pmitogen.transport.jump_host_pool import JumpHostPool
@@ -103,6 +103,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _need_root()
     if item.get_closest_marker("needs_sshd"):
         _need_sshd()
+    if item.get_closest_marker("needs_terminals") and not makes_terminals():
+        _skip_for("root, or a /dev/pts with the group tty")
     if item.get_closest_marker("needs_ansible") and not installed_cores():
         _skip_for("ansible-core")
     if item.get_closest_marker("needs_no_openssh") and (problem := no_openssh.problem()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import socket
 import subprocess
@@ -29,12 +30,12 @@ class Transport(HostKeyPolicy, paramiko.Transport):
 
 
 def settings_for(server: Sshd, **options: Any) -> Settings:
-    """Return settings for *server* as root that trust its key and offer no credentials."""
+    """Return settings for *server* as the user of the tests that trust its key and offer no credentials."""
     base: dict[str, Any] = {
         "originalhost": server.host,
         "hostname": server.host,
         "port": server.port,
-        "user": "root",
+        "user": getpass.getuser(),
         "userknownhostsfile": (str(server.known_hosts),),
         "stricthostkeychecking": "yes",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shlex
 import subprocess
@@ -87,7 +88,7 @@ def test_keys_for_other_destinations_cost_no_attempt(make_sshd: MakeSshd, agent:
 
 def test_a_key_restricted_to_an_account_opens_no_other_account(make_sshd: MakeSshd, agent: str, key: KeyFile) -> None:
     server = make_sshd()
-    restrict(agent, key, server, place=f"root@{name_of(server)}")
+    restrict(agent, key, server, place=f"{getpass.getuser()}@{name_of(server)}")
     assert enter(by_agent(server, agent)) == b"in\n"
     with pytest.raises(AuthenticationError, match="agent refused operation"):
         enter(by_agent(server, agent, user="nobody"))
@@ -187,7 +188,7 @@ def test_a_login_with_an_agent_that_was_forwarded_to_the_controller(
         "-o",
         "GlobalKnownHostsFile=none",
     ]
-    command = f"PYTHONPATH={repository} {sys.executable} {script} {shlex.join(args)} root@{target.host}"
+    command = f"PYTHONPATH={repository} {sys.executable} {script} {shlex.join(args)} {getpass.getuser()}@{target.host}"
     environment = {**os.environ, "SSH_AUTH_SOCK": agent}
     outer = ["ssh", "-A", *controller.ssh_args(), controller.host, command]
     outer[outer.index(str(controller.key.path))] = f"{key}.pub"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import io
 import json
 import os
@@ -247,7 +248,7 @@ def test_trust_uses_the_configuration_of_ssh(make_sshd: MakeSshd, short_path: Pa
     (short_path / "config").write_text(
         f"Host box\n  HostName 127.0.0.1\n  Port {server.port}\n  HostKeyAlias Box.Example\n  ProxyJump gate\n"
         f"  HostKeyAlgorithms ecdsa-sha2-nistp256\n"
-        f"Host gate\n  HostName 127.0.0.1\n  Port {bastion.port}\n  User root\n  IdentityFile {bastion.key}\n"
+        f"Host gate\n  HostName 127.0.0.1\n  Port {bastion.port}\n  User {getpass.getuser()}\n  IdentityFile {bastion.key}\n"
         f"  UserKnownHostsFile {bastion.known_hosts}\n"
     )
     config = ["-F", str(short_path / "config")]
@@ -255,7 +256,7 @@ def test_trust_uses_the_configuration_of_ssh(make_sshd: MakeSshd, short_path: Pa
     done = run("trust", "--fingerprint", fingerprint(key), "-o", f"UserKnownHostsFile={short_path}/known", *config, "box")
     assert (done.returncode, done.stderr) == (0, "")
     assert (short_path / "known").read_text() == f"box.example {key.public}\n"
-    assert server.connections(mark) == 1 and bastion.accepted(gate) == [("publickey", "root")]
+    assert server.connections(mark) == 1 and bastion.accepted(gate) == [("publickey", getpass.getuser())]
 
 
 def test_an_unwritable_known_hosts_file_is_reported(sshd: Sshd, short_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_input_and_output_can_alternate(link: Connection) -> None:
         assert running.wait().status == 0
 
 
+@pytest.mark.needs_terminals
 def test_a_command_can_have_a_terminal(link: Connection) -> None:
     ended, out, err = exec_command.run(
         link, "tty; stty size; echo $TERM; echo err >&2", terminal=exec_command.Terminal("xterm", 132, 43)

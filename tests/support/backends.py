@@ -20,6 +20,7 @@ from pmitogen.flags.ssh.settings import Settings
 
 from .keys import KeyFile
 from .session import repository
+from .sshd import makes_terminals
 
 PASSWORD = "correct horse"
 SSHD, DEMO, MOCK = "sshd", "demo", "mock-ssh-server"
@@ -33,6 +34,8 @@ MISSING = {
     (MOCK, "stdin"): "mock-ssh-server does not pass the end of the input on",
     (MOCK, "files"): "mock-ssh-server's SFTP cannot change modes nor replace a file",
 }
+if not makes_terminals():
+    MISSING[SSHD, "pty"] = "this user's sshd cannot give terminals the group tty"
 
 
 @dataclass

@@ -8,6 +8,7 @@ sshd uses the first value of an option, so a test can override any line below.
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import re
 import shutil
@@ -27,6 +28,25 @@ START_TIMEOUT = 10.0  # seconds
 def find_sshd() -> str | None:
     """Return sshd's absolute path (it refuses to run with a relative one), or None."""
     return shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin")
+
+
+def makes_terminals() -> bool:
+    """Return whether an sshd of this user can make terminals: it must own them, with the group tty if there is one.
+
+    root may change the owner; for other users /dev/pts must be mounted so, as it is outside of many containers.
+    """
+    try:
+        group = grp.getgrnam("tty").gr_gid
+    except KeyError:
+        return True
+    with contextlib.ExitStack() as stack:
+        try:
+            for fd in (pair := os.openpty()):
+                stack.callback(os.close, fd)
+            os.chown(pair[1], os.getuid(), group)
+        except OSError:
+            return False
+        return True
 
 
 def free_port(addresses: Collection[str]) -> int:
@@ -141,8 +161,12 @@ class Sshd:
         self._process = None
 
     def freeze(self) -> None:
-        """Stop the server and all its sessions, like a host that loses power."""
-        self._signal_all(signal.SIGSTOP)
+        """Stop the server and all its sessions, like a host that loses power; a session that forks meanwhile, too."""
+        stopped: set[processes.Process] = set()
+        while True:
+            self._signal_all(signal.SIGSTOP)
+            if stopped == (stopped := processes.descendants(self.pid)):
+                return
 
     def thaw(self) -> None:
         self._signal_all(signal.SIGCONT)
