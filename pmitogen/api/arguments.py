@@ -131,7 +131,7 @@ def text(value: str, label: str) -> str:
         wrong(label, "str", value)
     if not value or "\0" in value:
         raise UsageError(f"{label}: {'contains a NUL character' if value else 'empty text'}")
-    return value
+    return _encodable(value, label)
 
 
 def optional_text(value: str | None, label: str) -> str | None:
@@ -142,13 +142,24 @@ def optional_text(value: str | None, label: str) -> str | None:
         wrong(label, "str or None", value)
     if "\0" in value:
         raise UsageError(f"{label}: contains a NUL character")
+    return _encodable(value, label)
+
+
+def _encodable(value: str, label: str) -> str:
+    """Check that *value* can be encoded, as bytes that are not UTF-8 can, too: the hub does that on threads of its own."""
+    try:
+        to_wire(value)
+    except UnicodeEncodeError:
+        raise UsageError(f"{label}: cannot be encoded as UTF-8") from None
     return value
 
 
 def secret(value: str | bytes | None, label: str) -> str | None:
     """Return a secret as text. Raises TypeError, UsageError; neither shows it."""
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _encodable(value, label)
     if not isinstance(value, bytes):
         wrong(label, "str, bytes or None", value)
     try:
@@ -171,7 +182,7 @@ def strings(value: Sequence[Argument], label: str) -> list[str]:
     for place, argument in enumerate(value):
         if not isinstance(argument, (str, bytes, os.PathLike)):
             wrong(f"{label}: argument {place}", "str, bytes or os.PathLike", argument)
-        texts.append(os.fsdecode(argument))
+        texts.append(_encodable(os.fsdecode(argument), f"{label}: argument {place}"))
     return texts
 
 

@@ -69,9 +69,9 @@ def text_encoding(text: bool, encoding: str | None, errors: str | None, label: s
     if not text and encoding is None and errors is None:
         return None
     try:
-        codecs.lookup(encoding or "utf-8")
-        codecs.lookup_error(errors or "replace")
-    except LookupError as exc:
+        codecs.lookup("utf-8" if encoding is None else encoding)
+        codecs.lookup_error("replace" if errors is None else errors)
+    except (LookupError, UnicodeEncodeError) as exc:
         raise UsageError(f"{label}: {exc}") from None
     return encoding or "utf-8", errors or "replace"
 
