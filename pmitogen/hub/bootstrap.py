@@ -123,7 +123,7 @@ def too_old(stderr_tail: bytes) -> str:
 
 def last_output(stream: MitogenChannelStream) -> str:
     """Return the end of the output of a failed start, for a message."""
-    lines = escape_lines((stream.stderr_tail or stream.preamble)[-LIMIT:])
+    lines = [line for line in escape_lines((stream.stderr_tail or stream.preamble)[-LIMIT:]) if not line.startswith("PMITOGEN-")]
     return f": {' / '.join(lines)}" if lines else ""
 
 

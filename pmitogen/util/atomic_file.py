@@ -31,7 +31,10 @@ def create(path: str | os.PathLike[str], mode: int = 0o600, *, dir_fd: int | Non
     directory, name = os.path.split(os.fspath(path))
     temporary = os.path.join(directory, f".{name[:MAX_NAME]}.{os.urandom(6).hex()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, mode, dir_fd=dir_fd)
+    try:
+        descriptor = os.open(temporary, flags, mode, dir_fd=dir_fd)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None  # the caller knows no temporary name
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream

@@ -68,3 +68,9 @@ def test_the_owner_is_preserved(tmp_path: Path) -> None:
     with atomic_write(path) as stream:
         stream.write(b"new")
     assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65533)
+
+
+def test_an_error_names_the_file_and_not_a_temporary_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "no" / "file"):
+        pytest.fail("it was created")
+    assert caught.value.filename == str(tmp_path / "no" / "file")
