@@ -47,6 +47,7 @@ class WorkerThreads:
                 self._start()
             except ConnectError:
                 if not self._count:
+                    self._work.pop()  # the caller may submit it again
                     raise
 
     def start(self, work: Callable[[], object]) -> None:

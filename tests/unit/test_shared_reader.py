@@ -173,21 +173,66 @@ def test_without_another_thread_the_connection_waits_for_one(
 ) -> None:
     connection, other = make(lambda _data: Handover(lambda: True)), make()
     assert add(reader, connection) and add(reader, other)
-    submit, refusals = reader._workers.submit, []
+    start, refusals = reader._workers.start, []
 
     def refuse(work: Callable[[], object]) -> None:
         if len(refusals) < 3:
             refusals.append(work)
             raise ConnectError("no thread", "local")
-        submit(work)
+        start(work)
 
-    monkeypatch.setattr(reader._workers, "submit", refuse)
+    monkeypatch.setattr(reader._workers, "start", refuse)
     connection.far.send(b"x")
     processes.wait_until(lambda: bool(refusals), 5)
     other.far.send(b"y")
     processes.wait_until(lambda: bool(other.received), 5)
     processes.wait_until(lambda: bool(connection.served), 5)
     assert len(refusals) == 3
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ConnectError("no thread", "local")
+
+    monkeypatch.setattr("pmitogen.util.threads.start", refuse)
+
+
+def test_a_connection_that_waited_for_a_thread_is_served_once(
+    reader: SharedReader, make: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads on one connection would mix up its packets."""
+    monkeypatch.setattr(shared_reader, "RETRY", 0.02)
+    connection = make(lambda _data: Handover(lambda: True))
+    assert add(reader, connection)
+    with monkeypatch.context() as patch:
+        refuse_threads(patch)
+        connection.far.send(b"x")
+        processes.wait_until(lambda: bool(connection.received), 5)
+        time.sleep(0.2)
+        assert not connection.served
+    processes.wait_until(lambda: bool(connection.served), 5)
+    time.sleep(0.2)
+    assert len(connection.served) == 1
+
+
+def test_a_connection_does_not_wait_for_the_thread_of_another(
+    reader: SharedReader, make: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That may be busy for hours; meanwhile the system has threads again."""
+    go_on = threading.Event()
+    busy, connection = make(lambda _data: Handover(lambda: go_on.wait(10))), make(lambda _data: Handover(lambda: True))
+    assert add(reader, busy) and add(reader, connection)
+    busy.far.send(b"x")
+    processes.wait_until(lambda: names().count("pmitogen transport") > 0, 5)
+    with monkeypatch.context() as patch:
+        refuse_threads(patch)
+        connection.far.send(b"x")
+        processes.wait_until(lambda: bool(connection.received), 5)
+        time.sleep(0.1)
+    try:
+        processes.wait_until(lambda: bool(connection.served), 3)
+    finally:
+        go_on.set()
 
 
 def test_without_any_thread_the_connection_keeps_its_own(

@@ -147,7 +147,7 @@ class SharedReader:
                 connection.serve(first)
 
         try:
-            self._workers.submit(serve)
+            self._workers.start(serve)  # not submit: the threads that exist may be busy for as long as a transfer lasts
         except ConnectError:
             self._without_thread.append(connections)
 
