@@ -143,3 +143,27 @@ def test_input_does_not_overtake_its_command(sshd: Sshd, account: Account, monke
         monkeypatch.setattr(ClientTransport, "try_send", refuse_here)
         monkeypatch.setattr(ClientTransport, "_continue_sending", continue_late)
         assert host.run("cat", stdin="text").stdout == b"text" and late
+
+
+def test_the_processor_time_of_each_thread_counts(sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sends in bursts has a thread for each, which leaves without another read."""
+    try_send, handled = ClientTransport.try_send, []
+
+    def refuse_here(transport: ClientTransport, *messages: Message) -> bool:
+        return not transport.handles_messages_here and try_send(transport, *messages)
+
+    def work(transport: ClientTransport) -> bool:
+        began, used = time.thread_time(), transport.packetizer._used
+        while time.thread_time() < began + 0.2:
+            pass
+        handled.append((transport, used))
+        transport.send_deferred()
+        return True
+
+    with connect(sshd, account) as host:
+        monkeypatch.setattr(ClientTransport, "try_send", refuse_here)
+        monkeypatch.setattr(ClientTransport, "_continue_sending", work)
+        assert host.run("cat", stdin="text").stdout == b"text"
+        transport, used = handled[0]
+        processes.wait_until(lambda: not transport_threads() and shared() == 1, 5)
+        assert transport.packetizer._used > used + 0.2

@@ -169,6 +169,7 @@ class MessageLoop(_Base):
             and not self.in_kex
             and not self._deferred
             and self.packetizer.is_quiet
+            and not self.packetizer.account(time.monotonic())  # also for what no read accounts for: this thread may leave now
         )
 
     def become_shared(self, thread: int) -> None:

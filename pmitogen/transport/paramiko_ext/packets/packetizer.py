@@ -218,12 +218,15 @@ class FastPacketizer(OutboundPackets):
 
     def _throttle(self, now: float) -> None:
         """Sleep if this thread has used more than its share of the processor."""
+        if sleep := self.account(now):
+            self._closing.wait(sleep)
+
+    def account(self, now: float) -> float:
+        """Account for the processor time of this thread, and return as :meth:`pause`."""
         used = time.thread_time()
         self.spend(used - self._thread_used)
         self._thread_used = used
-        sleep = self.pause(now)
-        if sleep:
-            self._closing.wait(sleep)
+        return self.pause(now)
 
     def pause(self, now: float) -> float:
         """Return for how many seconds reading has to pause: see inbound_budget.py."""
