@@ -158,6 +158,22 @@ def test_a_timer_that_was_put_off_is_checked_again(reader: SharedReader, make: C
     processes.wait_until(lambda: bool(connection.served), 5)
 
 
+def test_the_deadlines_of_connections_that_left_are_forgotten(
+    reader: SharedReader, make: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_reader, "SPARE_DEADLINES", 5)
+    connection, other = make(lambda _data: Handover(lambda: True)), make()
+    for each in (connection, other):
+        each.packetizer.deadline = time.monotonic() + 3600
+    assert add(reader, other)
+    for count in range(1, 31):
+        assert add(reader, connection)
+        connection.far.send(b"x")
+        processes.wait_until(lambda count=count: len(connection.served) == count, 5)
+    assert len(reader._deadlines) < 12
+    assert other in [each[2].connection for each in reader._deadlines]
+
+
 def test_the_threads_end_when_nothing_is_left(reader: SharedReader, make: Callable[..., Connection]) -> None:
     before = len(names())
     connection = make(lambda _data: Handover(lambda: False, ends=True))

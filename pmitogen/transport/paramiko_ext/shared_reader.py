@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BUFFER_SIZE = 64 << 10  # bytes, for all connections
 LINGER = 1.0  # seconds that the thread, and those it hands connections to, wait for another one before they end
 RETRY = 0.2  # seconds between attempts to get a thread where the system refuses one
+SPARE_DEADLINES = 100  # of connections that have left, kept at most: each visit leaves one, which may be an hour away
 
 
 @dataclasses.dataclass
@@ -161,6 +162,9 @@ class SharedReader:
         if when is not None:
             deadline = self._connections[connection] = _Deadline(connection)
             heapq.heappush(self._deadlines, (when, next(self._numbers), deadline))
+        if len(self._deadlines) > 2 * len(self._connections) + SPARE_DEADLINES:
+            self._deadlines = [each for each in self._deadlines if each[2].connection is not None]
+            heapq.heapify(self._deadlines)
 
     def _check_deadlines(self) -> None:
         """Give a thread to connections that have to send a keepalive request, change keys or close a channel now."""
