@@ -137,6 +137,22 @@ def test_connections_that_end_together_need_one_thread(reader: SharedReader, mak
     assert names().count("pmitogen transport") <= 2
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_at_the_end_of_one_connection_leaves_none_open(reader: SharedReader, make: Callable[..., Connection]) -> None:
+    hold = threading.Event()
+    busy = make(lambda _data: [hold.wait(10), None][1])
+    failing, other = (make(lambda _data: Handover(lambda: 1 // 0 > 0, ends=True)) for _ in range(2))
+    other.handle = lambda _data: Handover(lambda: False, ends=True)
+    for each in (busy, failing, other):
+        assert add(reader, each)
+    busy.far.send(b"x")
+    processes.wait_until(lambda: bool(busy.received), 5)
+    failing.far.close()
+    other.far.close()
+    hold.set()
+    processes.wait_until(lambda: bool(other.served), 5)
+
+
 def test_a_timer_that_is_due_gets_a_thread(reader: SharedReader, make: Callable[..., Connection]) -> None:
     first, second = make(), make()
     first.packetizer.deadline = time.monotonic() + 0.3

@@ -144,8 +144,9 @@ class SharedReader:
         """Continue with these connections, one after the other, on a thread."""
 
         def serve() -> None:
-            for connection, first in connections:
-                connection.serve(first)
+            with contextlib.ExitStack() as stack:  # the others end too if a callback of one raises
+                for connection, first in reversed(connections):
+                    stack.callback(connection.serve, first)
 
         try:
             self._workers.start(serve)  # not submit: the threads that exist may be busy for as long as a transfer lasts
