@@ -58,8 +58,9 @@ def test_a_call_with_an_expired_time_limit_fails_at_once(host: Host, sshd: Sshd,
             with pytest.raises(pmitogen.TimeoutExpired, match="after 0 seconds"):
                 call()  # type: ignore[no-untyped-call]
             assert time.monotonic() - began < 3
+    slow = account.write("slow-sudo", '#!/bin/sh\nsleep 3\nexec sudo "$@"\n', 0o755)  # else the account may be entered already
     with pytest.raises(pmitogen.BecomeError) as caught:
-        host.become(timeout=0).run("true")
+        host.become(timeout=0, exe=str(slow)).run("true")
     assert caught.value.kind == "timeout"
 
 

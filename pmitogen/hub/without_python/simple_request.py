@@ -309,7 +309,8 @@ class SimpleRequest:
         if self._watch is not None:
             self._watch.stop()
         if self._channel is not None and not self._channel.closed:
-            self._submit(self._channel.close)
+            with contextlib.suppress(ConnectError):  # no thread for it; the transport closes it when the server does
+                self._submit(self._channel.close)
 
     @property
     def _end_message(self) -> str:

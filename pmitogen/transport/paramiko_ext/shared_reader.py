@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BUFFER_SIZE = 64 << 10  # bytes, for all connections
 LINGER = 1.0  # seconds that the thread, and those it hands connections to, wait for another one before they end
 RETRY = 0.2  # seconds between attempts to get a thread where the system refuses one
+MAX_WAIT = 2.0  # seconds of refusals after which the connections that need a thread end
 SPARE_DEADLINES = 100  # of connections that have left, kept at most: each visit leaves one, which may be an hour away
 
 
@@ -51,6 +52,7 @@ class SharedReader:
         self._deadlines: list[tuple[float, int, _Deadline]] = []  # a heap
         self._numbers = itertools.count()
         self._without_thread: list[list[tuple[MessageLoop, First]]] = []
+        self._refused_at: float | None = None  # when the system first refused a thread for these
 
     def add(self, connection: MessageLoop) -> bool:
         """Take *connection* over from the thread that handles its messages. Returns False if the system refuses a thread."""
@@ -154,9 +156,20 @@ class SharedReader:
             self._without_thread.append(connections)
 
     def _retry(self) -> None:
+        """Try again to get threads. After a time, end the connections on this thread instead, which does not block."""
         waiting, self._without_thread = self._without_thread, []
         for connections in waiting:
             self._start_thread(connections)
+        if not self._without_thread:
+            self._refused_at = None
+            return
+        now = time.monotonic()
+        self._refused_at = self._refused_at or now
+        if now - self._refused_at >= MAX_WAIT:
+            refused, self._without_thread = self._without_thread, []
+            for connection, _ in itertools.chain.from_iterable(refused):
+                connection.end(threads.EXHAUSTED_MESSAGE)
+                connection.serve(lambda: False)
 
     def _set_deadline(self, connection: MessageLoop) -> None:
         when = connection.packetizer.next_deadline(time.monotonic())
