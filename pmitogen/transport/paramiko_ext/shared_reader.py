@@ -169,7 +169,8 @@ class SharedReader:
             refused, self._without_thread = self._without_thread, []
             for connection, _ in itertools.chain.from_iterable(refused):
                 connection.end(threads.EXHAUSTED_MESSAGE)
-                connection.serve(lambda: False)
+                with contextlib.suppress(Exception):  # of a callback: this thread serves the other connections as well
+                    connection.serve(lambda: False)
 
     def _set_deadline(self, connection: MessageLoop) -> None:
         when = connection.packetizer.next_deadline(time.monotonic())
