@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
 import pkgutil
 import re
 import subprocess
 import sys
+import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from pmitogen.util.overrides import require_methods
 from tests.support import session, upstream
 from tests.support.ansible import installed_cores
 from tests.support.definitions import defined_names
+from tests.support.programs import find_python
 
 PACKAGE = session.repository / "pmitogen"
 SCRIPT = session.repository / "tests/support/upstream.py"
@@ -100,6 +103,54 @@ def test_every_override_is_in_the_table() -> None:
         if name.startswith("_") and not name.startswith(("__", "_abc_", "_is_protocol")) and name not in KNOWN
     ]
     assert not missing
+
+
+def _standard_bases(cls: type) -> Iterator[type]:
+    """Yield the base classes of the standard library that are written in Python: those of C have no private attributes."""
+    standard = {name for name in sys.stdlib_module_names if not name.startswith("_")} - {"builtins", "typing", "abc", "enum"}
+    yield from (base for base in cls.__mro__ if base.__module__.partition(".")[0] in standard)
+
+
+# Private names of a class: its attributes, and those that its methods use.
+NAMES_OF_BASES = """
+import importlib, json, sys
+found = {}
+for path in sys.argv[1:]:
+    module, _, name = path.rpartition(".")
+    base = getattr(importlib.import_module(module), name)
+    names = set(vars(base))
+    for value in vars(base).values():
+        code = getattr(value, "__code__", None)
+        names.update(code.co_names if code else ())
+    found[path] = sorted(n for n in names if n.startswith("_") and not n.startswith(("__", "_abc_")))
+print(json.dumps(found))
+"""
+
+
+def _private_names(cls: type) -> set[str]:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    return {name for name in defined_names(tree) if name.startswith("_") and not name.startswith("__") and name != "_"}
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13", "3.14"])
+def test_no_class_uses_a_private_name_of_a_standard_class(version: str) -> None:
+    """Another Python's ``threading.Thread`` may have an attribute of the name that a subclass here has for a method."""
+    python = find_python(version)
+    if not python:
+        pytest.skip(f"no Python {version}")
+    classes = [(cls, base) for cls in _classes() for base in _standard_bases(cls)]
+    paths = sorted({f"{base.__module__}.{base.__qualname__}" for _cls, base in classes})
+    done = subprocess.run([python, "-I", "-c", NAMES_OF_BASES, *paths], capture_output=True, text=True, timeout=60, check=True)
+    theirs: dict[str, list[str]] = json.loads(done.stdout)
+    assert "_started" in theirs["threading.Thread"]
+    assert not {
+        f"{ours.__qualname__}.{name} is {path}'s"
+        for cls, base in classes
+        for path in [f"{base.__module__}.{base.__qualname__}"]
+        for ours in cls.__mro__
+        if ours.__module__.startswith("pmitogen.")
+        for name in _private_names(ours).intersection(theirs[path])
+    }
 
 
 def _own_names() -> set[str]:

@@ -111,11 +111,11 @@ class MessageLoop(_Base):
                 message_type, message = self.packetizer.read_message()
             except (NeedRekeyException, QuietException):
                 continue
-            if not self._handle(message_type, message):
+            if not self._handle_message(message_type, message):
                 break
         return False
 
-    def _handle(self, message_type: int, message: Message) -> bool:
+    def _handle_message(self, message_type: int, message: Message) -> bool:
         """Handle a message. Returns False if the connection ends with it."""
         if message_type in (MSG_IGNORE, MSG_DEBUG):
             self._enforce_strict_kex(message_type)
@@ -214,7 +214,7 @@ class MessageLoop(_Base):
 
     def _handle_packet(self, sequence: int, message_type: int, fields: bytes) -> bool:
         message = self.packetizer.message_of(sequence, message_type, fields)
-        return message is None or self._handle(message_type, message)
+        return message is None or self._handle_message(message_type, message)
 
     def _continue_sending(self) -> bool:
         self.send_deferred()
