@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import pickle
 import stat
@@ -16,6 +17,7 @@ import pytest
 import pmitogen
 from pmitogen import aio
 from pmitogen.api import Host, trees
+from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.library import connect
 from tests.support.sshd import Sshd
@@ -266,3 +268,40 @@ def test_a_stream_of_unknown_length_is_written_without_python(
             host.put(source, short_path / "put")
     assert (short_path / "written").read_bytes() == (short_path / "put").read_bytes() == data
     assert sorted(path.name for path in short_path.iterdir()) == ["put", "source", "written"]
+
+
+@pytest.mark.parametrize("python", ["/nonexistent/python", None], ids=["without", "with"])
+@pytest.mark.parametrize("config", [(), ("Subsystem sftp /nonexistent",)], ids=["sftp", "cat"])
+def test_an_interrupted_upload_of_unknown_length_leaves_the_old_file(
+    make_sshd: Callable[..., Sshd], account: Account, short_path: Path, config: tuple[str, ...], python: str | None
+) -> None:
+    """Its end is not that of the data."""
+
+    class Failing(io.RawIOBase):
+        has_begun = False
+
+        def read(self, size: int = -1) -> bytes:
+            if not self.has_begun:
+                self.has_begun = True
+                return b"x" * 100
+            wait_for_part()
+            raise RuntimeError("unreadable")
+
+    def wait_for_part() -> None:
+        processes.wait_until(lambda: len(list(short_path.iterdir())) > 1, 10)
+
+    os.chown(short_path, account.uid, account.gid)
+    target = short_path / "f"
+    target.write_bytes(b"old")
+    os.chown(target, account.uid, account.gid)
+    with connect(make_sshd(config=list(config)), account, **({"python": python} if python else {})) as host:
+        with pytest.raises(RuntimeError, match="unreadable"):
+            host.put(Failing(), target)
+        with pytest.raises(RuntimeError, match="given up"), host.open(target, "wb") as stream:
+            stream.write(b"x" * 100)
+            stream.flush()
+            wait_for_part()
+            raise RuntimeError("given up")
+        assert host.run("echo alive").ok
+        processes.wait_until(lambda: [path.name for path in short_path.iterdir()] == ["f"], 10)
+        assert target.read_bytes() == b"old"

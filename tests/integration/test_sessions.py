@@ -280,10 +280,15 @@ def test_output_of_start_up_files_is_no_part_of_a_file(make_sshd: MakeSshd, make
         assert file_transfer.FileTransfer(link).fetch("f", got) == 5 and got.getvalue() == b"text\n"
 
 
-def test_the_output_of_a_forced_command_is_no_file(make_sshd: MakeSshd) -> None:
-    with linked(make_sshd(config=["ForceCommand echo hello"])) as link:
+@pytest.mark.parametrize("command", ["echo hello", 'cat > /dev/null; echo "$SSH_ORIGINAL_COMMAND"'])
+def test_a_forced_command_transfers_no_file(make_sshd: MakeSshd, command: str) -> None:
+    with linked(make_sshd(config=[f"ForceCommand {command}"])) as link:
+        files = file_transfer.FileTransfer(link)
         with pytest.raises(RemoteError, match="cannot read f: the login shell does not run commands"):
-            file_transfer.FileTransfer(link).fetch("f", io.BytesIO())
+            files.fetch("f", io.BytesIO())
+        for size in (4, None):
+            with pytest.raises(RemoteError, match="cannot write f: the login shell does not run commands"):
+                files.put(io.BytesIO(b"data"), size, "f")
 
 
 def test_a_server_without_sessions_is_reported(make_sshd: MakeSshd) -> None:

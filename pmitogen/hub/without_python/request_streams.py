@@ -7,6 +7,8 @@ import queue
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pmitogen.errors import RemoteError
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -14,10 +16,15 @@ if TYPE_CHECKING:
 
 
 class InboxReader(io.RawIOBase):
-    """A readable file with the client's data. Each piece that is read is acknowledged."""
+    """A readable file with the client's data. Each piece that is read is acknowledged.
 
-    def __init__(self, inbox: queue.SimpleQueue[bytes | None], send: Callable[[Answer], None]) -> None:
-        self._inbox, self._send = inbox, send
+    *is_cancelled* tells the end of a cancelled request from that of the data: reading it raises RemoteError.
+    """
+
+    def __init__(
+        self, inbox: queue.SimpleQueue[bytes | None], send: Callable[[Answer], None], is_cancelled: Callable[[], bool]
+    ) -> None:
+        self._inbox, self._send, self._is_cancelled = inbox, send, is_cancelled
         self._rest = b""
         self._ended = False
 
@@ -30,6 +37,8 @@ class InboxReader(io.RawIOBase):
         while wanted > 0 and not (self._ended and not self._rest):
             if not self._rest:
                 data = self._inbox.get()
+                if data is None and self._is_cancelled():
+                    raise RemoteError("cancelled")
                 self._ended = data is None
                 self._rest = data or b""
                 if data:

@@ -113,19 +113,23 @@ class FileTransfer:
         target, part = shlex.quote(path), shlex.quote(_part_name(path))
         chmod = f" && chmod {mode:o} {part}" if mode is not None else ""
         pieces = _Counted(_pieces(source, size))
+        token = secrets.token_hex(8)  # printed when the file is in place: another command that the server forces may succeed too
 
         def script(first: str, length: int) -> str:
             # A cut looks like an end of input to cat: only a part of the right size is the file.
             whole = f"test $(wc -c < {part}) -eq {length}"
             then = f"{whole} && test ! -d {target} && mv -f {part} {target}"
-            return f"if {first}{then}; then :; else rm -f {part}; exit 1; fi"
+            return f"if {first}{then}; then echo {token}; else rm -f {part}; exit 1; fi"
 
         write = f"cat > {part}{chmod}"
         if size is not None:
-            self._check(self._run_for_part(script(f"{write} && ", size), part, pieces), "write", path)
-            return
-        self._check(self._run_for_part(f"{write} || {{ rm -f {part}; exit 1; }}", part, pieces), "write", path)
-        self._check(self._run_for_part(script("", pieces.count), part), "write", path)
+            last = self._run_for_part(script(f"{write} && ", size), part, pieces)
+        else:
+            self._check(self._run_for_part(f"{write} || {{ rm -f {part}; exit 1; }}", part, pieces), "write", path)
+            last = self._run_for_part(script("", pieces.count), part)
+        self._check(last, "write", path)
+        if token.encode() not in last[1].split():
+            raise RemoteError(f"{self._connection.peer}: cannot write {path}: the login shell does not run commands")
 
     def _run_for_part(self, script: str, part: str, stdin: Iterable[bytes] = ()) -> tuple[exec_command.ExitStatus, bytes, bytes]:
         """Run a script that removes *part* itself when it fails. A cancelled one cannot: its shell may have been killed."""
