@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,8 @@ def names_tests(argv: list[str]) -> bool:
 
 def main(argv: list[str]) -> int:
     os.chdir(HERE)
+    # The background job of a shell ignores it, and so would all programs under test.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = ours()
     serial = "--serial" in argv
     argv = [arg for arg in argv if arg != "--serial"]

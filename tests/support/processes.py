@@ -155,14 +155,23 @@ def kill_family(root: int, *, also_root: bool = True) -> None:
     They are stopped first: a process that forks between listing and kill would leave a child without a parent in the tree.
     """
     for _ in range(50):
-        victims: set[int] = set()
-        while found := _family(root, also_root) - victims:
-            victims |= found
-            _signal(found, signal.SIGSTOP)
-        if not victims:
+        if not _kill_once(root, also_root):
             return
-        _signal(victims, signal.SIGKILL)
         time.sleep(0.02)
+
+
+def kill_descendants(root: int) -> None:
+    """Kill the present descendants of *root*, and none that it starts afterwards."""
+    _kill_once(root, also_root=False)
+
+
+def _kill_once(root: int, also_root: bool) -> set[int]:
+    victims: set[int] = set()
+    while found := _family(root, also_root) - victims:
+        victims |= found
+        _signal(found, signal.SIGSTOP)
+    _signal(victims, signal.SIGKILL)
+    return victims
 
 
 def _family(root: int, also_root: bool) -> set[int]:

@@ -172,8 +172,8 @@ class Sshd:
         self._signal_all(signal.SIGCONT)
 
     def kill_sessions(self) -> None:
-        """Kill every open connection; the listener continues."""
-        processes.kill_family(self.pid, also_root=False)
+        """Kill every open connection; the listener continues, and a client may connect again at once."""
+        processes.kill_descendants(self.pid)
 
     def _signal_all(self, signum: int) -> None:
         for process in [*processes.descendants(self.pid)]:
