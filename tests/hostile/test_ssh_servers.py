@@ -29,6 +29,7 @@ from pmitogen.transport.jump_host_pool import JumpHostPool
 from pmitogen.transport.paramiko_ext.group_exchange import GroupExchange
 from tests.hostile import ssh_server
 from tests.hostile.ssh_server import RAW, SCRIPTED, NoPython, Session, Sftp, string, u32
+from tests.support.keys import make_key
 from tests.support.session import repository
 from tests.support.sshd import Sshd
 
@@ -307,9 +308,11 @@ def test_the_servers_reason_replaces_the_advice() -> None:
     assert caught.value.message.endswith("the server says: Your account has expired.")
 
 
-def test_an_unrequested_refusal_ends_the_login() -> None:
+def test_an_unrequested_refusal_ends_the_login(tmp_path: Path) -> None:
+    """It follows the refusal of the key, before or after the request with the password; the banner is always before it."""
+    key = make_key(tmp_path / "id")
     with serving(Locked) as settings, pytest.raises(ConnectError, match="The account is locked due to 3 failed logins"):
-        linked(settings, numberofpasswordprompts=1)
+        linked(settings, preferredauthentications=("publickey", "password"), identityfile=(str(key.path),))
 
 
 def test_the_last_message_of_a_lost_connection_is_reported() -> None:
