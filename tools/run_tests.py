@@ -35,6 +35,7 @@ BECOME_PLAYS = _plays(*(f"become_{name}" for name in ("failures", "files", "life
 BECOME_PLAYS += _plays("broken_python", "login_state", "secrets", "stray_output")
 ELSEWHERE = (DIFFERENTIAL[0], *WITH_DIFFERENTIAL, *WITH_UNIT, *BECOME_PLAYS)
 BECOME = [f"tests/integration/test_{name}.py" for name in ("become", "become_others", "api_become")]  # wait most of their time
+COMMANDS = sorted(str(path.relative_to(HERE)) for path in HERE.glob("tests/integration/test_cli_*.py"))
 _OF_LIBRARY = ("api", "aio", "executors", "library", "simple", "sftp", "testing", "transfers")
 LIBRARY = [
     place
@@ -44,7 +45,8 @@ LIBRARY = [
 ]
 # One set of accounts, servers and directories each. The plays of tests/ansible are shared out so that all take about as long.
 SHARDS = {
-    "integration": ["tests/integration", *(f"--ignore={path}" for path in (*BECOME, *LIBRARY))],
+    "integration": ["tests/integration", *(f"--ignore={path}" for path in (*BECOME, *LIBRARY, *COMMANDS))],
+    "commands": COMMANDS,
     "library": LIBRARY,
     "become": BECOME,
     "hostile": ["tests/hostile"],
@@ -89,8 +91,9 @@ def names_tests(argv: list[str]) -> bool:
 
 def main(argv: list[str]) -> int:
     os.chdir(HERE)
-    # The background job of a shell ignores it, and so would all programs under test.
+    # Background jobs and nohup ignore them, and so would all programs under test.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     before = ours()
     serial = "--serial" in argv
     argv = [arg for arg in argv if arg != "--serial"]

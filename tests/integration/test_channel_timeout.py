@@ -10,6 +10,7 @@ import pytest
 import pmitogen
 from pmitogen.errors import ConnectionLost, Error
 from pmitogen.transport.sessions import exec_command
+from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.links import linked
 from tests.support.sshd import Sshd
@@ -83,3 +84,15 @@ def test_the_next_request_reconnects(make_sshd: MakeSshd, account: Account) -> N
         with pytest.raises(Error, match="ChannelTimeout session=2"):
             host.run("sleep 20")
         assert host.run("echo three").stdout == b"three\n"
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("who", ["login", "root"])
+def test_a_host_that_is_closed_after_a_timeout_leaves_no_command(sshd: Sshd, account: Account, who: str) -> None:
+    """Its processes are killed by another session, and the connection must wait for that."""
+    name = account.name if who == "login" else "root"
+    args = [*sshd.ssh_args(), "-o", "ChannelTimeout=session=1"]
+    with pmitogen.connect(f"{name}@{sshd.host}", ssh_args=args, timeout=30) as host:
+        with pytest.raises(Error, match="ChannelTimeout session=1"):
+            host.run("sleep 48.4713")
+    processes.wait_until(lambda: not any("48.4713" in process.command for process in processes.all_processes()), 3)

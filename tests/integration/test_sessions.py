@@ -280,7 +280,7 @@ def test_output_of_start_up_files_is_no_part_of_a_file(make_sshd: MakeSshd, make
         assert file_transfer.FileTransfer(link).fetch("f", got) == 5 and got.getvalue() == b"text\n"
 
 
-@pytest.mark.parametrize("command", ["echo hello", 'cat > /dev/null; echo "$SSH_ORIGINAL_COMMAND"'])
+@pytest.mark.parametrize("command", ["echo hello", 'echo "$SSH_ORIGINAL_COMMAND"'])
 def test_a_forced_command_transfers_no_file(make_sshd: MakeSshd, command: str) -> None:
     with linked(make_sshd(config=[f"ForceCommand {command}"])) as link:
         files = file_transfer.FileTransfer(link)

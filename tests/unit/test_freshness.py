@@ -69,12 +69,11 @@ def test_a_change_of_any_watched_file_is_detected(how: str, monkeypatch: pytest.
     watch = freshness.Watch(how, PLACE)
     monkeypatch.setattr(freshness, "FULL_CHECK_PAUSE", 0)
     monkeypatch.setattr(rules, "lines_about", lambda users, files: object())
-    real = sources.signature
-    seen = list(watch._signatures)
-    for path in seen:
-        monkeypatch.setattr(sources, "signature", lambda name, path=path: (0, 0) if name == path else real(name))
+    before = dict(watch._signatures)  # other tests may change directories of the repository meanwhile
+    for path in before:
+        monkeypatch.setattr(sources, "signature", lambda name, path=path: (0, 0) if name == path else before[name])
         assert watch.changed() == path
-    monkeypatch.setattr(sources, "signature", real)
+    monkeypatch.setattr(sources, "signature", before.__getitem__)
     assert watch.changed() is None
 
 

@@ -176,6 +176,11 @@ class SimpleRequest:
         self._take()
         self._killer.kill()
 
+    def _kill_remaining(self) -> None:
+        """Kill the process group of a request that has ended. Blocks."""
+        self.kill_group()
+        self._host.guard.defer(self._others.pop, self, None)
+
     def _close_channel(self) -> None:
         channel = self._channel
         if channel is not None and not channel.closed:
@@ -297,7 +302,9 @@ class SimpleRequest:
             self._host.log.error("internal error", exc_info=error)
             error = ConnectionLost(f"{self._host.name}: internal error: {type(error).__name__}")
         if self._channel is not None and self._connection.end_reason is None:  # its channel alone has ended
-            self._submit(self.kill_group)
+            self._others[self] = None  # until its processes have the signal: the connection must not be closed before
+            with contextlib.suppress(ConnectError):  # no thread for it; the end of the connection does it
+                self._submit(self._kill_remaining)
         elif self._connection.end_reason is not None and isinstance(error, ConnectionLost):
             self._host.fail(error)  # so that the next request finds another connection
         self._send(error_frame(error))
