@@ -29,11 +29,11 @@ def _plays(*names: str) -> list[str]:
 
 
 WITH_DIFFERENTIAL = _plays("payload_cache", "prebuild", "preload")
-WITH_UNIT = _plays("preconnect", "entry_points", "failures", "several_hubs", "toggles")
 DIFFERENTIAL = ["tests/ansible/differential", *WITH_DIFFERENTIAL]
 BECOME_PLAYS = _plays(*(f"become_{name}" for name in ("failures", "files", "lifetime", "plays", "programs", "secrets")))
 BECOME_PLAYS += _plays("broken_python", "login_state", "secrets", "stray_output")
-ELSEWHERE = (DIFFERENTIAL[0], *WITH_DIFFERENTIAL, *WITH_UNIT, *BECOME_PLAYS)
+WITH_BECOME = _plays("preconnect", "entry_points", "failures", "several_hubs", "toggles")
+ELSEWHERE = (DIFFERENTIAL[0], *WITH_DIFFERENTIAL, *BECOME_PLAYS, *WITH_BECOME)
 BECOME = [f"tests/integration/test_{name}.py" for name in ("become", "become_others", "api_become")]  # wait most of their time
 COMMANDS = sorted(str(path.relative_to(HERE)) for path in HERE.glob("tests/integration/test_cli_*.py"))
 _OF_LIBRARY = ("api", "aio", "executors", "library", "simple", "sftp", "testing", "transfers")
@@ -51,8 +51,8 @@ SHARDS = {
     "become": BECOME,
     "hostile": ["tests/hostile"],
     "plays": ["tests/ansible", *(f"--ignore={path}" for path in ELSEWHERE)],
-    "become-plays": BECOME_PLAYS,
-    "unit": ["tests/unit", *WITH_UNIT],
+    "become-plays": [*BECOME_PLAYS, *WITH_BECOME],
+    "unit": ["tests/unit"],
     "differential": DIFFERENTIAL,
 }
 NO_TESTS = 5  # pytest's exit code

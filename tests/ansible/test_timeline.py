@@ -11,6 +11,7 @@ from pmitogen.cli.trace.main import _events
 from pmitogen.cli.trace.timeline import Timeline
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
+from tests.support.processes import wait_until
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
@@ -30,6 +31,7 @@ def test_the_timeline_names_hosts_and_tasks(
         {"ansible.builtin.raw": "echo raw"},
     ]
     ansible.tasks(tasks, hosts, env={"PMITOGEN_TRACE": str(tmp_path / "run.json")}).check()
+    wait_until((tmp_path / "run.json").exists)  # the hub writes it when ansible-playbook ends
     timeline = Timeline.read([_events(str(tmp_path / "run.json"))])
     assert set(timeline.by_host()) == {"web1", "db1"}
     assert {work.address for work in timeline.works} == {"127.0.0.1", "127.0.0.2"}
