@@ -8,6 +8,8 @@ import io
 import os
 import pickle
 import stat
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -305,3 +307,35 @@ def test_an_interrupted_upload_of_unknown_length_leaves_the_old_file(
         assert host.run("echo alive").ok
         processes.wait_until(lambda: [path.name for path in short_path.iterdir()] == ["f"], 10)
         assert target.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("config", [(), ("Subsystem sftp /nonexistent",)], ids=["sftp", "cat"])
+def test_names_that_begin_with_a_dash_are_no_options(
+    make_sshd: Callable[..., Sshd], account: Account, config: tuple[str, ...]
+) -> None:
+    with connect(make_sshd(config=list(config)), account, python="/nonexistent/python") as host:
+        host.put(b"text\n", "-n", mode=0o600)
+        with host.open("-m", "wb") as stream:
+            stream.write(b"more")
+        assert (host.get("-n"), host.get("-m")) == (b"text\n", b"more")
+    assert {"-n", "-m"} == {path.name for path in account.home.iterdir() if path.name.startswith("-")}
+
+
+@pytest.mark.parametrize("config", [(), ("Subsystem sftp /nonexistent",)], ids=["sftp", "cat"])
+def test_a_download_that_is_given_up_ends(make_sshd: Callable[..., Sshd], account: Account, config: tuple[str, ...]) -> None:
+    """Without Python as well: nothing goes on reading."""
+    with connect(make_sshd(config=list(config)), account, python="/nonexistent/python") as host:
+        with host.open("/dev/zero", "rb") as stream:
+            assert stream.read(10) == bytes(10)
+        processes.wait_until(lambda: not any(t.name.startswith("pmitogen shell") for t in threading.enumerate()), 10)
+
+
+def test_a_command_killed_before_its_session_is_open_ends(sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account, python="/nonexistent/python") as host:
+        host.exists("/etc")  # from here on it is known that there is no Python
+        began = time.monotonic()
+        with host.start("sleep 6.15"):
+            pass
+        assert time.monotonic() - began < 5
+    # A shell that has just started may miss the signal.
+    processes.wait_until(lambda: not any("sleep 6.15" in process.command for process in processes.all_processes()))

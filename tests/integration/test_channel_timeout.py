@@ -87,10 +87,13 @@ def test_the_next_request_reconnects(make_sshd: MakeSshd, account: Account) -> N
 
 
 @pytest.mark.needs_root
+@pytest.mark.parametrize("sessions", [10, 1])
 @pytest.mark.parametrize("who", ["login", "root"])
-def test_a_host_that_is_closed_after_a_timeout_leaves_no_command(sshd: Sshd, account: Account, who: str) -> None:
-    """Its processes are killed by another session, and the connection must wait for that."""
-    name = account.name if who == "login" else "root"
+def test_a_host_that_is_closed_after_a_timeout_leaves_no_command(
+    make_sshd: MakeSshd, account: Account, who: str, sessions: int
+) -> None:
+    """Its processes are killed by another session or connection, and the first connection must wait for that."""
+    name, sshd = account.name if who == "login" else "root", make_sshd(config=[f"MaxSessions {sessions}"])
     args = [*sshd.ssh_args(), "-o", "ChannelTimeout=session=1"]
     with pmitogen.connect(f"{name}@{sshd.host}", ssh_args=args, timeout=30) as host:
         with pytest.raises(Error, match="ChannelTimeout session=1"):

@@ -5,6 +5,7 @@ If the server allows no other session, the command's own session requests the si
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -83,9 +84,8 @@ class GroupKiller:
             self._is_sent.set()
 
     def _kill_without_session(self, line: str) -> None:
-        try:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # the channel alone has ended
             self._send_signal("TERM")
-            if not self._ended.wait(SIGNAL_TIMEOUT):
+        if not self._ended.wait(SIGNAL_TIMEOUT):
+            with contextlib.suppress(Error, TimeoutError):
                 self._run_elsewhere(line, CLOSE_TIMEOUT)
-        except (Error, TimeoutError, OSError, EOFError, paramiko.SSHException):
-            return

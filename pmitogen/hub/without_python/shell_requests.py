@@ -245,6 +245,8 @@ class ShellRequest:
             terminal=shell_lines.terminal(header) if header.get("tty") else None,
         ) as command:
             self._command = command
+            if self._cancelled:  # before the session was open
+                command.cancel()
             if interactive:
                 threads.start(self._feed, "pmitogen feed", command, self._request.body)
             held: tuple[list[bytes], list[bytes]] = ([], [])
@@ -291,10 +293,15 @@ class ShellRequest:
 
         files = FileTransfer(self._connection)
         try:
-            files.fetch(shell_lines.text(header["path"]), cast("IO[bytes]", OutboxWriter(lambda data: self._out(1, data))))
+            files.fetch(shell_lines.text(header["path"]), cast("IO[bytes]", OutboxWriter(self._send_content)))
         finally:
             files.close()
         self._send({"op": "ok"})
+
+    def _send_content(self, data: bytes) -> None:
+        if self._cancelled:
+            raise RemoteError("cancelled")
+        self._out(1, data)
 
     def _file_operation(self, header: RequestHeader) -> None:
         from pmitogen.transport.sessions import exec_command

@@ -302,6 +302,7 @@ class SimpleRequest:
             self._host.log.error("internal error", exc_info=error)
             error = ConnectionLost(f"{self._host.name}: internal error: {type(error).__name__}")
         if self._channel is not None and self._connection.end_reason is None:  # its channel alone has ended
+            self._ended.clear()  # its processes may go on
             self._others[self] = None  # until its processes have the signal: the connection must not be closed before
             with contextlib.suppress(ConnectError):  # no thread for it; the end of the connection does it
                 self._submit(self._kill_remaining)

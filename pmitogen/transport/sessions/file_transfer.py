@@ -110,7 +110,7 @@ class FileTransfer:
     # cat --------------------------------------------------------------------------------------------------------------------
 
     def _put_by_cat(self, source: IO[bytes], size: int | None, path: str, mode: int | None) -> None:
-        target, part = shlex.quote(path), shlex.quote(_part_name(path))
+        target, part = _argument(path), _argument(_part_name(path))
         chmod = f" && chmod {mode:o} {part}" if mode is not None else ""
         pieces = _Counted(_pieces(source, size))
         token = secrets.token_hex(8)  # printed when the file is in place: another command that the server forces may succeed too
@@ -155,7 +155,7 @@ class FileTransfer:
             target.write(out)
             got += len(out)
 
-        ended, _, _ = exec_command.run(self._connection, f"echo; echo {token}; cat < {shlex.quote(path)}", on_output=take)
+        ended, _, _ = exec_command.run(self._connection, f"echo; echo {token}; cat < {_argument(path)}", on_output=take)
         self._check((ended, b"", stderr_end), "read", path)
         if not has_begun:
             raise RemoteError(f"{self._connection.peer}: cannot read {path}: the login shell does not run commands")
@@ -203,6 +203,11 @@ def _put_by_sftp(sftp: SFTP, source: IO[bytes], size: int | None, path: str, mod
         with contextlib.suppress(Exception):
             sftp.remove(part)
         raise
+
+
+def _argument(path: str) -> str:
+    """Quote *path* for a shell, so that no program takes it for an option."""
+    return shlex.quote(f"./{path}" if path.startswith("-") else path)
 
 
 def _part_name(path: str) -> str:
