@@ -32,8 +32,8 @@ WITH_DIFFERENTIAL = _plays("payload_cache", "prebuild", "preload")
 DIFFERENTIAL = ["tests/ansible/differential", *WITH_DIFFERENTIAL]
 BECOME_PLAYS = _plays(*(f"become_{name}" for name in ("failures", "files", "lifetime", "plays", "programs", "secrets")))
 BECOME_PLAYS += _plays("broken_python", "login_state", "secrets", "stray_output")
-WITH_BECOME = _plays("preconnect", "entry_points", "failures", "several_hubs", "toggles")
-ELSEWHERE = (DIFFERENTIAL[0], *WITH_DIFFERENTIAL, *BECOME_PLAYS, *WITH_BECOME)
+BECOME_PLAYS += _plays("preconnect", "entry_points", "failures", "several_hubs", "toggles")  # its pytest has time for them
+ELSEWHERE = (DIFFERENTIAL[0], *WITH_DIFFERENTIAL, *BECOME_PLAYS)
 BECOME = [f"tests/integration/test_{name}.py" for name in ("become", "become_others", "api_become")]  # wait most of their time
 COMMANDS = sorted(str(path.relative_to(HERE)) for path in HERE.glob("tests/integration/test_cli_*.py"))
 _OF_LIBRARY = ("api", "aio", "executors", "library", "simple", "sftp", "testing", "transfers")
@@ -51,7 +51,7 @@ SHARDS = {
     "become": BECOME,
     "hostile": ["tests/hostile"],
     "plays": ["tests/ansible", *(f"--ignore={path}" for path in ELSEWHERE)],
-    "become-plays": [*BECOME_PLAYS, *WITH_BECOME],
+    "become-plays": BECOME_PLAYS,
     "unit": ["tests/unit"],
     "differential": DIFFERENTIAL,
 }

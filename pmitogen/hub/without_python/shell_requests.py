@@ -278,8 +278,8 @@ class ShellRequest:
         from pmitogen.transport.sessions.file_transfer import FileTransfer
 
         more = header.get("more")
-        followed = InboxReader(self._inbox, self._send, lambda: self._cancelled)
-        source = cast("IO[bytes]", followed if more else io.BytesIO(self._request.body))
+        body = InboxReader(self._inbox, self._send, lambda: self._cancelled) if more else io.BytesIO(self._request.body)
+        source = cast("IO[bytes]", body)
         size = header.get("size", None if more else len(self._request.body))
         files = FileTransfer(self._connection)
         try:

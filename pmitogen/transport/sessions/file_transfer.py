@@ -127,9 +127,7 @@ class FileTransfer:
         else:
             self._check(self._run_for_part(f"{write} || {{ rm -f {part}; exit 1; }}", part, pieces), "write", path)
             last = self._run_for_part(script("", pieces.count), part)
-        self._check(last, "write", path)
-        if token.encode() not in last[1].split():
-            raise RemoteError(f"{self._connection.peer}: cannot write {path}: the login shell does not run commands")
+        self._check(last, "write", path, token.encode() in last[1].split())
 
     def _run_for_part(self, script: str, part: str, stdin: Iterable[bytes] = ()) -> tuple[exec_command.ExitStatus, bytes, bytes]:
         """Run a script that removes *part* itself when it fails. A cancelled one cannot: its shell may have been killed."""
@@ -156,16 +154,17 @@ class FileTransfer:
             got += len(out)
 
         ended, _, _ = exec_command.run(self._connection, f"echo; echo {token}; cat < {_argument(path)}", on_output=take)
-        self._check((ended, b"", stderr_end), "read", path)
-        if not has_begun:
-            raise RemoteError(f"{self._connection.peer}: cannot read {path}: the login shell does not run commands")
+        self._check((ended, b"", stderr_end), "read", path, has_begun)
         return got
 
-    def _check(self, result: tuple[exec_command.ExitStatus, bytes, bytes], verb: str, path: str) -> None:
+    def _check(self, result: tuple[exec_command.ExitStatus, bytes, bytes], verb: str, path: str, has_run: bool = True) -> None:
+        """Raise RemoteError for a failure. *has_run*: whether the output shows that the shell has run the command."""
         ended, _, err = result
         if ended.code:
             reason = escape(err, keep_end=True) or f"status {ended.code}"
             raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {reason}")
+        if not has_run:
+            raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: the login shell does not run commands")
 
 
 def _after(mark: bytes, data: bytes) -> tuple[bytes, bool, bytes]:
