@@ -41,6 +41,9 @@ class Suspending:
     def waiter(self) -> SuspendingWaiter:
         return SuspendingWaiter()
 
+    async def give_way(self) -> None:
+        await asyncio.sleep(0)
+
     async def blocking(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.to_thread(function, *args)
 

@@ -95,7 +95,7 @@ def _checked(ask: Ask) -> Ask:
     def asked(prompt: str, echo: bool) -> str | None:
         try:
             answer: object = ask(prompt, echo)
-        except Exception as exc:
+        except BaseException as exc:  # SystemExit, too: it would end the hub's thread, and the login would never end
             raise ConnectError(f"connect: ask: {type(exc).__name__}: {exc}", "local") from exc
         if answer is None or isinstance(answer, str):
             return answer

@@ -125,12 +125,22 @@ class Exchange:
     async def until(self, ready: Callable[[], bool], runtime: Runtime, deadline: float | None = None) -> None:
         """Wait until *ready*, or the end. Raises TimeoutError when *deadline* (time.monotonic() seconds) has passed."""
         self._core.check_process(self._account)
+        has_given_way = False
         while True:
+            waiter: Waiter | None = None
             with self._lock:
+                if self.final is None and deadline is not None and time.monotonic() >= deadline:
+                    raise TimeoutError  # even if output is ready: a fast command always has more
                 if self.final is not None or ready():
-                    return
-                waiter = runtime.waiter()
-                self._waiters.append(waiter)
+                    if has_given_way:
+                        return
+                else:
+                    waiter = runtime.waiter()
+                    self._waiters.append(waiter)
+            has_given_way = True
+            if waiter is None:
+                await runtime.give_way()
+                continue
             try:
                 if not await waiter.wait(deadline):
                     raise TimeoutError

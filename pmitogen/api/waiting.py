@@ -31,6 +31,9 @@ class Runtime(Protocol):
     def waiter(self) -> Waiter:
         """Return a new waiter for the caller's thread or task."""
 
+    async def give_way(self) -> None:
+        """Let other tasks run: a task that always finds output would block the event loop, and could not be cancelled."""
+
     async def blocking(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that may block on a disk; the event loop goes on meanwhile."""
 
@@ -119,6 +122,9 @@ class Blocking:
 
     def waiter(self) -> BlockingWaiter:
         return BlockingWaiter()
+
+    async def give_way(self) -> None:
+        """Do nothing: there are no other tasks on this thread."""
 
     async def blocking(self, function: Callable[..., T], *args: Any) -> T:
         return function(*args)

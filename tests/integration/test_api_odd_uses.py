@@ -64,6 +64,31 @@ def test_a_call_with_an_expired_time_limit_fails_at_once(host: Host, sshd: Sshd,
     assert caught.value.kind == "timeout"
 
 
+def test_a_time_limit_holds_while_output_comes_faster_than_it_is_taken(host: Host, sshd: Sshd, account: Account) -> None:
+    began = time.monotonic()
+
+    def take_slowly(*_: object) -> None:
+        time.sleep(0.05)
+        assert time.monotonic() - began < 10, "the time limit was missed"
+
+    with pytest.raises(pmitogen.TimeoutExpired):
+        host.run("yes", timeout=0.5, on_output=take_slowly)
+
+    async def work(task: aio.Host) -> None:
+        with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+            await asyncio.wait_for(task.run("yes", on_output=take_slowly), 0.5)
+
+        async def read() -> None:
+            async with await task.start("yes") as process:
+                while await process.stdout.read(1 << 20):
+                    take_slowly()
+
+        with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+            await asyncio.wait_for(read(), 0.5)
+
+    with_tasks(sshd, account, work)
+
+
 def test_a_login_with_an_expired_time_limit_fails_at_once(sshd: Sshd, account: Account) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for port in (sshd.port, silent.getsockname()[1]):
@@ -116,6 +141,10 @@ def _end_of_input(prompt: str, echo: bool) -> Any:
     raise EOFError("EOF when reading a line")
 
 
+def _exit(prompt: str, echo: bool) -> Any:
+    sys.exit("given up")
+
+
 async def _coroutine(prompt: str, echo: bool) -> str:
     return "yes"
 
@@ -125,6 +154,7 @@ async def _coroutine(prompt: str, echo: bool) -> str:
     [
         (_answer_bytes, "ask: expected it to return str or None, not bytes"),
         (_end_of_input, "ask: EOFError: EOF when reading a line"),
+        (_exit, "ask: SystemExit: given up"),
         (_coroutine, "ask: expected it to return str or None, not coroutine"),
     ],
 )
