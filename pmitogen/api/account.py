@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BecomeMethod = Literal["sudo", "su", "doas"]
+METHODS = ("sudo", "su", "doas")
 DEFAULT_FLAGS = {"sudo": "-H"}
 
 
@@ -198,6 +199,8 @@ class Account:
     ) -> Account:
         """Return the same host as another account. Raises TypeError, UsageError."""
         name = arguments.text(method, "become: method")
+        if name not in METHODS:
+            raise UsageError(f"become: method: {name!r}: use one of {', '.join(METHODS)}")
         flags = arguments.optional_text(flags, "become: flags")
         step: BecomeRequest = {
             "method": name,

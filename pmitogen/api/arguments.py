@@ -97,7 +97,7 @@ def seconds(value: float | None, label: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         wrong(label, "seconds as int or float, or None", value)
-    if math.isnan(value) or value < 0:
+    if isinstance(value, float) and math.isnan(value) or value < 0:
         raise UsageError(f"{label}: {value}: expected seconds, 0 or more")
     return None if value > threading.TIMEOUT_MAX else float(value)
 

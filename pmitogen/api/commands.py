@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, Literal, TypedDict
@@ -68,12 +69,14 @@ def text_encoding(text: bool, encoding: str | None, errors: str | None, label: s
     arguments.optional_text(errors, f"{label}: errors")
     if not text and encoding is None and errors is None:
         return None
+    name, handler = "utf-8" if encoding is None else encoding, "replace" if errors is None else errors
     try:
-        codecs.lookup("utf-8" if encoding is None else encoding)
-        codecs.lookup_error("replace" if errors is None else errors)
-    except (LookupError, UnicodeEncodeError) as exc:
+        io.TextIOWrapper(io.BytesIO(), name)  # codecs.lookup() also finds codecs that are not for text
+        codecs.lookup_error(handler)
+        codecs.getincrementaldecoder(name)(handler).decode(b"")
+    except (LookupError, UnicodeError) as exc:
         raise UsageError(f"{label}: {exc}") from None
-    return encoding or "utf-8", errors or "replace"
+    return name, handler
 
 
 def exec_header(

@@ -46,6 +46,8 @@ async def put(
             header["size"] = os.fstat(stream.fileno()).st_size
             await _send(account, runtime, header, stream, progress)
         return
+    if source is None or isinstance(source, int):  # as the input of a command it would be empty, but this replaces a file
+        arguments.wrong("put: source", "bytes, a path or an open file", source)
     data = arguments.source(source, "put: source")
     if isinstance(data, bytes) and len(data) <= CHUNK:
         await account.exchange(runtime, header, data)

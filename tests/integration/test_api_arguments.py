@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pathlib
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,6 +66,8 @@ WRONG: list[Any] = [
     lambda host: host.start("cat").send_signal("x"),
     lambda host: host.put(3, "/tmp/x"),
     lambda host: host.put(object(), "/tmp/x"),
+    lambda host: host.put(None, "/tmp/x"),
+    lambda host: host.put(subprocess.DEVNULL, "/tmp/x"),
     lambda host: host.put(b"", 3),
     lambda host: host.put(b"", "/tmp/x", mode="644"),
     lambda host: host.get(3),
@@ -152,10 +155,14 @@ REFUSED: list[Any] = [
     lambda host: host.run("a", timeout=-1),
     lambda host: host.run("a", timeout=float("nan")),
     lambda host: host.run("a", encoding="no-such"),
+    lambda host: host.run("a", encoding="rot13"),
+    lambda host: host.run("a", encoding="hex"),
+    lambda host: host.start("a", encoding="idna"),
     lambda host: host.run("a", stdin=b"", input=b""),
     lambda host: host.put(b"", ""),
     lambda host: host.put(b"", "/tmp/x", mode=0o10000),
     lambda host: host.become(""),
+    lambda host: host.become(method="suda"),
     lambda host: host._hub.connect(""),
     lambda host: host._hub.connect("h", jump_credentials={"j": {"pasword": "x"}}),
 ]
@@ -166,7 +173,7 @@ def test_a_wrong_value_is_a_usage_error(host: Host) -> None:
         with pytest.raises(pmitogen.UsageError):
             wrong(host)
             pytest.fail(f"{index} was accepted")
-    assert host.run("echo alive").stdout == b"alive\n"
+    assert host.run("echo alive", timeout=10**400).stdout == b"alive\n"
 
 
 def test_an_internal_failure_ends_only_its_call(sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
