@@ -36,6 +36,7 @@ from pmitogen.util.caller import NOBODY
 from pmitogen.util.peer_text import escape
 
 REPLY_TIMEOUT = 30.0  # seconds for the answer to the request for a command
+END_TIMEOUT = 5.0  # seconds between a failed write and the end of the connection
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -88,6 +89,18 @@ class Connection:
     def end_reason(self) -> str | None:
         """The reason for the end of the connection; None while it is open."""
         return self._transport.end_reason
+
+    def end_reason_after_failure(self) -> str | None:
+        """Return the reason for the end, after an error of a channel; None: the connection is open, and the channel alone ended.
+
+        A write fails before the thread that reads has determined the reason, so this blocks until it has.
+        """
+        if self._transport.packetizer.write_failed and self.end_reason is None:
+            ended = threading.Event()
+            self.at_end(ended.set)
+            ended.wait(END_TIMEOUT)
+            return self.end_reason or "the server closed the connection"
+        return self.end_reason
 
     @property
     def end_cause(self) -> EndCause:

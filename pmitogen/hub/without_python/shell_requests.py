@@ -283,7 +283,8 @@ class ShellRequest:
         size = header.get("size", None if more else len(self._request.body))
         files = FileTransfer(self._connection)
         try:
-            files.put(source, size, shell_lines.text(header["path"]), header.get("mode"))
+            path, label = shell_lines.text(header["path"]), header.get("label", "")
+            files.put(source, size, path, header.get("mode"), label, lambda: self._cancelled)
         finally:
             files.close()
         self._send({"op": "ok"})
@@ -293,7 +294,8 @@ class ShellRequest:
 
         files = FileTransfer(self._connection)
         try:
-            files.fetch(shell_lines.text(header["path"]), cast("IO[bytes]", OutboxWriter(self._send_content)))
+            target = cast("IO[bytes]", OutboxWriter(self._send_content))
+            files.fetch(shell_lines.text(header["path"]), target, header.get("label", ""))
         finally:
             files.close()
         self._send({"op": "ok"})

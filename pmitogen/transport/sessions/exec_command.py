@@ -169,12 +169,13 @@ class Command(ChannelStream):
             else:
                 connection.start_command(channel, command, wait=False)
             if stdin is not None:
-                self._feed(stdin)
+                self.feed(stdin)
         except BaseException:
             channel.close()
             raise
 
-    def _feed(self, stdin: bytes | Iterable[bytes]) -> None:
+    def feed(self, stdin: bytes | Iterable[bytes]) -> None:
+        """Send its whole input, for a command that was made without *stdin*. Does not wait for pieces."""
         if isinstance(stdin, bytes) and len(stdin) <= self._channel.out_window_size:
             self.send(stdin)
             self.end_input()

@@ -7,27 +7,25 @@ file as it was. Memory use does not depend on the size. The kind of server is de
 from __future__ import annotations
 
 import contextlib
-import errno
+import posixpath
 import secrets
-import shlex
+import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
-import paramiko
-
-from pmitogen.errors import ConnectionLost, RemoteError
+from pmitogen.errors import RemoteError
 from pmitogen.transport.connection import Connection
-from pmitogen.transport.keys.wire import DecodeError
-from pmitogen.transport.paramiko_ext.channel import Channel
-from pmitogen.transport.sessions import exec_command
+from pmitogen.transport.sessions import sftp_errors
+from pmitogen.transport.sessions.cat_transfer import REMOVE_TIMEOUT, CatTransfer
+from pmitogen.transport.sessions.sftp_channel import CHANNEL_ERRORS, SFTPChannel, open_sftp
 from pmitogen.transport.sessions.sftp_client import SFTP
-from pmitogen.transport.sessions.sftp_packets import NO_SUCH_FILE, PERMISSION_DENIED, SFTPError
-from pmitogen.util.peer_text import escape
+from pmitogen.transport.sessions.sftp_packets import FAILURE, NO_SUCH_FILE, SFTPError
+from pmitogen.transport.sessions.transfer_errors import FIFO, transfer_error
 
 READ_SIZE = 256 << 10  # bytes of one read from the local file
 START_TIMEOUT = 60.0  # seconds for each step of the start of SFTP
-REMOVE_TIMEOUT = 10.0  # seconds to remove the part of an interrupted upload
+MAX_NAME = 255  # bytes of a name, on Linux
 
 
 class FileTransfer:
@@ -36,70 +34,72 @@ class FileTransfer:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
-        self._sftp: SFTP | None = None
+        self._sftp: SFTPChannel | None = None
         self._has_sftp: bool | None = None  # None: not known yet
+        self._cat = CatTransfer(connection)
 
-    def put(self, source: IO[bytes], size: int | None, path: str, mode: int | None = None) -> None:
+    def put(
+        self,
+        source: IO[bytes],
+        size: int | None,
+        path: str,
+        mode: int | None = None,
+        label: str = "",
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Write *size* bytes of *source* (None: up to its end) to the remote file *path*; *mode* as in chmod.
 
-        Raises RemoteError, ConnectionLost. Blocks.
+        *label*: what messages begin with, instead of *path*. *is_cancelled*: asked while the source cannot be read yet.
+        Raises RemoteError, ConnectionLost, and what the source raises. Blocks.
         """
+        part = _part_name(path)
         with self._lock:
             sftp = self._client()
             if sftp is not None:
-                with self._reporting("write", path):
-                    _put_by_sftp(sftp, source, size, path, mode)
+                with self._reporting(sftp, label or path):
+                    self._put_by_sftp(sftp, _pieces(source, size), path, part, mode, label or path)
                 return
-        self._put_by_cat(source, size, path, mode)
+        self._cat.put(_pieces(source, size), size, path, part, mode, label or path, is_cancelled)
 
-    def fetch(self, path: str, target: IO[bytes]) -> int:
+    def fetch(self, path: str, target: IO[bytes], label: str = "") -> int:
         """Copy the remote file *path* into *target*, and return its size. Raises RemoteError, ConnectionLost. Blocks."""
         with self._lock:
             sftp = self._client()
             if sftp is not None:
-                with self._reporting("read", path):
-                    return sftp.fetch(path, target)
-        return self._fetch_by_cat(path, target)
+                with self._reporting(sftp, label or path):
+                    return _fetch_by_sftp(sftp.sftp, path, target, label or path)
+        return self._cat.fetch(path, target, label or path)
 
     def close(self) -> None:
         """Close the SFTP channel. Idempotent."""
         with self._lock:
             self._close_sftp()
 
-    # SFTP -------------------------------------------------------------------------------------------------------------------
-
-    def _client(self) -> SFTP | None:
+    def _client(self) -> SFTPChannel | None:
         if self._has_sftp is None:
-            self._sftp = self._start_sftp()
+            self._sftp = open_sftp(self._connection, START_TIMEOUT)
             self._has_sftp = self._sftp is not None
         return self._sftp
 
-    def _start_sftp(self) -> SFTP | None:
-        channel: Channel = self._connection.open_session(START_TIMEOUT, exec_command.WINDOW)
-        try:
-            if self._connection.start_subsystem(channel, "sftp", timeout=START_TIMEOUT):
-                channel.settimeout(START_TIMEOUT)
-                client = SFTP(channel)
-                channel.settimeout(None)
-                return client
-        except (paramiko.SSHException, EOFError, OSError, SFTPError, DecodeError):
-            pass  # some servers accept the request although no sftp-server is installed
-        if self._connection.end_reason is not None:
-            raise ConnectionLost(f"{self._connection.peer}: {self._connection.end_reason}")
-        channel.close()
-        return None
-
     @contextlib.contextmanager
-    def _reporting(self, verb: str, path: str) -> Iterator[None]:
+    def _reporting(self, sftp: SFTPChannel, label: str) -> Iterator[None]:
+        """Raise RemoteError or ConnectionLost for an error of the session, and close that unless it can be used again."""
+        is_usable = False
         try:
-            yield
-        except (OSError, EOFError, paramiko.SSHException, SFTPError, DecodeError) as error:
-            if self._connection.end_reason is not None:
-                raise ConnectionLost(f"{self._connection.peer}: {self._connection.end_reason}") from None
-            if not isinstance(error, SFTPError) or error.code is None:
+            with sftp.losses():
+                yield
+            is_usable = True
+        except SFTPError as error:
+            is_usable = error.code is not None
+            raise transfer_error(label, "", sftp_errors.reason(error)) from None
+        except CHANNEL_ERRORS as error:
+            raise transfer_error(label, "", str(error) or "the server ended SFTP") from None
+        except RemoteError:
+            is_usable = True
+            raise
+        finally:
+            if not is_usable:
                 self._close_sftp()  # the state of the session is unknown
-            reason = getattr(error, "strerror", None) or str(error) or "the server ended SFTP"
-            raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {reason}", code=_error_name(error)) from None
 
     def _close_sftp(self) -> None:
         """Close the SFTP channel; the next transfer opens another."""
@@ -107,110 +107,66 @@ class FileTransfer:
             self._sftp.close()
         self._sftp = self._has_sftp = None
 
-    # cat --------------------------------------------------------------------------------------------------------------------
-
-    def _put_by_cat(self, source: IO[bytes], size: int | None, path: str, mode: int | None) -> None:
-        target, part = _argument(path), _argument(_part_name(path))
-        chmod = f" && chmod {mode:o} {part}" if mode is not None else ""
-        pieces = _Counted(_pieces(source, size))
-        token = secrets.token_hex(8)  # printed when the file is in place: another command that the server forces may succeed too
-
-        def script(first: str, length: int) -> str:
-            # A cut looks like an end of input to cat: only a part of the right size is the file.
-            whole = f"test $(wc -c < {part}) -eq {length}"
-            then = f"{whole} && test ! -d {target} && mv -f {part} {target}"
-            return f"if {first}{then}; then echo {token}; else rm -f {part}; exit 1; fi"
-
-        write = f"cat > {part}{chmod}"
-        if size is not None:
-            last = self._run_for_part(script(f"{write} && ", size), part, pieces)
-        else:
-            self._check(self._run_for_part(f"{write} || {{ rm -f {part}; exit 1; }}", part, pieces), "write", path)
-            last = self._run_for_part(script("", pieces.count), part)
-        self._check(last, "write", path, token.encode() in last[1].split())
-
-    def _run_for_part(self, script: str, part: str, stdin: Iterable[bytes] = ()) -> tuple[exec_command.ExitStatus, bytes, bytes]:
-        """Run a script that removes *part* itself when it fails. A cancelled one cannot: its shell may have been killed."""
+    def _put_by_sftp(
+        self, sftp: SFTPChannel, pieces: Iterator[bytes], path: str, part: str, mode: int | None, label: str
+    ) -> None:
         try:
-            return exec_command.run(self._connection, script, stdin=stdin)
+            with _named(sftp.sftp, path, label, part):
+                sftp.sftp.put(pieces, part, mode)
+                sftp.sftp.replace(part, path)
         except BaseException:
-            with contextlib.suppress(Exception):
-                exec_command.run(self._connection, f"rm -f {part}", timeout=REMOVE_TIMEOUT, slot_timeout=REMOVE_TIMEOUT)
+            self._remove(sftp.sftp, part)
             raise
 
-    def _fetch_by_cat(self, path: str, target: IO[bytes]) -> int:
-        got = 0
-        stderr_end = earlier = b""
-        has_begun = False
-        token = secrets.token_hex(8)
-        mark = f"\n{token}\n".encode()  # output before it is that of start-up files, or of another command that the server forces
-
-        def take(out: bytes, err: bytes) -> None:
-            nonlocal got, stderr_end, earlier, has_begun
-            stderr_end = (stderr_end + err)[-2048:]
-            if not has_begun:
-                earlier, has_begun, out = _after(mark, earlier + out)
-            target.write(out)
-            got += len(out)
-
-        ended, _, _ = exec_command.run(self._connection, f"echo; echo {token}; cat < {_argument(path)}", on_output=take)
-        self._check((ended, b"", stderr_end), "read", path, has_begun)
-        return got
-
-    def _check(self, result: tuple[exec_command.ExitStatus, bytes, bytes], verb: str, path: str, has_run: bool = True) -> None:
-        """Raise RemoteError for a failure. *has_run*: whether the output shows that the shell has run the command."""
-        ended, _, err = result
-        if ended.code:
-            reason = escape(err, keep_end=True) or f"status {ended.code}"
-            raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {reason}")
-        if not has_run:
-            raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: the login shell does not run commands")
-
-
-def _after(mark: bytes, data: bytes) -> tuple[bytes, bool, bytes]:
-    """Return what to search for *mark* with the next data, whether *data* has it, and the data after it."""
-    _, found, rest = data.partition(mark)
-    return (b"", True, rest) if found else (data[-len(mark) :], False, b"")
-
-
-def _error_name(error: Exception) -> str:
-    """Return the name of the errno for a status of SFTP; empty if there is none."""
-    if isinstance(error, SFTPError):
-        return {NO_SUCH_FILE: "ENOENT", PERMISSION_DENIED: "EACCES"}.get(error.code or 0, "")
-    return errno.errorcode.get(getattr(error, "errno", None) or 0, "")
-
-
-class _Counted:
-    """An iterator over pieces that counts their bytes."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self.count = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._pieces:
-            self.count += len(piece)
-            yield piece
-
-
-def _put_by_sftp(sftp: SFTP, source: IO[bytes], size: int | None, path: str, mode: int | None) -> None:
-    part = _part_name(path)
-    try:
-        sftp.put(_pieces(source, size), part, mode)
-        sftp.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(Exception):
+    def _remove(self, sftp: SFTP, part: str) -> None:
+        """Remove the part of an interrupted upload; by another channel if this one has ended."""
+        try:
+            sftp.set_timeout(REMOVE_TIMEOUT)
             sftp.remove(part)
-        raise
+            sftp.set_timeout(None)
+        except Exception as error:
+            if isinstance(error, SFTPError) and error.code is not None:
+                return
+            with contextlib.suppress(Exception):
+                other = open_sftp(self._connection, REMOVE_TIMEOUT, REMOVE_TIMEOUT)
+                if other is not None:
+                    with contextlib.closing(other):
+                        other.sftp.remove(part)
 
 
-def _argument(path: str) -> str:
-    """Quote *path* for a shell, so that no program takes it for an option."""
-    return shlex.quote(f"./{path}" if path.startswith("-") else path)
+def _fetch_by_sftp(sftp: SFTP, path: str, target: IO[bytes], label: str) -> int:
+    with _named(sftp, path, label):
+        mode = sftp.stat(path).mode or 0
+        if stat.S_ISDIR(mode):
+            raise transfer_error(label, "EISDIR")
+        if stat.S_ISFIFO(mode):  # its opening would wait for a writer
+            raise transfer_error(label, "EINVAL", FIFO)
+        return sftp.fetch(path, target)
+
+
+@contextlib.contextmanager
+def _named(sftp: SFTP, path: str, label: str, part: str = "") -> Iterator[None]:
+    """Raise RemoteError with a code where the reason of a refusal can be found out. *part*: of an upload."""
+    try:
+        yield
+    except SFTPError as error:
+        if error.code is None:
+            raise
+        state = sftp_errors.stat(sftp, path) if part and error.code in (FAILURE, NO_SUCH_FILE) else None
+        is_directory = state is not None and state.is_directory
+        name = "EISDIR" if is_directory else sftp_errors.error_name(sftp, error, path, writes=bool(part))
+        if not name:
+            raise
+        raise transfer_error(label, name) from None
 
 
 def _part_name(path: str) -> str:
-    return f"{path}.{secrets.token_hex(4)}.part"
+    """Return the name of a file beside *path*."""
+    directory, name = posixpath.split(path)
+    suffix = f".{secrets.token_hex(4)}.part"
+    if len(name.encode("utf-8", "surrogateescape")) + len(suffix) > MAX_NAME:
+        name = name[:50]  # at most 200 bytes
+    return posixpath.join(directory, name + suffix)
 
 
 def _pieces(source: IO[bytes], size: int | None) -> Iterator[bytes]:

@@ -29,7 +29,7 @@ UPDATE = packets.FLAG_WRITE  # fail if the file does not exist
 
 
 class FileSystem(NamedTuple):
-    """Statistics of a file system, as in statvfs(3). *block_size*: bytes of one block."""
+    """Statistics of a file system, as in statvfs(3). *block_size*: bytes of one block. *flags*: OpenSSH PROTOCOL, section 4.4."""
 
     block_size: int
     blocks: int
@@ -38,6 +38,13 @@ class FileSystem(NamedTuple):
     files: int
     free_files: int
     available_files: int
+    system_id: int
+    flags: int
+
+    @property
+    def is_read_only(self) -> bool:
+        """True if nothing can be changed in it."""
+        return bool(self.flags & 1)
 
 
 class SFTP:

@@ -34,6 +34,7 @@ class OutboundPackets(PacketKeys):
     keepalive: KeepaliveTimer
     on_keepalive: Callable[[KeepaliveAction], None]
     bytes_sent: int
+    write_failed = False  # the connection has ended; the thread that reads determines the reason
 
     def send_message(self, data: Message, *more: Message) -> None:
         """Encrypt and send, *more* in the same write. Blocks while the socket is full; EOFError if the connection ended."""
@@ -99,6 +100,7 @@ class OutboundPackets(PacketKeys):
                     self.on_keepalive(KeepaliveAction.GIVE_UP)
                 continue
             except OSError as error:
+                self.write_failed = True
                 raise EOFError(str(error)) from None
             if not count:
                 raise EOFError
