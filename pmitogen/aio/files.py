@@ -101,9 +101,9 @@ class Files:
     ) -> Changes:
         """Make the directory *target* on the host like the local *source*, with modes and symbolic links.
 
-        Only files that differ are copied.
+        Only files that differ are copied. A directory that has files is replaced by a file or link only with *delete*.
 
-        :param delete: remove files from *target* that do not exist in *source*, except excluded ones.
+        :param delete: remove files from *target* that do not exist in *source*, except excluded ones and their directories.
         :param exclude: patterns (fnmatch) of names or of paths below the directory, on both sides.
         :param times: set the times of modification, too.
         :param progress: called with the path below the directory of each file that has been copied.

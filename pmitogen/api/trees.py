@@ -13,7 +13,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pmitogen.api import arguments, transfers
@@ -27,6 +27,7 @@ from pmitogen.errors import RemoteError
 from pmitogen.protocol.framing import CHUNK
 from pmitogen.target.library import remote_files as operations
 from pmitogen.util.atomic_file import atomic_write
+from pmitogen.util.os_errors import os_error
 
 MAX_CONCURRENT = 32  # small files under way
 TIME_SLACK = 1e-3  # seconds by which two file systems may round
@@ -36,7 +37,9 @@ class Entry(NamedTuple):
     """A file, link or directory below a directory. Paths are text whose code points are the bytes."""
 
     path: str
-    kind: str  # d: directory, f: file, l: link, ?: another kind, which cannot be copied
+    kind: (
+        str  # d: directory, f: file, l: link, ?: another kind, which cannot be copied; x: excluded, and neither read nor changed
+    )
     mode: int
     size: int
     time: float
@@ -89,6 +92,7 @@ class TreePlan:
     """The steps that make one directory like another."""
 
     opened: list[list[Any]]  # directories without the owner's rights, and the modes with which something in them can be changed
+    blocked: list[str]  # directories in the way of a file or link, with files in them that must not be removed
     removed: list[str]
     directories: list[str]
     links: list[tuple[str, str]]
@@ -105,16 +109,21 @@ def _wire(path: str) -> str:
 
 
 def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> TreePlan:
-    """Return the steps that make *target* like *source*."""
+    """Return the steps that make *target* like *source*. Only *delete* removes files, and never excluded ones."""
     wanted = {entry.path: entry for entry in source if entry.kind in "dfl"}
     existing = {entry.path: entry for entry in target}
-    plan = TreePlan([], [], [], [], [], [])
+    plan = TreePlan([], [], [], [], [], [], [])
     gone: set[str] = set()
+    staying = {above for entry in existing.values() if entry.kind == "x" or not delete for above in _above(entry.path)}
     for path in sorted(existing):
         entry, new = existing[path], wanted.get(path)
+        if entry.kind == "x":
+            continue
         inside_gone = path.rpartition("/")[0] in gone
         is_other = new is not None and (new.kind != entry.kind or new.kind == "l" and new.target != entry.target)
-        if inside_gone or is_other or new is None and delete:
+        if is_other and path in staying and not inside_gone:
+            plan.blocked.append(path)
+        elif inside_gone or is_other or new is None and delete and path not in staying:
             gone.add(path)
             if not inside_gone:
                 plan.removed.append(path)
@@ -139,6 +148,19 @@ def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> T
         if existing[path].mode & 0o700 != 0o700:
             plan.opened.append([path, existing[path].mode | 0o700])
     return plan
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield the directories above a path."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _refuse_blocked(plan: TreePlan, make_error: Callable[[str, str], OSError]) -> None:
+    """Raise the error that is made of a text and a path, if something is in the way."""
+    if plan.blocked:
+        raise make_error("Directory not empty; it would be replaced, and has files that must stay", _text(plan.blocked[0]))
 
 
 def changed_states(source: Iterable[Entry], target: Iterable[Entry], copied: set[str], times: bool) -> list[list[Any]]:
@@ -167,7 +189,7 @@ def read_entries(answer: Any) -> list[Entry]:
             raise ValueError
         if any("\0" in text or max(text, default="") > "\xff" for text in (path, target) if isinstance(text, str)):
             raise ValueError
-        if kind not in ("d", "f", "l", "?") or type(mode) is not int or type(size) is not int or size < 0:
+        if kind not in ("d", "f", "l", "?", "x") or type(mode) is not int or type(size) is not int or size < 0:
             raise ValueError
         if type(when) not in (int, float) or (kind == "l") != (type(target) is str):
             raise ValueError
@@ -219,6 +241,7 @@ async def put_tree(
     wanted = await runtime.blocking(_local_tree, local_root, options)
     existing = await _listed(account, runtime, target, options) or []
     plan = compare(wanted, existing, options.delete)
+    _refuse_blocked(plan, lambda text, path: os_error(f"{account}: put_tree: {path}: {text}", "ENOTEMPTY", text, path))
     await perform(
         account, runtime, "prepare_tree", remote_root, plan.opened, plan.removed, plan.directories, plan.links, path=target
     )
@@ -270,6 +293,7 @@ async def get_tree(
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), arguments.display_text(source))
     existing = await runtime.blocking(_local_tree, local_root, options)
     plan = compare(wanted, existing, options.delete)
+    _refuse_blocked(plan, lambda text, path: OSError(errno.ENOTEMPTY, text, os.path.join(local_root, path)))
     await runtime.blocking(_prepare_tree, local_root, plan)
     files = plan.files + await _differing(account, runtime, local_root, source, plan.doubtful)
     running: dict[Exchange, tuple[Entry, list[bytes]]] = {}

@@ -76,7 +76,7 @@ def test_each_operation_has_the_effect_of_its_name_in_os(host: Host, account: Ac
     assert host.listdir(top) == ["new", name] and host.stat(top / name).st_size == 0
 
 
-def test_errors_are_those_of_the_os_module(host: Host, top: Path) -> None:
+def test_errors_are_those_of_the_os_module(host: Host, account: Account, top: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         host.stat(top / "nothing")
     assert (caught.value.errno, caught.value.filename) == (2, f"{top}/nothing")
@@ -92,6 +92,15 @@ def test_errors_are_those_of_the_os_module(host: Host, top: Path) -> None:
     host.mkdir(top / "full/x", parents=True)
     with pytest.raises(OSError, match="not empty"):
         host.remove(top / "full")
+    host.put(b"", top / "full/y")
+    host.become().chown(top / "full", "root")
+    with pytest.raises(PermissionError, match=f"remove: {top}/full/[xy]: ") as refused:
+        host.remove(top / "full", recursive=True)
+    assert str(refused.value.filename).startswith(f"{top}/full/")
+    host.become().chown(top / "full", account.name)
+    with pytest.raises(FileExistsError) as there:
+        host.symlink("to", top / "full")
+    assert there.value.filename == f"{top}/full"
     with pytest.raises(OSError, match="no such user"):
         host.become().chown(top, "nobody-of-this-name")
     with pytest.raises(OSError, match="no such group"):
@@ -183,6 +192,36 @@ def test_a_tree_with_read_only_directories_is_copied(host: Host, top: Path, tmp_
     host.get_tree(top / "t", tmp_path / "back")
     assert listing(tmp_path / "back") == listing(source)
     host.run(["chmod", "-R", "u+w", top / "t"], check=True)
+
+
+@pytest.mark.parametrize("config", [(), ("ForceCommand internal-sftp",)])
+def test_only_delete_removes_files_and_never_excluded_ones(
+    config: tuple[str, ...], make_sshd: Callable[..., Sshd], account: Account, tmp_path: Path
+) -> None:
+    source, here = tmp_path / "source", tmp_path / "here"
+    source.mkdir()
+    (source / "plain").write_text("x")
+    for name in ("gone/deep/skip.tmp", "gone/deep/other", "gone/more/file", "skip.tmp", "plain/file"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text("kept")
+    with connect(make_sshd(config=list(config)), account) as host:
+        host.put_tree(here, "t")
+        with pytest.raises(OSError, match="plain: .*not empty") as caught:
+            host.put_tree(source, "t")
+        assert caught.value.errno == errno.ENOTEMPTY and host.get("t/plain/file") == b"kept"
+        changes = host.put_tree(source, "t", delete=True, exclude=["*.tmp"])
+        assert set(changes.removed) == {"gone/deep/other", "gone/more", "plain"}
+        assert host.get("t/gone/deep/skip.tmp") == host.get("t/skip.tmp") == b"kept" and host.get("t/plain") == b"x"
+        with pytest.raises(OSError, match="not empty.*plain"):
+            host.get_tree("t", here, exclude=["gone"])
+        (here / "plain/skip.tmp").write_text("kept")
+        with pytest.raises(OSError, match="not empty.*plain"):
+            host.get_tree("t", here, delete=True, exclude=["*.tmp"])
+        (here / "plain/skip.tmp").unlink()
+        host.get_tree("t", here, delete=True, exclude=["*.tmp"])
+        assert (here / "plain").read_text() == "x" and not (here / "gone/deep/other").exists()
+        assert (here / "gone/deep/skip.tmp").read_text() == "kept"
+        host.remove("t", recursive=True)
 
 
 def test_patterns_match_characters_not_bytes(host: Host, top: Path, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def tree(sftp: SFTP, wire: str, patterns: Sequence[str]) -> list[list[Any]] | No
         for name, state in files.list_entries(sftp, posixpath.join(root, directory)):
             relative = posixpath.join(directory, name)
             if is_excluded(relative.encode("utf-8", "surrogateescape"), patterns):
+                found.append([to_wire(relative), "x", 0, 0, 0, None])
                 continue
             kind, target = "d" if state.is_directory else "l" if state.is_link else "f" if state.is_file else "?", None
             if kind == "d":

@@ -132,12 +132,25 @@ def remove(path, recursive, missing_ok):
         if not stats.S_ISDIR(os.lstat(target).st_mode):
             os.unlink(target)
         elif recursive:
-            shutil.rmtree(target)
+            remove_tree(target)
         else:
             os.rmdir(target)
     except OSError as exc:
         if not (missing_ok and exc.errno == errno.ENOENT):
             raise
+
+
+def remove_tree(path):
+    # type: (bytes) -> None
+    """Remove a directory and all that is in it. An error has the whole path, where that of shutil may have a name only."""
+
+    def fail(function, failed, failure):
+        # type: (object, bytes, Json) -> None
+        error = failure[1] if isinstance(failure, tuple) else failure
+        raise OSError(error.errno, error.strerror, failed)
+
+    options = {"onexc": fail} if sys.version_info >= (3, 12) else {"onerror": fail}  # type: Json
+    shutil.rmtree(path, **options)
 
 
 def rename(source, target):
@@ -147,7 +160,10 @@ def rename(source, target):
 
 def symlink(target, path):
     # type: (str, str) -> None
-    os.symlink(target.encode("latin-1"), encode(path))
+    try:
+        os.symlink(target.encode("latin-1"), encode(path))
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, encode(path))  # the error of os.symlink has the path of the target
 
 
 def readlink(path):
@@ -214,9 +230,10 @@ def tree(path, patterns):
         directory = waiting.pop()
         for name in sorted(os.listdir(os.path.join(root, directory))):
             relative = os.path.join(directory, name)
-            if is_excluded(relative, patterns):
-                continue
             shown = decode(relative)
+            if is_excluded(relative, patterns):
+                entries.append([shown, "x", 0, 0, 0, None])
+                continue
             whole = os.path.join(root, relative)
             state = os.lstat(whole)
             if stats.S_ISDIR(state.st_mode):
