@@ -160,7 +160,7 @@ def _above(path: str) -> Iterator[str]:
 def _refuse_blocked(plan: TreePlan, make_error: Callable[[str, str], OSError]) -> None:
     """Raise the error that is made of a text and a path, if something is in the way."""
     if plan.blocked:
-        raise make_error("Directory not empty; it would be replaced, and has files that must stay", _text(plan.blocked[0]))
+        raise make_error("directory is not empty, and a file or link would replace it", _text(plan.blocked[0]))
 
 
 def changed_states(source: Iterable[Entry], target: Iterable[Entry], copied: set[str], times: bool) -> list[list[Any]]:
