@@ -186,11 +186,13 @@ class Connection:
         """Open a session channel. Blocks up to *timeout* seconds: one round trip, or until another session ends.
 
         sshd refuses sessions beyond MaxSessions (10 per connection by default). If some are open, another attempt is
-        made as soon as one of them closes, within *slot_timeout* seconds. Raises SessionRefused, ConnectError (stage ``exec``),
-        ConnectionLost.
+        made as soon as one of them closes, within *slot_timeout* seconds. If none is open, it is asked once more:
+        sshd counts the last one until it has handled all messages that arrive with our close. Raises SessionRefused, ConnectError
+        (stage ``exec``), ConnectionLost.
         """
         deadline = time.monotonic() + timeout
         slot_deadline = min(deadline, time.monotonic() + slot_timeout)
+        has_repeated = False
         while True:
             transport = self._transport
             with transport.channel_closed:
@@ -198,7 +200,9 @@ class Connection:
             try:
                 return self._open("session", b"", window, deadline)
             except paramiko.ChannelException as error:
-                if not self._wait_for_session_slot(close_count, slot_deadline):
+                if close_count and not transport.sessions and not has_repeated:
+                    has_repeated = True
+                elif not self._wait_for_session_slot(close_count, slot_deadline):
                     raise SessionRefused(
                         f"{self.peer}: the server refuses a session: {error.text}; raise MaxSessions in its sshd_config", "exec"
                     ) from None

@@ -296,6 +296,17 @@ def test_a_forced_command_transfers_no_file(make_sshd: MakeSshd, command: str) -
                 files.put(io.BytesIO(b"data"), size, "f")
 
 
+def test_a_session_begins_right_after_the_end_of_the_only_one(make_sshd: MakeSshd) -> None:
+    """sshd counts a session until it has handled all messages that arrive with the close."""
+    with linked(make_sshd(config=["MaxSessions 1"])) as link:
+        for _ in range(40):
+            with exec_command.Command(link, "true") as command:
+                assert command.read() is None and command.wait().code == 0
+                while link._transport.sessions:
+                    pass
+            link.open_session(10).close()
+
+
 def test_a_server_without_sessions_is_reported(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(config=["MaxSessions 0"])) as link, pytest.raises(ConnectError, match="MaxSessions"):
         file_transfer.FileTransfer(link).fetch("/etc/hostname", io.BytesIO())
