@@ -65,11 +65,17 @@ class AnswerReceiver(Protocol):
         return
 
 
-class ShellRequest(Protocol):
+class RequestWithoutPython(Protocol):
     """Serves one request without Python."""
 
     def follow(self, header: FollowUp, body: bytes) -> None:
         """Accept a frame that belongs to the request: data, end of input, credit, or a cancellation. I/O thread."""
+
+    def end(self) -> None:
+        """Wait for nothing any more: the host has ended, and no frame reaches the client. I/O thread."""
+
+    def kill_group(self) -> None:
+        """End what would go on without the connection. Any thread but the I/O thread; blocks."""
 
 
 class CallbackClient(AnswerReceiver):
@@ -96,7 +102,7 @@ class Request:
     sent: bool = False
     created_at: float = 0.0  # when it was made, in time.monotonic() seconds
     is_cancelled: bool = False  # it was killed, or its account's interpreter; a failure is then expected
-    shell_request: ShellRequest | None = None  # serves it without Python
+    shell_request: RequestWithoutPython | None = None  # serves it without Python
     task: str = ""  # the name of Ansible's task, for the log, where the worker sent it
     followups: list[tuple[FollowUp, bytes]] = dataclasses.field(default_factory=list)  # frames for it, until it is sent
     is_acknowledged: bool = False  # it was answered before it was done
@@ -151,6 +157,8 @@ class Request:
 
     def fail(self, error: Error) -> None:
         """Send *error* as the final answer."""
+        if self.shell_request is not None:
+            self.shell_request.end()
         self.answer(error_frame(error))
 
 

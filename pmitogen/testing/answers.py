@@ -56,7 +56,9 @@ def login(line: str) -> Answer | None:
 
 
 def marked(line: str, answer: Answer) -> Answer:
-    """Return *answer* with the markers that a command of ``Host.run`` writes first, if *line* is one."""
+    """Return *answer* with the markers that a command of the library writes first, if *line* is one."""
+    if telling := simple_commands.parse_telling(line):
+        return replace(answer, stderr=telling[0].encode() + b" 0\n" + answer.stderr)
     if not (parsed := simple_commands.parse(line)):
         return answer
     mark = parsed[0].encode()
@@ -67,6 +69,8 @@ def requested_command(line: str) -> str:
     """Return the command in *line* as it was given to ``Host.run``: without directory, variables and ``/bin/sh -c``."""
     if marked := simple_commands.parse(line):
         return marked[1]
+    if telling := simple_commands.parse_telling(line):
+        line = telling[1]
     try:
         arguments = shlex.split(line)
     except ValueError:  # an unfinished quotation

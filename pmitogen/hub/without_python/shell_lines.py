@@ -6,12 +6,15 @@ import shlex
 import signal
 from typing import TYPE_CHECKING
 
+from pmitogen.hub.without_python import simple_commands
 from pmitogen.protocol.framing import from_wire
 from pmitogen.protocol.operations import Fs
 
 if TYPE_CHECKING:
     from pmitogen.protocol.requests import RequestHeader
     from pmitogen.transport.sessions import exec_command
+
+MAX_LINE = 64 << 10  # bytes; Linux allows 128 KiB for one argument
 
 
 def signal_name(signum: int) -> str:
@@ -27,6 +30,20 @@ def command_line(argv: list[str], header: RequestHeader) -> str:
     variables = [f"{text(name)}={text(value)}" for name, value in (header.get("env") or {}).items()]
     line = shlex.join([*(["env", *variables] if variables else []), *argv])
     return f"cd {shlex.quote(text(header['cwd']))} && {line}" if header.get("cwd") else line
+
+
+def telling_line(token: str, header: RequestHeader) -> str | None:
+    """Return the line for a login shell that can run ``/bin/sh``: the command first tells its process (process_line.py).
+
+    None if that could change what the command does: its name is an option of ``exec``, or the line becomes too long.
+    """
+    argv = header["argv"]
+    variables = [f"{name}={value}" for name, value in (header.get("env") or {}).items()]
+    if argv[0].startswith("-") and not variables:
+        return None
+    command = shlex.join([*(["env", *variables] if variables else []), *argv])
+    line = simple_commands.telling_line(token, command, header.get("cwd"))
+    return line if len(line) <= MAX_LINE else None
 
 
 def terminal(header: RequestHeader) -> exec_command.Terminal:

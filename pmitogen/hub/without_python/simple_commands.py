@@ -28,8 +28,10 @@ MAX_RUNNING = 4  # of a host at once; sshd allows ten sessions by default
 EARLIER_OUTPUT = 4 << 10  # bytes before the marker that are searched for it
 _UNSAFE = frozenset(b"'\\!")  # what csh or fish do not take as it is between single quotes
 _LINE = re.compile(r"exec /bin/sh -c 'echo >&2; echo; echo (PMITOGEN-[0-9a-f]+) run \$\$ >&2; echo \1 run; (.*)'", re.S)
+_TELLING = re.compile(r"""exec /bin/sh -c 'printf "PMITOGEN-%s run %s\\n" ([0-9a-f]+) \$\$ >&2; (.*)'""", re.S)
 _MARK_END = re.compile(rb"(?: ([0-9]{1,10}))?\r*\n")  # after the mark: to compile a pattern for each mark would take 0.2 ms
 _EXEC = re.compile(r'^trap "echo PMITOGEN-[0-9a-f]+ failed" EXIT; exec ')
+_OR_EXIT = " || exit 1; "
 # The dot keeps the newlines at the end, which the shell removes from the output of a command.
 _ENCODED = 'PMITOGEN=$(printf %b "$0."); exec /bin/sh -c "${PMITOGEN%.}"'
 
@@ -97,9 +99,23 @@ def line(token: str, command: Text) -> str:
     text = command.text
     if command.executes:  # if that fails, the shell ends, and says so
         text = f'trap "echo PMITOGEN-{token} failed" EXIT; exec {text}'
-    raw = text.encode("latin-1")
     mark = f"PMITOGEN-{token} run"
-    begin = f"echo >&2; echo; echo {mark} $$ >&2; echo {mark}; "
+    return _line(f"echo >&2; echo; echo {mark} $$ >&2; echo {mark}; ", text)
+
+
+def telling_line(token: str, command: str, directory: str | None) -> str:
+    """Return a line for the login shell that first writes its process to stderr, and then becomes the quoted *command*.
+
+    A trace of the shell (``set -x``) shows the words of ``printf``, which differ from what it writes.
+    """
+    text = f"exec {command}"
+    if directory:
+        text = f"cd {shlex.quote(directory)}{_OR_EXIT}{text}"
+    return _line(f'printf "PMITOGEN-%s run %s\\n" {token} $$ >&2; ', text)
+
+
+def _line(begin: str, text: str) -> str:
+    raw = text.encode("latin-1")
     if not set(raw) & _UNSAFE and all(32 <= byte < 127 for byte in raw):
         return f"exec /bin/sh -c '{begin}{text}'"
     return f"exec /bin/sh -c '{begin}{_ENCODED}' '{''.join(f'{chr(92)}0{byte:03o}' for byte in raw)}'"
@@ -110,16 +126,35 @@ def parse(command: str) -> tuple[str, str] | None:
     match = _LINE.fullmatch(command)
     if match is None:
         return None
-    script, _, encoded = match[2].partition("' '")
-    if script == _ENCODED:
-        script = bytes(int(digits, 8) for digits in re.findall(r"\\0(\d{3})", encoded)).decode("utf-8", "surrogateescape")
-    return f"{match[1]} run", re.sub(_EXEC, "", script)
+    return f"{match[1]} run", re.sub(_EXEC, "", _decoded(match[2]))
+
+
+def parse_telling(command: str) -> tuple[str, str] | None:
+    """Return the mark of a :func:`telling_line`, and its command as it is without that; None for any other command."""
+    match = _TELLING.fullmatch(command)
+    if match is None:
+        return None
+    text = _decoded(match[2])
+    directory, found, rest = text.partition(_OR_EXIT) if text.startswith("cd ") else ("", "", text)
+    return f"PMITOGEN-{match[1]} run", (f"{directory} && " if found else "") + rest.removeprefix("exec ")
+
+
+def _decoded(script: str) -> str:
+    script, _, encoded = script.partition("' '")
+    if script != _ENCODED:
+        return script
+    return bytes(int(digits, 8) for digits in re.findall(r"\\0(\d{3})", encoded)).decode("utf-8", "surrogateescape")
 
 
 def kill_line(process: int) -> str:
     """Return a line that sends SIGTERM to a process group, and SIGKILL two seconds later, without waiting for that."""
     later = f"(sleep 2; kill -KILL -{process}) </dev/null >/dev/null 2>&1 &"
     return f"exec /bin/sh -c 'kill -TERM -{process} 2>/dev/null && {later}'"
+
+
+def signal_line(process: int, name: str) -> str:
+    """Return a line that sends a signal to a process group. *name*: without SIG, or a number."""
+    return f"exec /bin/sh -c 'kill -{name} -{process} 2>/dev/null'"
 
 
 class Started:

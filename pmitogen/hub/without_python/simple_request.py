@@ -18,16 +18,15 @@ import paramiko
 from pmitogen.errors import ConnectError, ConnectionLost, Error
 from pmitogen.hub import bootstrap
 from pmitogen.hub.host.states import State
-from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request, error_frame
+from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request, RequestWithoutPython, error_frame
 from pmitogen.hub.without_python import simple_commands
-from pmitogen.hub.without_python.group_killer import GroupKiller
+from pmitogen.hub.without_python.group_killer import KILL_TIMEOUT, GroupKiller
 from pmitogen.hub.without_python.session import Opening, OutputWatch
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 from pmitogen.protocol.operations import Op
 from pmitogen.transport.errors import SessionRefused
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.transport.login_limits import SLOT_TIMEOUT
-from pmitogen.util import threads
 
 if TYPE_CHECKING:
     from pmitogen.hub.without_python.shell_requests import ShellHost
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 WINDOW = 4 << 20  # bytes of output that wait here
 OPEN_TIMEOUT = 60.0  # seconds for the session
-KILL_TIMEOUT = 4.0  # seconds for a killed command to end before its channel is closed
 
 
 class SimpleRequest:
@@ -59,7 +57,7 @@ class SimpleRequest:
         request: Request,
         connection: Connection,
         text: simple_commands.Text,
-        others: dict[SimpleRequest, None],
+        others: dict[RequestWithoutPython, None],
         submit: Callable[[Callable[[], object]], None],
     ) -> None:
         self._host, self._request, self._connection = host, request, connection
@@ -67,8 +65,7 @@ class SimpleRequest:
         token = bootstrap.new_token()
         self._line = simple_commands.line(token, text)
         self._started = simple_commands.Started(token, self._is_exact)
-        self._ended = threading.Event()
-        self._killer = GroupKiller(connection, self._signal, host.connector.run_elsewhere, self._ended)
+        self._killer = GroupKiller(connection, self._signal, host.connector.run_elsewhere)
         self._deadline = time.monotonic() + OPEN_TIMEOUT
         self._channel: Channel | None = None  # once the command is sent
         self._watch: OutputWatch | None = None
@@ -77,7 +74,7 @@ class SimpleRequest:
         self._size = 0  # bytes in it
         self._window = CREDIT_WINDOW
         self._streaming = bool(request.header.get("stream_output"))
-        self._is_cancelled = self._is_closing = self._has_ended = self._is_late = False
+        self._is_cancelled = self._is_closing = self._is_answered = self._is_late = False
 
     def start(self) -> None:
         """Ask for the session."""
@@ -89,7 +86,7 @@ class SimpleRequest:
 
     def check_opening(self) -> None:
         """Fail if the server has not answered in time."""
-        if self._channel is None and not self._has_ended and time.monotonic() >= self._deadline:
+        if self._channel is None and not self._is_answered and time.monotonic() >= self._deadline:
             self._is_cancelled = True
             self._fail(ConnectError(f"{self._connection.peer}: no answer within the timeout to a request for a channel", "exec"))
 
@@ -155,18 +152,16 @@ class SimpleRequest:
             self._is_cancelled = True
             self._pump()
             try:
-                threads.start(self._end_command, "pmitogen cancel")
+                self._killer.cancel(self._close_channel)
             except Error:  # no thread; closing the channel here would wait for a lock that this thread then holds
                 with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
                     self._signal("TERM")
                 self._host.guard.call_later(KILL_TIMEOUT, self._fail, ConnectionLost(f"{self._host.name}: cancelled"))
 
-    def _end_command(self) -> None:
-        """Kill the process group, and close the channel. Blocks."""
-        if not self._started.has_no_process:
-            self._killer.begin()
-            self._ended.wait(KILL_TIMEOUT)
-        self._close_channel()
+    def end(self) -> None:
+        """Wait for no credit any more: no frame reaches the client. I/O thread."""
+        self._is_closing = True
+        self._pump()
 
     def kill_group(self) -> None:
         """Kill the process group, because the connection ends. Any thread but the I/O thread; blocks."""
@@ -199,10 +194,11 @@ class SimpleRequest:
     def _pump(self) -> None:
         """Pass on output that must not wait for the command's end, as far as the credit allows, and detect that end."""
         channel, watch = self._channel, self._watch
-        if channel is None or watch is None or self._has_ended:
+        if channel is None or watch is None or self._is_answered:
             return
-        watch.is_eager = watch.is_eager or self._is_cancelled
-        if not self._streaming or self._window > 0 or self._is_cancelled:
+        is_given_up = self._is_cancelled or self._is_closing
+        watch.is_eager = watch.is_eager or is_given_up
+        if not self._streaming or self._window > 0 or is_given_up:
             self._take()
             if self._is_cancelled:
                 self._killer.begin()
@@ -226,7 +222,7 @@ class SimpleRequest:
             for stream, data in ((0, self._started.output(0, out)), (1, self._started.output(1, err))):
                 self._output[stream].append(data)
                 self._size += len(data)
-        self._killer.note_process(self._started.process)
+        self._killer.note_process(self._started.process, self._started.has_no_process)
         if grant + more:
             self._submit(functools.partial(self._grant, channel, grant + more))
 
@@ -250,7 +246,7 @@ class SimpleRequest:
 
     def _finish(self) -> None:
         """Report how the command ended."""
-        if self._has_ended:
+        if self._is_answered:
             return
         from pmitogen.transport.sessions.exec_command import ExitStatus
 
@@ -258,6 +254,8 @@ class SimpleRequest:
         code = ExitStatus(channel.exit_status if channel.exit_status >= 0 else None, channel.exit_signal).code
         # The status may come before the end of the output: a connection that breaks between them has cut the output.
         lost = channel.timeout_reason or (None if channel.exit_reported and not channel.is_cut else connection.end_reason)
+        if lost is None or self._is_cancelled:
+            self._killer.note_end()
         if code in KILL_EXIT_CODES and self._is_closing:
             return  # the hub closed it: the end of the host is the failure to report
         if code in KILL_EXIT_CODES and not self._request.is_cancelled and lost is None:
@@ -290,7 +288,7 @@ class SimpleRequest:
 
     def _fail(self, error: Exception) -> None:
         """End with *error*; or if no session can be had, have Python run the command."""
-        if self._has_ended:
+        if self._is_answered:
             return
         self._end()
         if isinstance(error, SessionRefused) and not (self._is_cancelled or self._request.is_cancelled):
@@ -302,18 +300,18 @@ class SimpleRequest:
             self._host.log.error("internal error", exc_info=error)
             error = ConnectionLost(f"{self._host.name}: internal error: {type(error).__name__}")
         if self._channel is not None and self._connection.end_reason is None:  # its channel alone has ended
-            self._ended.clear()  # its processes may go on
-            self._others[self] = None  # until its processes have the signal: the connection must not be closed before
+            # Its processes may go on, and the connection must not be closed before they have the signal.
+            self._others[self] = None
             with contextlib.suppress(ConnectError):  # no thread for it; the end of the connection does it
                 self._submit(self._kill_remaining)
         elif self._connection.end_reason is not None and isinstance(error, ConnectionLost):
+            self._killer.note_end()
             self._host.fail(error)  # so that the next request finds another connection
         self._send(error_frame(error))
 
     def _end(self) -> None:
-        self._has_ended = True
+        self._is_answered = True
         self._others.pop(self, None)
-        self._ended.set()
         if self._watch is not None:
             self._watch.stop()
         if self._channel is not None and not self._channel.closed:

@@ -140,8 +140,8 @@ class Command(ChannelStream):
 
     *command*: for the login shell; None: the login shell itself; with *subsystem*, the name of a subsystem such as ``sftp``.
     *stdin*: its input, as a whole or in pieces; None: :meth:`send` sends it. With a *terminal* the output is one stream.
-    *slot_timeout*: as of :meth:`Connection.open_session`. Raises SessionRefused, ConnectError (stage ``exec``) where the server
-    refuses the command, ConnectionLost. Close it (``with``).
+    *slot_timeout*: as of :meth:`Connection.open_session`. *on_open* is called before the command is started, and may raise.
+    Raises SessionRefused, ConnectError (stage ``exec``) if the server refuses the command, ConnectionLost. Close it (``with``).
     """
 
     def __init__(
@@ -154,12 +154,14 @@ class Command(ChannelStream):
         timeout: float = OPEN_TIMEOUT,
         slot_timeout: float = math.inf,
         subsystem: bool = False,
+        on_open: Callable[[Command], object] = lambda command: None,
     ) -> None:
         channel = connection.open_session(timeout, WINDOW, slot_timeout)
         super().__init__(connection, channel)
         self._feeder: threading.Thread | None = None
         self._is_subsystem = subsystem
         try:
+            on_open(self)
             if terminal is not None:
                 channel.request_pty(*terminal)
             if command is None:
