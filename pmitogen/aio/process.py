@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 import signal
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from pmitogen.aio.waiting import Suspending
 from pmitogen.api import arguments
+from pmitogen.api.commands import newline_decoder
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.running import Running
 from pmitogen.api.waiting import Runtime
@@ -63,10 +63,7 @@ class OutputStream(Generic[Text]):
         self._decoder: Any = None
         self._empty: Any = b""
         if encoding is not None:
-            made = codecs.getincrementaldecoder(encoding[0])(encoding[1])
-            import io
-
-            self._decoder = io.IncrementalNewlineDecoder(made, translate=True)
+            self._decoder = newline_decoder(encoding)
             self._empty = ""
         self._buffer: Any = self._empty  # the newest data, and
         self._taken = 0  # how much of it has been returned: cutting that off for each line would copy the rest each time

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from pmitogen.api import arguments
 from pmitogen.api.core import Core
@@ -48,6 +48,9 @@ class Account:
     become: BecomeRequest | None = None
     ask: Ask | None = None
     hub: object = None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"an object of {self} cannot be pickled: it belongs to this process; connect in the other one")
 
     def __str__(self) -> str:
         return f"{self.options['host']} as {self.become['user']}" if self.become else str(self.options["host"])
@@ -182,7 +185,8 @@ class Account:
             if not isinstance(answer, dict) or not ("value" in answer or "error" in answer):
                 raise ValueError
         except (ValueError, RecursionError):
-            message = f"{self}: {qualname} ended without a result, status {frame['rc']}: {escape(err, keep_end=True)}"
+            last_output = escape(err, keep_end=True)
+            message = f"{self}: {qualname} ended without a result, status {frame['rc']}{last_output and ': ' + last_output}"
             raise RemoteError(message, err.decode("utf-8", "replace")) from None
         if "error" in answer:
             raise RemoteError(f"{self}: {qualname}: {escape(str(answer['error']))}", str(answer.get("traceback", "")))

@@ -79,6 +79,11 @@ def text_encoding(text: bool, encoding: str | None, errors: str | None, label: s
     return name, handler
 
 
+def newline_decoder(encoding: tuple[str, str]) -> io.IncrementalNewlineDecoder:
+    """Return a decoder of text whose line ends, also a single ``\\r``, become ``\\n``."""
+    return io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding[0])(encoding[1]), translate=True)
+
+
 def exec_header(
     label: str,
     command: arguments.Command,
@@ -112,7 +117,7 @@ class Output:
     ) -> None:
         self._parts: tuple[list[Any], list[Any]] = ([], [])
         self._capture, self._on_output, self._encoding = capture, on_output, encoding
-        self._decoders = [codecs.getincrementaldecoder(encoding[0])(encoding[1]) if encoding else None for _ in NAMES]
+        self._decoders = [newline_decoder(encoding) if encoding else None for _ in NAMES]
         self._unfinished: tuple[list[str], list[str]] = ([], [])  # of each stream the parts of the line that has not ended
 
     def add(self, stream: int, data: bytes, ended: bool) -> Iterator[object]:
@@ -133,7 +138,7 @@ class Output:
         *lines, last = text.split("\n")
         for line in lines:
             unfinished.append(line)
-            yield "".join(unfinished).removesuffix("\r") + "\n"
+            yield "".join(unfinished) + "\n"
             unfinished.clear()
         unfinished.append(last)
         if ended:
@@ -143,7 +148,7 @@ class Output:
         """Return all output of a stream; line ends of a text are ``\\n``."""
         if self._encoding is None:
             return b"".join(self._parts[stream])
-        return "".join(self._parts[stream]).replace("\r\n", "\n").replace("\r", "\n")
+        return "".join(self._parts[stream])
 
 
 class Feeding:

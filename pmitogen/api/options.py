@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pmitogen.api import arguments
 from pmitogen.errors import UsageError
@@ -54,6 +54,18 @@ class Jump:
         """The secrets that are set, by the name of their parameter."""
         names = ("password", "private_key", "passphrase", "otp")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+class _Settings(dict[str, str]):
+    """Keywords of ssh_config(5), immutable. A dict, so that it can be pickled, and copied by ``dataclasses.asdict``."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("ConnectOptions: settings cannot be changed; use dataclasses.replace")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Settings, (dict(self),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +138,7 @@ class ConnectOptions:
         for keyword, value in self.settings.items():
             arguments.text(keyword, f"{label}: settings: a keyword")
             arguments.text(value, f"{label}: settings: {keyword}")
+        object.__setattr__(self, "settings", _Settings(self.settings))
         self.ssh_args()  # checks the rest
 
     def ssh_args(self) -> list[str]:

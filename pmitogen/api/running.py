@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pmitogen.api.account import Account
 from pmitogen.api.exchange import Exchange
@@ -31,6 +31,9 @@ class Running:
         self._parts: tuple[list[bytes], list[bytes]] = ([], [])  # of communicate: the output so far
         self.exchange = Exchange(account, {**header, "stream_output": True}, b"", feeds=True)
         weakref.finalize(self, self.exchange.kill).atexit = False
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a command of {self.account} cannot be pickled: it belongs to this process; connect in the other one")
 
     @property
     def returncode(self) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import IO, TYPE_CHECKING, Any
 
 from pmitogen.api import arguments
@@ -100,8 +100,23 @@ async def get(
         return b""
     if isinstance(target, int) or not arguments.is_stream(target, "write"):
         arguments.wrong("get: target", "a path, an open file or None", target)
-    await receive(account, runtime, header, target.write, progress)
+    await receive(account, runtime, header, lambda data: _write_all(target, data), progress)
     return b""
+
+
+def _write_all(stream: Any, data: bytes) -> None:
+    """Write to the caller's stream, which may take less at a time, as an unbuffered file may. Raises TypeError."""
+    rest: Any = data
+    while len(rest):
+        written: object = stream.write(rest)
+        if isinstance(written, Coroutine):
+            written.close()
+            raise TypeError("get: target: its write() returned a coroutine; use a file of the blocking kind, or Host.open")
+        if not isinstance(written, int):  # None, as of many functions: it has taken all
+            return
+        if written <= 0:
+            raise BlockingIOError("get: target: the stream is non-blocking and takes no data")
+        rest = memoryview(rest)[written:]
 
 
 async def receive(

@@ -236,6 +236,11 @@ def _mapping(
     for target in order[:1]:
         option_set(target, options)
     job = worker.Job(function, options)
+    if any(isinstance(each, concurrent.futures.ProcessPoolExecutor) for each in executors):  # Dask's pickles more
+        try:
+            pickle.dumps(job)
+        except Exception as exc:
+            raise TypeError(f"{label}: function: cannot be pickled: {exc}; define it at the top level of a module") from None
     return Mapping(executors, is_one_worker, job, order, limit_of(limit, label)), len(order)
 
 

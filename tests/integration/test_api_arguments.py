@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -210,6 +211,43 @@ def test_text_decodes_output(host: Host) -> None:
     command = "echo 1; sleep 0.2; echo 2 >&2; printf 3"
     done = host.run(command, text=True, capture=False, on_output=lambda *piece: pieces.append(piece))
     assert sorted(pieces) == [("stderr", "2\n"), ("stdout", "1\n"), ("stdout", "3")] and done.stdout == ""
+
+
+def test_a_callback_gets_the_lines_that_iterating_yields(host: Host) -> None:
+    data = b"1\r2\r\n\n3\xc3\xa4\r"
+    lines: list[str] = []
+    host.run(["cat"], input=data, text=True, on_output=lambda _, line: lines.append(line))
+    with host.start(["cat"], text=True) as process:
+        process.stdin.buffer.write(data)  # type: ignore[attr-defined]
+        process.stdin.close()
+        assert lines == list(process.stdout) == ["1\n", "2\n", "\n", "3ä\n"]
+    times: list[float] = []
+    command = "printf '1%%\\r'; sleep 0.5; printf '2%%\\r'; sleep 0.5; printf x"
+    host.run(command, text=True, on_output=lambda *_: times.append(time.monotonic()))
+    assert len(times) == 3 and times[1] - times[0] > 0.3  # progress on one line is reported as it comes
+
+
+def test_a_downloads_stream_may_take_less_than_it_is_given(host: Host) -> None:
+    taken = bytearray()
+
+    class Slow:
+        def write(self, data: bytes) -> int:
+            taken.extend(data[:1000])
+            return min(len(data), 1000)
+
+    class Asynchronous:
+        async def write(self, data: bytes) -> int:
+            return len(data)
+
+    stream: Any = Slow()
+    data = os.urandom(300_000)
+    host.put(data, "slow")
+    host.get("slow", stream)
+    assert taken == data
+    stream = Asynchronous()
+    with pytest.raises(TypeError, match="write.. returned a coroutine"):
+        host.get("slow", stream)
+    host.remove("slow")
 
 
 def test_a_failure_of_the_callers_own_function_ends_the_command(host: Host, account: Account) -> None:

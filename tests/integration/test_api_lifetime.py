@@ -90,7 +90,8 @@ def test_using_a_host_in_a_forked_process_is_an_error(sshd: Sshd, account: Accou
 
 def test_pickling_a_host_is_an_error_with_advice(sshd: Sshd, account: Account) -> None:
     with connect(sshd, account) as host:
-        for thing in (host, host._hub, host.become()):
+        things = [host, host._hub, host.become(), host.start("cat"), host.forward_local(1)]
+        for thing in things:
             with pytest.raises(TypeError, match="cannot be pickled: it belongs to this process"):
                 pickle.dumps(thing)
 

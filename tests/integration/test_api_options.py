@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,29 @@ def test_a_wrong_value_is_a_usage_error() -> None:
             Jump(host, user=user)
     assert Jump("fe80::1%eth0", user="u").address == "u@[fe80::1%eth0]"
     assert len({ConnectOptions(port=22, settings={"Ciphers": "x"}), ConnectOptions(port=22, settings={"Ciphers": "x"})}) == 1
+
+
+def test_settings_cannot_be_changed() -> None:
+    given = {"Compression": "yes"}
+    options = ConnectOptions(settings=given)
+    given["Port"] = "1"
+    settings: Any = options.settings
+    for change in (
+        lambda: settings.__setitem__("Port", "1"),
+        lambda: settings.update(Port="1"),
+        lambda: settings.setdefault("Port", "1"),
+        lambda: settings.pop("Compression"),
+        lambda: settings.__ior__({"Port": "1"}),
+        settings.popitem,
+        settings.clear,
+        lambda: settings.__delitem__("Compression"),
+    ):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            change()
+    assert options.settings == {"Compression": "yes"} and "settings={'Compression': 'yes'}" in repr(options)
+    for again in (pickle.loads(pickle.dumps(options)), copy.deepcopy(options), dataclasses.replace(options)):
+        assert again == options
+    assert dataclasses.asdict(options)["settings"] == {"Compression": "yes"}
 
 
 @pytest.mark.needs_root

@@ -103,6 +103,13 @@ def test_without_a_worker_every_target_has_an_error(server: ScriptedServer) -> N
     assert sum("no worker is left" in str(outcome.error) for outcome in outcomes) == len(TARGETS)
 
 
+@shared
+def test_a_function_that_cannot_be_pickled_is_a_type_error_at_the_call(two: list[Executor]) -> None:
+    for call in (executors.map, executors.as_completed):
+        with pytest.raises(TypeError, match="function: cannot be pickled: .*lambda"):
+            call(two, lambda host: 1, TARGETS)
+
+
 @pytest.mark.parametrize("kind", ["threads", "forking processes"])
 def test_one_executor_without_a_list_is_accepted(kind: str, server: ScriptedServer) -> None:
     with contextlib.ExitStack() as stack:
