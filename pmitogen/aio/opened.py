@@ -41,7 +41,7 @@ class Transfer:
 @contextlib.asynccontextmanager
 async def reading(account: Account, path: AnyPath, encoding: tuple[str, str] | None) -> AsyncIterator[OutputStream[Any]]:
     """Open a file for reading."""
-    request = Exchange(account, transfers.get_header(path))
+    request = Exchange(account, transfers.get_header(path, "open"))
     try:
         yield OutputStream(Transfer(request), 0, encoding)
     finally:
@@ -53,7 +53,8 @@ async def writing(
     account: Account, path: AnyPath, encoding: tuple[str, str] | None, permissions: int
 ) -> AsyncIterator[InputStream[Any]]:
     """Open a file that is written. It appears when the block is left."""
-    request = Exchange(account, transfers.put_header(path, permissions), feeds=True)
+    header = transfers.put_header(path, permissions, "open", "permissions")
+    request = Exchange(account, header, feeds=True)
     try:
         yield InputStream(Transfer(request), encoding)
     except BaseException:

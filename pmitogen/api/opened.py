@@ -31,8 +31,8 @@ def mode_of(mode: str) -> str:
 class ReadRaw(io.RawIOBase):
     """A remote file opened for reading, unbuffered."""
 
-    def __init__(self, account: Account, path: AnyPath) -> None:
-        self._request = Exchange(account, transfers.get_header(path))
+    def __init__(self, request: Exchange) -> None:
+        self._request = request
 
     def readable(self) -> bool:
         return True
@@ -59,9 +59,8 @@ class ReadRaw(io.RawIOBase):
 class WriteRaw(io.RawIOBase):
     """A remote file opened for writing, unbuffered; it appears when closed."""
 
-    def __init__(self, account: Account, path: AnyPath, mode: int) -> None:
-        self._account = account
-        self._request = Exchange(account, transfers.put_header(path, mode), feeds=True)
+    def __init__(self, account: Account, request: Exchange) -> None:
+        self._account, self._request = account, request
 
     def writable(self) -> bool:
         return True
@@ -126,7 +125,12 @@ def open_file(account: Account, path: AnyPath, mode: str, encoding: str, permiss
     is_text = not mode.endswith("b")
     if is_text:
         commands.text_encoding(True, encoding, "strict", "open")
-    remote = ReadRaw(account, path) if mode.startswith("r") else WriteRaw(account, path, permissions)
+    remote: ReadRaw | WriteRaw  # made last: io closes an object whose __init__ has failed
+    if mode.startswith("r"):
+        remote = ReadRaw(Exchange(account, transfers.get_header(path, "open")))
+    else:
+        header = transfers.put_header(path, permissions, "open", "permissions")
+        remote = WriteRaw(account, Exchange(account, header, feeds=True))
     stream: Any
     if is_text:
         buffer: Any = io.BufferedReader(remote, BUFFER) if isinstance(remote, ReadRaw) else io.BufferedWriter(remote, BUFFER)

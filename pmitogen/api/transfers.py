@@ -23,16 +23,20 @@ Progress = Callable[[int, "int | None"], object]
 Source = str | bytes | os.PathLike[str] | IO[bytes]
 
 
-def put_header(path: arguments.AnyPath, mode: int) -> RequestHeader:
-    """Return the request to write a file. Raises TypeError, UsageError."""
-    header: RequestHeader = {"op": "put", "path": arguments.wire_path(path, "put: path"), "label": arguments.display_text(path)}
-    header["mode"] = arguments.integer(mode, "put: mode", 0, 0o7777)
+def put_header(path: arguments.AnyPath, mode: int, call: str = "put", mode_name: str = "mode") -> RequestHeader:
+    """Return the request to write a file. *call*, *mode_name*: for messages. Raises TypeError, UsageError."""
+    header: RequestHeader = {
+        "op": "put",
+        "path": arguments.wire_path(path, f"{call}: path"),
+        "label": arguments.display_text(path),
+    }
+    header["mode"] = arguments.integer(mode, f"{call}: {mode_name}", 0, 0o7777)
     return header
 
 
-def get_header(path: arguments.AnyPath) -> RequestHeader:
-    """Return the request to read a file. Raises TypeError, UsageError."""
-    return {"op": "get", "path": arguments.wire_path(path, "get: path"), "label": arguments.display_text(path)}
+def get_header(path: arguments.AnyPath, call: str = "get") -> RequestHeader:
+    """Return the request to read a file. *call*: for messages. Raises TypeError, UsageError."""
+    return {"op": "get", "path": arguments.wire_path(path, f"{call}: path"), "label": arguments.display_text(path)}
 
 
 async def put(

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import time
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ import pmitogen
 from pmitogen.api import Host, Hub
 from tests.support.accounts import Account
 from tests.support.library import connect
+from tests.support.session import repository
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
@@ -275,3 +277,23 @@ def test_a_failing_input_stream_fails_the_command(host: Host) -> None:
     with pytest.raises(OSError, match="broken"):
         host.run(["cat"], stdin=Broken())  # type: ignore[arg-type]
     assert host.run("echo alive").stdout == b"alive\n"
+
+
+def test_an_open_that_is_refused_prints_nothing(sshd: Sshd, account: Account) -> None:
+    """In its development mode Python prints what closing an object raises whose ``__init__`` has failed."""
+    program = f"""
+import pmitogen
+with pmitogen.connect("{account.name}@{sshd.host}", ssh_args={sshd.ssh_args()!r}, timeout=30) as host:
+    for wrong in (lambda: host.open("", "wb"), lambda: host.open("", "r"), lambda: host.open("/x", "w", permissions=-1)):
+        try:
+            wrong()
+        except pmitogen.UsageError as error:
+            print(error)
+"""
+    args = [sys.executable, "-X", "dev", "-W", "ignore", "-c", program]
+    done = subprocess.run(args, capture_output=True, text=True, timeout=60, cwd=repository, check=True)
+    assert done.stderr == "" and done.stdout.splitlines() == [
+        "open: path: empty path",
+        "open: path: empty path",
+        "open: permissions: -1: expected 0 to 4095",
+    ]
