@@ -6,8 +6,8 @@ import io
 import os
 import pathlib
 import subprocess
-import time
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 

@@ -8,15 +8,12 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import paramiko
-
 from pmitogen.api.sftp import files, trees
 from pmitogen.api.sftp.files import Refusal
-from pmitogen.errors import ConnectionLost, RemoteError
+from pmitogen.errors import RemoteError
 from pmitogen.protocol.framing import to_wire
 from pmitogen.transport.connection import Connection
-from pmitogen.transport.keys.wire import DecodeError
-from pmitogen.transport.sessions import exec_command
+from pmitogen.transport.sessions.sftp_channel import CHANNEL_ERRORS, open_sftp
 from pmitogen.transport.sessions.sftp_client import SFTP
 from pmitogen.transport.sessions.sftp_packets import SFTPError
 
@@ -36,18 +33,15 @@ def perform(connection: Connection, name: str, arguments: list[Any]) -> dict[str
 
 @contextlib.contextmanager
 def _session(connection: Connection) -> Iterator[SFTP]:
-    channel = connection.open_session(TIMEOUT, exec_command.WINDOW)
+    opened = open_sftp(connection, TIMEOUT)
+    if opened is None:
+        raise RemoteError(f"{connection.peer}: the host has neither Python nor SFTP")
     try:
-        if not connection.start_subsystem(channel, "sftp", timeout=TIMEOUT):
-            raise RemoteError(f"{connection.peer}: the host has neither Python nor SFTP")
-        channel.settimeout(TIMEOUT)
-        yield SFTP(channel)
-    except (OSError, EOFError, paramiko.SSHException, SFTPError, DecodeError) as exc:
-        if connection.end_reason is not None:
-            raise ConnectionLost(f"{connection.peer}: {connection.end_reason}") from None
+        with contextlib.closing(opened), opened.losses():
+            opened.sftp.set_timeout(TIMEOUT)
+            yield opened.sftp
+    except (*CHANNEL_ERRORS, SFTPError) as exc:
         raise RemoteError(f"{connection.peer}: SFTP: {exc or 'the server ended it'}") from None
-    finally:
-        channel.close()
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {

@@ -43,8 +43,9 @@ def tree(sftp: SFTP, wire: str, patterns: Sequence[str]) -> list[list[Any]] | No
             if kind == "d":
                 waiting.append(relative)
             elif kind == "l":
-                with refusals(sftp, relative):
-                    target = to_wire(sftp.readlink(posixpath.join(root, relative)))
+                whole = posixpath.join(root, relative)
+                with refusals(sftp, whole):
+                    target = to_wire(sftp.readlink(whole))
             mode = stats.S_IMODE(state.mode or 0o644)
             found.append([to_wire(relative), kind, mode, state.size or 0, state.mtime or 0, target])
             if len(found) > MAX_ENTRIES:
@@ -105,8 +106,7 @@ def finish_tree(sftp: SFTP, wire: str, states: Sequence[tuple[str, int, float | 
     for name, mode, when in states:
         path = posixpath.join(root, _text(name))
         seconds = None if when is None else int(when)
-        with refusals(sftp, path):
-            sftp.set_attributes(path, Attributes(mode=mode, atime=seconds, mtime=seconds))
+        files.set_attributes(sftp, path, Attributes(mode=mode, atime=seconds, mtime=seconds))
 
 
 def _text(wire: str) -> str:

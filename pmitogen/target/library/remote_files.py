@@ -52,6 +52,8 @@ def perform(name, arguments):
         if path is not None and not isinstance(path, int):
             failure["path"] = decode(path)
         return failure
+    except RuntimeError:  # os.makedirs calls itself for each part of a path
+        return {"errno": "ELOOP", "text": os.strerror(errno.ELOOP), "path": arguments[0]}
 
 
 def fields(status):
@@ -116,8 +118,13 @@ def glob(pattern, recursive):
 def mkdir(path, mode, parents, exist_ok):
     # type: (str, int, bool, bool) -> None
     directory = encode(path)
-    if parents and not os.path.isdir(os.path.dirname(directory) or b"."):
-        os.makedirs(os.path.dirname(directory))
+    above = os.path.dirname(directory) or b"."
+    if parents and not os.path.isdir(above):
+        try:
+            os.makedirs(above)
+        except OSError:
+            if not os.path.isdir(above):  # else another process has made it meanwhile
+                raise
     try:
         os.mkdir(directory, mode)
     except OSError:
@@ -278,8 +285,7 @@ def prepare_tree(path, opened, removed, directories, links):
     # type: (str, Sequence[Json], Sequence[str], Sequence[str], Sequence[Sequence[str]]) -> None
     """Prepare a directory for files: set modes, remove entries, make directories, make links."""
     root = encode(path)
-    if not os.path.isdir(root):
-        os.makedirs(root)
+    mkdir(path, 0o777, True, True)
     for name, mode in opened:
         os.chmod(os.path.join(root, name.encode("latin-1")), mode)
     for name in removed:

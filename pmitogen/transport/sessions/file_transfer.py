@@ -154,7 +154,7 @@ def _named(sftp: SFTP, path: str, label: str, part: str = "") -> Iterator[None]:
             raise
         state = sftp_errors.stat(sftp, path) if part and error.code in (FAILURE, NO_SUCH_FILE) else None
         is_directory = state is not None and state.is_directory
-        name = "EISDIR" if is_directory else sftp_errors.error_name(sftp, error, path, writes=bool(part))
+        name = "EISDIR" if is_directory else sftp_errors.error_name(sftp, error, path, grows=bool(part))
         if not name:
             raise
         raise transfer_error(label, name) from None

@@ -19,19 +19,22 @@ MAX_NAME, MAX_PATH = 255, 4095  # bytes, on Linux
 NO_REASON = "failure; the SFTP server gives no reason"
 
 
-def error_name(sftp: SFTP, error: SFTPError, path: str, *, writes: bool = False) -> str:
+def error_name(sftp: SFTP, error: SFTPError, path: str, *, writes: bool = False, grows: bool = False) -> str:
     """Return the name of the errno of *error*, which is about *path*; empty if it cannot be found out. Asks the server.
 
-    *writes*: the operation changes the file system. Raises OSError, EOFError or SSHException if the channel ends.
+    *writes*: the operation changes the file system; *grows*: and needs space. Raises OSError, EOFError or SSHException if the
+    channel ends.
     """
     if error.code == packets.NO_SUCH_FILE:
         return _absence(sftp, path)
     if error.code == packets.PERMISSION_DENIED:
         return "EACCES"
     if error.code == packets.BAD_MESSAGE:
-        return "ENAMETOOLONG" if _is_too_long(path) else "EINVAL"
+        return "ENAMETOOLONG" if is_too_long(path) else "EINVAL"
     name = name_in(str(error))  # other servers send the system's own text
-    return name or _storage_failure(sftp, path) if error.code == packets.FAILURE and writes else name
+    if not name and error.code == packets.FAILURE and (writes or grows):
+        return _storage_failure(sftp, path, grows)
+    return name
 
 
 def reason(error: SFTPError) -> str:
@@ -92,13 +95,14 @@ def _is_loop(sftp: SFTP, path: str) -> bool:
     return True
 
 
-def _is_too_long(path: str) -> bool:
+def is_too_long(path: str) -> bool:
+    """Return whether *path* or a name in it is longer than Linux allows."""
     raw = path.encode("utf-8", "surrogateescape")
     return len(raw) > MAX_PATH or any(len(name) > MAX_NAME for name in raw.split(b"/"))
 
 
-def _storage_failure(sftp: SFTP, path: str) -> str:
-    """Return why nothing can be written at *path*."""
+def _storage_failure(sftp: SFTP, path: str, grows: bool) -> str:
+    """Return why the file system of *path* cannot be changed."""
     try:
         system: FileSystem = sftp.file_system(above(path))
     except SFTPError as error:
@@ -108,4 +112,4 @@ def _storage_failure(sftp: SFTP, path: str) -> str:
     if system.is_read_only:
         return "EROFS"
     is_full = system.available_blocks * system.block_size < CHUNK or system.files and not system.available_files
-    return "ENOSPC" if is_full else ""
+    return "ENOSPC" if grows and is_full else ""
