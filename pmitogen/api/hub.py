@@ -46,7 +46,8 @@ class Hub:
     def connect(self, target: str, **options: Unpack[ConnectArguments]) -> Host:
         """Log in to *target* (``host``, ``user@host`` or ``ssh://user@host:port``) and return it, connected.
 
-        A Python is started on the host when something needs it, within *timeout* seconds again.
+        A Python is started on the host when something needs it, within *timeout* seconds again. The account's shell has as
+        long to begin a command.
 
         :param options: a :class:`ConnectOptions`; every other argument that says the same goes before it.
         :param ssh_args: arguments of ssh's command line. ssh_config(5) counts as for ssh. This process's working directory and

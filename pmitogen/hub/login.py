@@ -242,6 +242,11 @@ class Login:
         """Seconds for Python to start after the login. The account's shell reads its start-up files first."""
         return max(0.1, self._deadline - time.monotonic()) if self._login_timeout else START_TIMEOUT
 
+    @property
+    def command_timeout(self) -> float:
+        """Seconds for the account's shell to begin a command: as many as for Python to start some time after the login."""
+        return self._login_timeout or START_TIMEOUT
+
     def note_python_started(self) -> None:
         """Note the end of Python's start, which begins when its channel is open. I/O thread."""
         self.stages["python"] = time.monotonic() - self._channel_opened_at

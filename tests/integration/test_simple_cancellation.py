@@ -101,3 +101,23 @@ def test_an_end_by_sigterm_just_before_the_connection_ends_is_a_lost_connection(
         with pytest.raises(pmitogen.ConnectionLost):
             host.run(end, on_output=lambda stream, data: time.sleep(0.01))  # credit follows the end
         assert host.run("kill -TERM $$").rc == 143
+
+
+@pytest.mark.parametrize("before", ["", "echo noise; "])
+def test_a_forced_command_that_takes_long_ends_with_the_timeout(
+    before: str, make_sshd: Callable[..., Sshd], account: Account
+) -> None:
+    """It has not begun the command, and Python would not start either."""
+    with connect(make_sshd(config=[f"ForceCommand {before}exec sleep 4.9111"]), account, timeout=1.5) as host:
+        for work in (lambda: host.get("/etc/hostname"), lambda: host.run("true"), lambda: host.run(["true"])):
+            began = time.monotonic()
+            with pytest.raises(pmitogen.ConnectError, match="the login shell did not begin a command within 1.5 seconds"):
+                work()
+            assert time.monotonic() < began + 3
+    processes.wait_until(lambda: not runs("sleep 4.9111"), 10)
+
+
+def test_the_timeout_of_the_login_is_none_of_a_command(sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account, timeout=1.5) as host:
+        assert host.run("sleep 2; echo done").stdout == b"done\n"
+        assert host.run(["sh", "-c", "exec 2>&-; sleep 2; echo done"]).stdout == b"done\n"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pmitogen.protocol.messages_to_client import Answer
 
 LOG = logging.getLogger("pmitogen.hub")
-CHECK_INTERVAL = 20.0  # seconds between looks for simple commands that wait too long for a session
+CHECK_INTERVAL = 20.0  # seconds between looks for simple commands that do not begin
 NO_SHELL = "modules need a login shell that can run /bin/sh; the raw module works without"
 
 
@@ -89,13 +89,12 @@ class ShellRequests:
         for thread in begun:
             thread.join(CLOSE_TIMEOUT)
 
-    def _check_openings(self) -> None:
+    def _check_starts(self) -> None:
         simple = [each for each in self._under_way if isinstance(each, SimpleRequest)]
-        for each in simple:
-            each.check_opening()
-        self._is_checking = bool(simple)
-        if self._is_checking:
-            self._host.guard.call_later(CHECK_INTERVAL, self._check_openings)
+        left = [seconds for each in simple if (seconds := each.check_start()) is not None]
+        self._is_checking = bool(left)
+        if left:
+            self._host.guard.call_later(min(CHECK_INTERVAL, *left), self._check_starts)
 
     def start(self, request: Request) -> None:
         """Begin to serve *request*."""
@@ -121,7 +120,7 @@ class ShellRequests:
         login.before_close, login.commands = self.end_commands, self._under_way
         if text is not None:
             kind = Download if header["op"] == Op.GET else SimpleRequest
-            shell_request = kind(host, request, login.connection, text, self._under_way, self._submit)
+            shell_request = kind(host, request, login.connection, text, self._under_way, login.command_timeout, self._submit)
         else:
             shell_request = ShellRequest(host, request, login.connection, self._under_way)
         request.account = None
@@ -135,7 +134,7 @@ class ShellRequests:
             self._fail(request, ConnectError(f"{host.name}: {exc.message}", "local"))
         if text is not None and not self._is_checking:
             self._is_checking = True
-            host.guard.call_later(CHECK_INTERVAL, self._check_openings)
+            host.guard.call_later(min(CHECK_INTERVAL, login.command_timeout), self._check_starts)
 
     def _fail(self, request: Request, error: Error) -> None:
         self._host.on_shell_frame(request, error_frame(error), b"")

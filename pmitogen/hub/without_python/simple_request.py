@@ -46,6 +46,7 @@ class SimpleRequest:
 
     :param text: the command for ``/bin/sh``.
     :param others: the simple commands of the host under way; it removes itself at its end.
+    :param timeout: seconds until ``/bin/sh`` has begun the command.
     :param submit: calls a function, which must not raise, on a thread that may block.
     """
 
@@ -58,6 +59,7 @@ class SimpleRequest:
         connection: Connection,
         text: simple_commands.Text,
         others: dict[RequestWithoutPython, None],
+        timeout: float,
         submit: Callable[[Callable[[], object]], None],
     ) -> None:
         self._host, self._request, self._connection = host, request, connection
@@ -66,7 +68,7 @@ class SimpleRequest:
         self._line = simple_commands.line(token, text)
         self._started = simple_commands.Started(token, self._is_exact)
         self._killer = GroupKiller(connection, self._signal, host.connector.run_elsewhere)
-        self._deadline = time.monotonic() + OPEN_TIMEOUT
+        self._started_at, self._timeout = time.monotonic(), timeout
         self._channel: Channel | None = None  # once the command is sent
         self._watch: OutputWatch | None = None
         self._reading = threading.Lock()  # of the channel's output
@@ -84,11 +86,25 @@ class SimpleRequest:
         if opening.is_answered:
             self._submit(opening.check)
 
-    def check_opening(self) -> None:
-        """Fail if the server has not answered in time."""
-        if self._channel is None and not self._is_answered and time.monotonic() >= self._deadline:
-            self._is_cancelled = True
-            self._fail(ConnectError(f"{self._connection.peer}: no answer within the timeout to a request for a channel", "exec"))
+    def check_start(self) -> float | None:
+        """Fail if the command has not begun in time. Returns the seconds that are left; None if it has begun or ended."""
+        if self._channel is not None:
+            self._take()
+        if self._is_answered or self._is_cancelled or self._started.has_run:
+            return None
+        limit = self._timeout if self._channel is not None else min(OPEN_TIMEOUT, self._timeout)
+        left = self._started_at + limit - time.monotonic()
+        if left > 0:
+            return left
+        self._is_cancelled = True  # also before it is sent
+        peer = self._connection.peer
+        if self._channel is None:
+            self._fail(ConnectError(f"{peer}: no answer within the timeout to a request for a channel", "exec"))
+        else:
+            with contextlib.suppress(ConnectError):  # no thread for it: the channel is closed with the connection
+                self._submit(self._close_channel)
+            self._fail(ConnectError(f"{peer}: the login shell did not begin a command within {limit:.3g} seconds", "exec"))
+        return None
 
     # The session: the transport's thread, or one that may block
 
