@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -39,8 +38,6 @@ from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
 __all__ = ["Connection", "HostKeyProbe", "connect", "probe_host_key"]
-
-TRANSPORT_THREAD_GRACE = 5.0  # seconds
 
 _Outcome = TypeVar("_Outcome")
 
@@ -213,6 +210,8 @@ class _Connecting:
         with self._key_exchange(self._wanted_host_keys) as (transport, stream):
             with self._timed("auth"):
                 report, decision = self._log_in(transport, stream)
+            with threads.starting():
+                transport.leave()
             end, unsafe = stream.close, decision.unsafe
             connection = Connection(self.settings, transport, self.stages, report, self.warnings, end, unsafe=unsafe)
             connection.jump_count = self.jump_count
@@ -310,13 +309,9 @@ class _Connecting:
         return transport
 
     def _run_key_exchange(self, transport: ClientTransport, stream: _Stream) -> None:
-        done = threading.Event()
         transport.version_deadline = stream.version_deadline
         transport.handshake_timeout = max(0.0, min(answer_timeout(self.settings), self.deadline - time.monotonic()))
-        with threads.starting():
-            transport.start_client(event=done)
-        # The transport's thread keeps the limits; a little more, for a thread that is stuck.
-        done.wait(stream.version_deadline - time.monotonic() + transport.handshake_timeout + TRANSPORT_THREAD_GRACE)
+        transport.exchange_keys()
         if not (transport.initial_kex_done and transport.active):
             error = transport.get_exception()
             failure = self._kex_failure(transport, stream, error)

@@ -67,6 +67,13 @@ class PipeStream:
         buffer = memoryview(bytearray(size))
         return bytes(buffer[: self.recv_into(buffer)])
 
+    def recv_ready(self) -> bool:
+        """Return whether :meth:`recv_into` would not wait."""
+        with self._input as descriptor:
+            poller = select.poll()
+            poller.register(descriptor, select.POLLIN)
+            return bool(poller.poll(0))
+
     def send(self, data: bytes | memoryview) -> int:
         """Write a part of *data*, at least one byte, and return the number of bytes.
 

@@ -31,7 +31,8 @@ class Bastion(ThreadedListener):
     """Listens on 127.0.0.1 from :meth:`start` on.
 
     *methods*: the methods that it offers; *prompts*: its prompts, one a round; *accepted*: the secrets that let a client in,
-    or None; *keys*: whether it accepts any key. :attr:`received` has every secret, :attr:`offered` every key.
+    or None; *keys*: whether it accepts any key; *window*: bytes that it takes on a channel, in all. :attr:`received` has every
+    secret, :attr:`offered` every key.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Bastion(ThreadedListener):
         accepted: Sequence[str] | None = None,
         *,
         keys: bool = False,
+        window: int | None = None,
     ) -> None:
         super().__init__()
+        self._window = window
         self.methods, self.prompts, self.accepted, self.keys = methods, list(prompts), accepted, keys
         self.received: list[str] = []
         self.offered: list[str] = []
@@ -75,6 +78,8 @@ class Bastion(ThreadedListener):
             transport = paramiko.Transport(sock)
             self.opened.append(transport)
             transport.add_server_key(self._key)
+            if self._window is not None:
+                transport.default_window_size = self._window
             with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
                 transport.start_server(server=_Session(self, transport), event=threading.Event())
 
@@ -90,6 +95,8 @@ class Bastion(ThreadedListener):
         channel = transport.accept(5)
         if channel is None:
             return
+        if self._window is not None:
+            channel.in_window_threshold = 1 << 30  # never grant more
         with socket.create_connection(destination) as sock:
             self.opened += [channel, sock]
             ends = {channel: sock, sock: channel}

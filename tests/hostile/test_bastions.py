@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -256,3 +257,19 @@ def test_the_library_sends_the_targets_credentials_to_no_bastion(
     with pytest.raises(AuthenticationError, match="set those of gate0 in"):
         pmitogen.connect("127.0.0.1", ssh_args=["-F", f"{short_path}/config", *args, *sshd.ssh_args()[2:]], **secrets)
     assert [host.received for host in hosts] == [[]] * len(hosts)
+
+
+@pytest.mark.parametrize("window", [0, 10, 600])
+def test_a_bastion_that_takes_no_data_ends_the_login_at_its_limit(
+    sshd: Sshd, jump_hosts: JumpHostPool, bastion: MakeBastion, short_path: Path, window: int
+) -> None:
+    """It stops in the version, or in the key exchange, while the thread that logs in writes."""
+    stuck = bastion(accepted=["gate-pw"], prompts=(), methods="password", window=window)
+    target = settings_for(sshd)._replace(connecttimeout=1)
+    settings, resolver = through(target, ("gate", stuck.settings(short_path / "known")))
+    credentials = Credentials(jump_entries=parse({"gate": {"password": "gate-pw"}}))
+    began = time.monotonic()
+    with pytest.raises(ConnectError) as caught:
+        link_to(settings, credentials, limit=4, jump_hosts=jump_hosts, resolver=resolver)
+    assert 0.5 < time.monotonic() - began < 10 and stuck.logins == 1
+    assert caught.value.stage == "kex" and "within" in caught.value.message

@@ -12,21 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import paramiko
-
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.authenticate import authenticate
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.auth.report import AuthReport
+from pmitogen.transport.connection import Connection, Stages
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
 from pmitogen.transport.hostkeys.verify import HostKeyDecision, check_host_key
-from pmitogen.transport.paramiko_ext.host_key_policy import HostKeyPolicy
+from pmitogen.transport.paramiko_ext.transport import ClientTransport
+from pmitogen.transport.sessions import exec_command
 from tests.support.keys import KeyFile
 from tests.support.sshd import Sshd
-
-
-class Transport(HostKeyPolicy, paramiko.Transport):
-    """Paramiko's transport with pmitogen's host key check."""
 
 
 def settings_for(server: Sshd, **options: Any) -> Settings:
@@ -47,13 +43,24 @@ def key_settings(server: Sshd, *paths: object, **options: Any) -> Settings:
     return settings_for(server, identityfile=tuple(map(str, paths)), identityfile_explicit=True, **options)
 
 
+def exchange_keys(transport: ClientTransport) -> None:
+    """Exchange keys within ten seconds. Raises what ended the connection."""
+    transport.version_deadline = time.monotonic() + 10
+    transport.handshake_timeout = 10
+    transport.exchange_keys()
+    if not transport.active:
+        raise transport.get_exception() or EOFError()
+
+
 @contextlib.contextmanager
-def handshake(settings: Settings, port: int | None = None) -> Iterator[Transport]:
+def handshake(settings: Settings, port: int | None = None) -> Iterator[ClientTransport]:
     """Yield a transport after its key exchange."""
-    transport = Transport(socket.create_connection((settings.hostname, port or settings.port), timeout=10))
+    transport = ClientTransport(
+        socket.create_connection((settings.hostname, port or settings.port), timeout=10), settings.endpoint
+    )
     try:
         transport.wanted_host_keys = host_key_algorithms(settings, "127.0.0.1")
-        transport.start_client(timeout=10)
+        exchange_keys(transport)
         yield transport
     finally:
         transport.close()
@@ -70,9 +77,9 @@ def log_in(settings: Settings, credentials: Credentials | None = None, *, second
     """Log in and run a command, to be sure that the login is complete."""
     with handshake(settings) as transport:
         report = authenticate(transport, settings, credentials or Credentials(), time.monotonic() + seconds, **options)
-        channel = transport.open_session(timeout=10)
-        channel.exec_command("echo in")
-        assert channel.recv(100) == b"in\n"
+        transport.leave()
+        connection = Connection(settings, transport, Stages(), report, (), lambda: None)
+        assert exec_command.run(connection, "echo in", timeout=10)[1] == b"in\n"
         return report
 
 

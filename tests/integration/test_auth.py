@@ -27,11 +27,12 @@ from pmitogen.transport.auth.authenticate import authenticate
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.wire import PacketReader, encode_string
+from pmitogen.transport.paramiko_ext.transport import ClientTransport
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile
 from tests.support.sshd import Sshd
 
-from ._login import add, certify, handshake, key_settings, keygen, log_in, settings_for, ssh_agent
+from ._login import add, certify, exchange_keys, handshake, key_settings, keygen, log_in, settings_for, ssh_agent
 
 pytestmark = [pytest.mark.needs_sshd, pytest.mark.needs_root, pytest.mark.needs_program("ssh-keygen", "ssh-agent", "ssh-add")]
 MakeSshd = Callable[..., Sshd]
@@ -696,11 +697,11 @@ def log_in_to_paramiko(interface: paramiko.ServerInterface, settings: Settings, 
     """Log in to Paramiko's server, created with *options*."""
     ours, theirs = socket.socketpair()
     server = paramiko.Transport(theirs, **options)
-    client = paramiko.Transport(ours)
+    client = ClientTransport(ours, "h")
     try:
         server.add_server_key(paramiko.RSAKey.generate(2048))
         server.start_server(server=interface, event=threading.Event())
-        client.start_client(timeout=10)
+        exchange_keys(client)
         return authenticate(client, settings, credentials, time.monotonic() + 10)
     finally:
         for transport in (client, server):

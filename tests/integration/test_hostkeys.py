@@ -385,6 +385,7 @@ def test_another_host_key_during_rekeying_is_refused(sshd: Sshd) -> None:
     settings = key_settings(sshd, sshd.key)
     with handshake(settings) as transport:
         authenticate(transport, settings, Credentials(), time.monotonic() + 10)
+        transport.leave()
         transport.renegotiate_keys()
         assert transport.is_active()
         transport._shown_host_key = b"another"

@@ -21,7 +21,7 @@ from pmitogen.hub.daemon import start_or_adopt
 from pmitogen.util import limits, threads
 from tests.support import processes
 from tests.support.accounts import Account
-from tests.support.sshd import Sshd
+from tests.support.sshd import Sshd, find_sshd
 
 from .test_transfers import WorkerConnection, options
 
@@ -196,7 +196,8 @@ def connect(sshd: Sshd, account: Account) -> Connect:
 def test_a_missing_thread_of_the_library_is_reported(
     connect: Connect, sshd: Sshd, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    args = ["-o", f"ProxyCommand=exec nc {sshd.host} {sshd.port}"] if name == "proxy " else []
+    command = f"{find_sshd()} -i -f {sshd.directory / 'config'} -E /dev/null"
+    args = ["-o", f"ProxyCommand={command}"] if name in ("proxy ", "ssh ") else []
     _limit_threads(monkeypatch, name, "pmitogen close")
     with pytest.raises(ConnectError) as caught, connect(*args) as host:
         host.exists("/")  # starts Python

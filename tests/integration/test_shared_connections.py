@@ -48,6 +48,16 @@ def test_connections_have_no_thread_while_nothing_happens(five: list[pmitogen.Ho
     processes.wait_until(lambda: not transport_threads() and shared() == 5, 5)
 
 
+def test_a_login_needs_the_thread_of_its_caller_only(sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    begin = ClientTransport._begin
+    monkeypatch.setattr(ClientTransport, "_begin", lambda self: seen.append(threading.current_thread().name) or begin(self))
+    monkeypatch.setattr(ClientTransport, "start", lambda self: pytest.fail("a thread was started"))
+    with connect(sshd, account) as host:
+        assert host.run("echo x").stdout == b"x\n"
+    assert len(seen) == 1 and seen[0].startswith("pmitogen host")
+
+
 def test_a_transfer_has_a_thread_and_leaves_it(five: list[pmitogen.Host]) -> None:
     seen = set()
     five[0].run("head -c 30000000 /dev/zero", on_output=lambda *_: seen.update(transport_threads()), capture=False)

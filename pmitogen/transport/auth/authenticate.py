@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import paramiko
-
 from pmitogen.errors import AuthenticationError, ConnectError
 from pmitogen.flags.ssh.settings import METHODS, Settings
 from pmitogen.transport.auth import gssapi_with_mic
@@ -33,7 +31,6 @@ from pmitogen.transport.keys.pkcs11_token import TokenError
 from pmitogen.transport.keys.ssh_agent_client import AgentError
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.transport.login_limits import answer_timeout
-from pmitogen.transport.paramiko_ext.host_key_policy import HostKeyPolicy
 from pmitogen.transport.paramiko_ext.transport import ClientTransport
 from pmitogen.transport.paramiko_ext.userauth import (
     FAILURE,
@@ -53,7 +50,7 @@ MAX_ROUNDS = 32  # rounds of keyboard-interactive in one attempt
 
 
 def authenticate(
-    transport: paramiko.Transport,
+    transport: ClientTransport,
     settings: Settings,
     credentials: Credentials,
     deadline: float,
@@ -92,7 +89,7 @@ class _Authenticator:
 
     def __init__(
         self,
-        transport: paramiko.Transport,
+        transport: ClientTransport,
         settings: Settings,
         credentials: Credentials,
         deadline: float,
@@ -108,7 +105,7 @@ class _Authenticator:
         self.allowed: tuple[str, ...] | None = None  # from the server's last answer; None: no answer yet
         self.refusals = 0
         self.key: str | None = None
-        self.binding = transport.session_binding() if isinstance(transport, HostKeyPolicy) else None
+        self.binding = transport.session_binding()
         self.identities = Identities(
             settings,
             credentials,
@@ -164,6 +161,7 @@ class _Authenticator:
         candidate = self._next_candidate()
         if candidate is None:
             return False
+        self.userauth.handle_arrived()  # only now, as the key was read meanwhile
         algorithm = self._algorithm(candidate)
         if algorithm is None:
             return True
@@ -372,9 +370,7 @@ class _Authenticator:
 
     def connection_closed(self) -> ConnectError:
         """Return the error for a connection that ended during the login."""
-        error = self.transport.saved_exception
-        closed_it = "the server closed the connection"
-        reason = self.transport.end_reason_for(error) if isinstance(self.transport, ClientTransport) else str(error or closed_it)
+        reason = self.transport.end_reason_for(self.transport.saved_exception)
         if self._pending:
             self.attempts.append(Attempt(*self._pending, Outcome.REFUSED, "the connection ended"))
         if self.refusals >= 2 or "Too many authentication failures" in reason:

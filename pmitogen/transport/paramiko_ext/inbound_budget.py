@@ -8,10 +8,12 @@ sends a flood of tiny or useless messages would slow every other connection. So
 - messages that no honest server sends in numbers (SSH_MSG_IGNORE, unknown types, data for closed channels ...) are counted, and
   a flood of them ends the connection.
 
-This file reads no clock and sleeps nowhere, so it is tested with numbers alone.
+The budget and the counter read no clock and sleep nowhere, so they are tested with numbers alone.
 """
 
 from __future__ import annotations
+
+import time
 
 from paramiko.ssh_exception import SSHException
 
@@ -65,3 +67,40 @@ class UselessMessages:
         self._now = now
         if self._left < 0:
             raise SSHException(f"the server sends too many useless messages ({kind})")
+
+
+class ReadingTime:
+    """The processor time that reading from one server has taken, on whatever thread, and its budget. A base of the packetizer."""
+
+    budget: ProcessorBudget | None = None  # from the first read on
+    _used = 0.0  # seconds, on all threads
+    _thread_used = 0.0  # of these, what the thread that reads now had used when they were counted last
+    is_throttled = False  # reading has to pause
+
+    def enter_thread(self) -> None:
+        """Note that the calling thread reads from now on."""
+        self._thread_used = time.thread_time()
+
+    def spend(self, seconds: float) -> None:
+        """Account for processor time of reading."""
+        self._used += seconds
+
+    def account(self, now: float) -> float:
+        """Account for the processor time of this thread, and return as :meth:`pause`."""
+        used = time.thread_time()
+        self.spend(used - self._thread_used)
+        self._thread_used = used
+        return self.pause(now)
+
+    def pause(self, now: float) -> float:
+        """Return for how many seconds reading has to pause."""
+        if self.budget is None:
+            self.budget = ProcessorBudget(now, self._used)
+        sleep = self.budget.throttle(now, self._used)
+        self.is_throttled = bool(sleep)
+        return sleep
+
+    def deliver(self, nbytes: int) -> None:
+        """Account for channel data that arrived within its window. Transport thread."""
+        if self.budget is not None:
+            self.budget.deliver(nbytes)

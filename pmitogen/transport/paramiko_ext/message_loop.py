@@ -1,9 +1,9 @@
 """The loop that handles the messages of one server.
 
-Upstream has a thread for each connection, as long as it lasts. Here a connection has a thread of its own while it logs in,
-changes keys, transfers much, or has to send something that may block. Otherwise it is *shared*: the one thread of
-shared_reader.py waits for the messages of all such connections, and handles those that cannot block. Anything else continues on
-a thread.
+Upstream has a thread for each connection, as long as it lasts. Here the thread that logs in handles the messages of the login
+itself, while it waits for them. Afterwards the connection has a thread of its own while it changes keys, transfers much, or has
+to send something that may block. Otherwise it is *shared*: the one thread of shared_reader.py waits for the messages of all such
+connections, and handles those that cannot block. Anything else continues on a thread.
 
 ``Transport.run`` of upstream cannot be left and entered again, so this is another one, with upstream's handlers.
 """
@@ -26,6 +26,7 @@ from paramiko.util import tb_strings
 
 from pmitogen.transport.paramiko_ext import shared_reader
 from pmitogen.transport.paramiko_ext.packets.packetizer import KEX_METHOD_MESSAGES, FastPacketizer, QuietException
+from pmitogen.transport.paramiko_ext.version_exchange import NoVersion
 
 if TYPE_CHECKING:
     from pmitogen.transport.paramiko_ext.key_exchange import KeyExchange
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-# The answers to requests, and the messages of open channels (RFC 4254): their handlers do not block.
-SHARED_MESSAGES = frozenset((81, 82, *range(91, 101)))
+# Global requests, the answers to ours, and the messages of open channels (RFC 4254): their handlers do not block.
+SHARED_MESSAGES = frozenset((*range(80, 83), *range(91, 101)))
 MAX_AT_ONCE = 64  # messages that the shared thread handles before it looks at the other connections
 First = Callable[[], bool]
 """What a thread does before it reads on. Returns whether it shall."""
@@ -68,7 +69,7 @@ class MessageLoop(_Base):
     kex_engine: Any
 
     def start(self) -> None:
-        """Start the thread. Raises RuntimeError if the system refuses it."""
+        """Start a thread that handles the messages. Raises RuntimeError if the system refuses it."""
         self._is_reading = True
         try:
             super().start()
@@ -77,16 +78,72 @@ class MessageLoop(_Base):
             raise
 
     def run(self) -> None:
-        """Exchange versions and keys, and handle messages (overrides Paramiko's)."""
-        self.serve(self._begin)
+        """Handle messages (overrides Paramiko's)."""
+        self.serve(_read_on)
+
+    # The login, on the thread of its caller
+
+    def exchange_keys(self) -> None:
+        """Exchange versions and keys on this thread. Blocks. If that fails, ``active`` is False afterwards."""
+        self.active = True
+        if self.version_deadline is not None:
+            self.packetizer.limit_writes(self.version_deadline)
+        self._handle_here(self._begin, lambda: self.initial_kex_done)
+
+    def handle_until(self, is_done: Callable[[], bool], until: float) -> None:
+        """Handle messages on this thread until *is_done*, the connection ends, or the time *until*. Blocks.
+
+        For the thread that logs in, until :meth:`leave`. *until*: ``time.monotonic()`` seconds.
+        """
+        self.packetizer.limit_writes(until)
+        self._handle_here(_read_on, is_done, until)
+
+    def handle_arrived(self, until: float) -> None:
+        """Handle the messages that have arrived, on this thread. A packet that is incomplete is awaited until *until*."""
+        self._handle_here(_read_on, lambda: not self.packetizer.has_input(), until)
+
+    def leave(self) -> None:
+        """Let another thread handle the messages from now on: the login is over. Raises RuntimeError if there can be none."""
+        self._handle_here(_read_on, lambda: not self.packetizer.has_packet)
+        self.packetizer.write_until = None
+        if not self.active:
+            return
+        self._is_reading = True
+        if not (self._can_be_shared() and shared_reader.add(self)):
+            self._reading_thread = 0
+            self.start()
+
+    def _handle_here(self, first: First, is_done: Callable[[], bool], until: float | None = None) -> None:
+        self._reading_thread, self._is_reading = threading.get_ident(), True
+        self.packetizer.enter_thread()
+        try:
+            is_open = first()
+            while is_open and self.active and not is_done():
+                self._change_keys_if_due()
+                is_open = self._handle_next(until)
+            if is_open and self.active:
+                self._is_reading = False
+                return
+        except Exception as error:
+            if isinstance(error, TimeoutError) and until is not None and time.monotonic() >= until and self.active:
+                self._is_reading = False
+                return
+            self.saved_exception = error
+            self._log_end(error)
+        self._conclude()
 
     def _begin(self) -> bool:
-        self.packetizer.write_all(f"{self.local_version}\r\n".encode())
+        try:
+            self.packetizer.write_all(f"{self.local_version}\r\n".encode())
+        except TimeoutError:
+            raise NoVersion("the server takes no data") from None
         self._check_banner()
         self.packetizer.start_handshake(self.handshake_timeout)
         self._send_kex_init()
         self._expect_packet(MSG_KEXINIT)
         return True
+
+    # The messages
 
     def serve(self, first: First) -> None:
         """Handle messages on this thread after *first*, until the connection ends or can be shared. Blocks."""
@@ -103,17 +160,24 @@ class MessageLoop(_Base):
     def _serve(self) -> bool:
         """Return whether the connection is shared now; otherwise it ends."""
         while self.active:
-            if self.packetizer.need_rekey() and not self.in_kex:
-                self._send_kex_init()
+            self._change_keys_if_due()
             if self._can_be_shared() and shared_reader.add(self):
                 return True
-            try:
-                message_type, message = self.packetizer.read_message()
-            except (NeedRekeyException, QuietException):
-                continue
-            if not self._handle_message(message_type, message):
+            if not self._handle_next():
                 break
         return False
+
+    def _change_keys_if_due(self) -> None:
+        if self.packetizer.need_rekey() and not self.in_kex:
+            self._send_kex_init()
+
+    def _handle_next(self, until: float | None = None) -> bool:
+        """Wait for a message and handle it. Returns False if the connection ends with it. Raises TimeoutError at *until*."""
+        try:
+            message_type, message = self.packetizer.read_message(until)
+        except (NeedRekeyException, QuietException):
+            return True
+        return self._handle_message(message_type, message)
 
     def _handle_message(self, message_type: int, message: Message) -> bool:
         """Handle a message. Returns False if the connection ends with it."""

@@ -5,16 +5,15 @@ round trip without use; a key signs before the server was asked whether it accep
 of methods reach the caller in pieces; the keyboard-interactive handler runs on the thread that reads the connection. Upstream
 is fixed when ``Transport.auth_*`` offers a probe and returns the server's whole answer.
 
-So this handler decides nothing: on Paramiko's thread it puts messages into a queue (and enables compression at success,
-which must happen before the next byte is read). An unrequested answer ends the connection. Source: RFC 4252, RFC
-4256; that requests may follow the service request at once, RFC 4253 section 10 (server authentication is explicit in every key
-exchange Paramiko has).
+So this handler decides nothing: it puts messages into a queue (and enables compression at success, which must happen before the
+next byte is read). The thread that waits for an answer handles the server's messages meanwhile (message_loop.py). An unrequested
+answer ends the connection. Source: RFC 4252, RFC 4256; that requests may follow the service request at once, RFC 4253 section
+10 (server authentication is explicit in every key exchange Paramiko has).
 """
 
 from __future__ import annotations
 
-import queue
-import threading
+import collections
 import time
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +33,6 @@ REQUEST, FAILURE, SUCCESS, BANNER, PK_OK, INFO_REQUEST, INFO_RESPONSE = 50, 51, 
 GSSAPI_RESPONSE, GSSAPI_TOKEN, GSSAPI_EXCHANGE_COMPLETE, GSSAPI_ERROR, GSSAPI_ERRTOK, GSSAPI_MIC = 60, 61, 63, 64, 65, 66
 SERVICE = "ssh-connection"
 HOST_BOUND_EXTENSION, HOST_BOUND = "publickey-hostbound@openssh.com", "publickey-hostbound-v00@openssh.com"
-LIVENESS_POLL = 0.5  # seconds between checks that the connection is still open
 MAX_BANNER_SIZE = 16 * 1024  # bytes of the server's text before login that are stored
 MAX_SHOWN_BANNERS = 256 * 1024  # bytes of that text that are passed to on_banner; sshd sends each text in one packet
 MAX_BANNERS = 100  # messages; more are counted as useless
@@ -46,7 +44,7 @@ class ConnectionClosed(Exception):
 
 
 class UserauthClient(AuthHandler):
-    """Takes the place of Paramiko's handler on *transport* from its creation on. One thread sends and receives."""
+    """Takes the place of Paramiko's handler on *transport* from its creation on. For the thread that logs in."""
 
     def __init__(self, transport: paramiko.Transport, user: str, endpoint: str, deadline: float, answer_timeout: float) -> None:
         super().__init__(transport)
@@ -63,10 +61,9 @@ class UserauthClient(AuthHandler):
         self._shown = 0  # bytes of banners given to on_banner
         self.explains_refusal = False  # True if the server sent a banner after a refusal
         self._answers = 0
-        self._expected = 0  # answers that the server has not sent yet; changed by both threads, under the lock
-        self._lock = threading.Lock()
+        self._expected = 0  # answers that the server has not sent yet
         self._useless = UselessMessages(time.monotonic())
-        self._inbox: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self._inbox: collections.deque[tuple[int, bytes]] = collections.deque()
         self._paramiko: Any = self.transport  # a weak proxy: the caller holds the transport
         self._asked_for_service = False
         self._await_service_accept = not toggles.request_pipelining_enabled()
@@ -82,7 +79,7 @@ class UserauthClient(AuthHandler):
         }
         transport.auth_handler = self
 
-    # -- on Paramiko's thread
+    # -- messages
 
     @property
     def _handler_table(self) -> dict[int, Any]:
@@ -90,15 +87,14 @@ class UserauthClient(AuthHandler):
 
     def _put(self, kind: int, message: Message) -> None:
         self._claim(kind)
-        self._inbox.put((kind, message.get_remainder()))
+        self._inbox.append((kind, message.get_remainder()))
 
     def _claim(self, kind: int) -> None:
         """Match an answer with a request. Raises SSHException if there is none."""
-        with self._lock:
-            if self._expected <= 0 or self.authenticated:
-                raise paramiko.SSHException(f"unexpected authentication message from the server (type {kind})")
-            self._expected -= 1
-            self._answers += 1
+        if self._expected <= 0 or self.authenticated:
+            raise paramiko.SSHException(f"unexpected authentication message from the server (type {kind})")
+        self._expected -= 1
+        self._answers += 1
 
     def _on_service_accept(self, message: Message) -> None:
         if self._await_service_accept:
@@ -110,7 +106,7 @@ class UserauthClient(AuthHandler):
         self._claim(SUCCESS)
         self.authenticated = True
         self._paramiko._auth_trigger()
-        self._inbox.put((SUCCESS, message.get_remainder()))
+        self._inbox.append((SUCCESS, message.get_remainder()))
 
     def _on_banner(self, message: Message) -> None:
         self._banners += 1
@@ -119,7 +115,7 @@ class UserauthClient(AuthHandler):
             return
         text = PacketReader(message.asbytes()).string()
         if self.on_banner is not None and self._shown < MAX_SHOWN_BANNERS:
-            self._inbox.put((BANNER, text[: MAX_SHOWN_BANNERS - self._shown]))
+            self._inbox.append((BANNER, text[: MAX_SHOWN_BANNERS - self._shown]))
             self._shown += len(text)
         self.last_banner = text[:MAX_BANNER_SIZE]
         # Not counting the answer to the request for the service.
@@ -131,10 +127,9 @@ class UserauthClient(AuthHandler):
         self._useless.count("GSSAPI errors", time.monotonic(), len(message.asbytes()))
 
     def abort(self) -> None:
-        """Wake :meth:`wait` (called by Paramiko when the connection has ended)."""
-        self._inbox.put(None)
+        """Do nothing (called by Paramiko when the connection has ended): :meth:`wait` notices that."""
 
-    # -- on the caller's thread
+    # -- requests
 
     @property
     def server_banner(self) -> str:
@@ -182,26 +177,21 @@ class UserauthClient(AuthHandler):
         if self.round_trips > MAX_ANSWERS:
             raise ConnectError(f"{self.endpoint}: authentication failed: more than {MAX_ANSWERS} answers from the server", "auth")
         began = time.monotonic()
-        until = min(began + self._answer_timeout, self.deadline)
         while True:
-            try:
-                answer = self._inbox.get(timeout=max(0.0, min(until - time.monotonic(), LIVENESS_POLL)))
-            except queue.Empty:
-                if not self._paramiko.is_active():  # closed by another thread, without a call of abort
-                    raise ConnectionClosed from None
-                if time.monotonic() >= until:
-                    waited = f"{max(0.0, until - began):.3g} s"
-                    raise ConnectError(
-                        f"{self.endpoint}: authentication failed: no answer from the server within {waited}", "auth"
-                    ) from None
-                continue
-            if answer is None:
-                raise ConnectionClosed
-            if answer[0] == BANNER:
-                if self.on_banner is not None:
-                    self.on_banner(answer[1])
-                continue
-            return answer[0], PacketReader(answer[1])
+            self._paramiko.handle_until(lambda: bool(self._inbox), self._limit(began))
+            if not self._inbox:
+                raise self._no_answer(began) if self._paramiko.is_active() else ConnectionClosed()
+            kind, fields = self._inbox.popleft()
+            if kind != BANNER:
+                return kind, PacketReader(fields)
+            if self.on_banner is not None:
+                self.on_banner(fields)
+
+    def handle_arrived(self) -> None:
+        """Handle what the server has sent on its own, such as its signature algorithms. Raises :class:`ConnectionClosed`."""
+        self._paramiko.handle_arrived(self._limit(time.monotonic()))
+        if not self._paramiko.is_active():
+            raise ConnectionClosed
 
     def remaining(self) -> float:
         """Return the seconds to the deadline; never negative."""
@@ -210,12 +200,23 @@ class UserauthClient(AuthHandler):
     def _send(self, message: bytes, answered: bool = True) -> None:
         if not self._paramiko.is_active():
             raise ConnectionClosed
-        with self._lock:
-            self._expected += answered
+        self._expected += answered
+        began = time.monotonic()
+        self._paramiko.packetizer.limit_writes(self._limit(began))
         try:
             self._paramiko._send_user_message(Message(message))
+        except TimeoutError:
+            raise self._no_answer(began) from None
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise ConnectionClosed from error
+
+    def _limit(self, began: float) -> float:
+        """Return when a step that *began* then has taken too long."""
+        return min(began + self._answer_timeout, self.deadline)
+
+    def _no_answer(self, began: float) -> ConnectError:
+        waited = f"{max(0.0, self._limit(began) - began):.3g} s"
+        return ConnectError(f"{self.endpoint}: authentication failed: no answer from the server within {waited}", "auth")
 
 
 require_methods(AuthHandler, "abort(self)")

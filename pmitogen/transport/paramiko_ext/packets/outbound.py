@@ -30,7 +30,9 @@ class OutboundPackets(PacketKeys):
     _closed: bool
     _sending: threading.RLock
     _queued_keepalive: Message | None
+    _recv_timeout: float | None
     _compress: Callable[[bytes], bytes] | None
+    write_until: float | None = None  # see limit_writes
     keepalive: KeepaliveTimer
     on_keepalive: Callable[[KeepaliveAction], None]
     bytes_sent: int
@@ -87,7 +89,15 @@ class OutboundPackets(PacketKeys):
         for packet in packets:
             self._count_out(len(packet))
 
+    def limit_writes(self, until: float) -> None:
+        """Let writes give up at *until* (``time.monotonic()`` seconds), while no other thread watches the one that logs in."""
+        self.write_until = until
+        if self._recv_timeout is None:  # later, each read sets the socket's timeout
+            self._recv_timeout = max(0.001, until - time.monotonic())
+            self._sock.settimeout(self._recv_timeout)
+
     def write_all(self, out: Any) -> None:
+        """Send *out*. Blocks; raises EOFError if the connection ended, and TimeoutError at ``write_until``."""
         rest: Any = memoryview(out) if self._is_stream else out
         while len(rest):
             if self.closed:
@@ -95,6 +105,8 @@ class OutboundPackets(PacketKeys):
             try:
                 count = self._sock.send(rest)
             except TimeoutError:
+                if self.write_until is not None and time.monotonic() >= self.write_until:
+                    raise
                 # The reader may be waiting for this thread, so it cannot check.
                 if self.keepalive.expired(time.monotonic()):
                     self.on_keepalive(KeepaliveAction.GIVE_UP)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import threading
 import time
@@ -32,7 +33,7 @@ from paramiko.message import Message
 from paramiko.packet import NeedRekeyException, Packetizer
 from paramiko.ssh_exception import SSHException
 
-from pmitogen.transport.paramiko_ext.inbound_budget import ProcessorBudget, UselessMessages
+from pmitogen.transport.paramiko_ext.inbound_budget import ReadingTime, UselessMessages
 from pmitogen.transport.paramiko_ext.keepalive import KeepaliveAction, KeepaliveTimer
 from pmitogen.transport.paramiko_ext.packets.ciphers import MIN_PADDING
 from pmitogen.transport.paramiko_ext.packets.outbound import OutboundPackets
@@ -59,7 +60,7 @@ class QuietException(Exception):
     """Nothing has arrived for a time, and no packet is half read."""
 
 
-class FastPacketizer(OutboundPackets):
+class FastPacketizer(OutboundPackets, ReadingTime):
     """One connection's packets. *sock* is a socket, a program's PipeStream, or a channel of another connection."""
 
     def __init__(self, sock: Any) -> None:
@@ -72,7 +73,7 @@ class FastPacketizer(OutboundPackets):
         self._closed = False
         self._closing = threading.Event()
         self._inbox = bytearray()
-        self._recv_timeout: float | None = -1.0  # the socket's timeout as it was last set here
+        self._recv_timeout: float | None = None  # the socket's timeout as it was last set here
         self._sending = threading.RLock()
         self._queued_keepalive: Message | None = None
         self._handshake_deadline: float | None = None
@@ -85,10 +86,6 @@ class FastPacketizer(OutboundPackets):
         self._compress: Callable[[bytes], bytes] | None = None
         self._decompress: Callable[[bytes], bytes] | None = None
         self.bytes_received = self.bytes_sent = 0
-        self.budget: ProcessorBudget | None = None  # from the first read on
-        self._used = 0.0  # seconds of processor time for reading, on all threads
-        self._thread_used = 0.0  # of these seconds, what the thread that reads now had used when they were counted last
-        self._is_throttled = False
         self.useless = UselessMessages(time.monotonic())
 
     def set_outbound_compressor(self, compressor: Any) -> None:
@@ -104,6 +101,7 @@ class FastPacketizer(OutboundPackets):
     def start_handshake(self, timeout: float) -> None:
         """Limit the handshake to *timeout* seconds."""
         self._handshake_deadline = time.monotonic() + timeout
+        self.limit_writes(self._handshake_deadline)
 
     def handshake_timed_out(self) -> bool:
         return self._handshake_deadline is not None and time.monotonic() >= self._handshake_deadline
@@ -132,11 +130,11 @@ class FastPacketizer(OutboundPackets):
         """Return the data that has arrived and was not read yet."""
         return bytes(self._inbox)
 
-    def read_message(self) -> tuple[int, Message]:
-        """Return the next message of a known type: its number and its fields."""
+    def read_message(self, until: float | None = None) -> tuple[int, Message]:
+        """Return the next message of a known type: its number and its fields. Raises TimeoutError at *until*."""
         while True:
             sequence = self._sequence_in
-            message_type, fields = self._read_packet()
+            message_type, fields = self._read_packet(until)
             message = self.message_of(sequence, message_type, fields)
             if message is not None:
                 return message_type, message
@@ -155,19 +153,19 @@ class FastPacketizer(OutboundPackets):
         message.seqno = sequence
         return message
 
-    def _read_packet(self) -> tuple[int, bytes]:
+    def _read_packet(self, until: float | None = None) -> tuple[int, bytes]:
         """Read one packet, decrypt and decompress it, and return its message's number and fields.
 
-        Raises SSHException, EOFError, NeedRekeyException.
+        Raises SSHException, EOFError, NeedRekeyException, and TimeoutError at *until*; a later call reads on.
         """
         opener = self._opener
         while (length := self._packet_length()) is None:
-            self._receive(None, not self._inbox)
+            self._receive(until, not self._inbox)
         if not MIN_PACKET <= length <= MAX_PACKET or (4 - opener.uncounted + length) % opener.block_size:
             raise InvalidLength(f"the server sent a packet of an invalid length ({length})")
         total = 4 + length + opener.tag_size
         while len(self._inbox) < total:
-            self._receive(None)
+            self._receive(until)
         with memoryview(self._inbox) as view:
             plaintext = opener.open(self._sequence_in, view[:total])
         self._remove(total)
@@ -196,7 +194,8 @@ class FastPacketizer(OutboundPackets):
                 self.next_timer = self.on_timer(now)
             if check_rekey and self.need_rekey() and not self.in_kex():
                 raise NeedRekeyException  # the transport begins one and comes back
-            self._throttle(now)
+            if sleep := self.account(now):
+                self._closing.wait(sleep)
             self._set_recv_timeout(now, until)
             try:
                 count = self._recv()
@@ -216,49 +215,16 @@ class FastPacketizer(OutboundPackets):
             self.bytes_received += count
             return
 
-    def _throttle(self, now: float) -> None:
-        """Sleep if this thread has used more than its share of the processor."""
-        if sleep := self.account(now):
-            self._closing.wait(sleep)
-
-    def account(self, now: float) -> float:
-        """Account for the processor time of this thread, and return as :meth:`pause`."""
-        used = time.thread_time()
-        self.spend(used - self._thread_used)
-        self._thread_used = used
-        return self.pause(now)
-
-    def pause(self, now: float) -> float:
-        """Return for how many seconds reading has to pause: see inbound_budget.py."""
-        if self.budget is None:
-            self.budget = ProcessorBudget(now, self._used)
-        sleep = self.budget.throttle(now, self._used)
-        self._is_throttled = bool(sleep)
-        return sleep
-
-    def deliver(self, nbytes: int) -> None:
-        """Account for channel data that arrived within its window. Transport thread."""
-        if self.budget is not None:
-            self.budget.deliver(nbytes)
-
     # Reading on a shared thread (shared_reader.py) --------------------------------------------------------------------------
-
-    def enter_thread(self) -> None:
-        """Note that the calling thread reads from now on."""
-        self._thread_used = time.thread_time()
 
     def release_buffer(self) -> None:
         """Free the buffer of the thread, which reads no more."""
         self._scratch = None
 
-    def spend(self, seconds: float) -> None:
-        """Account for processor time of reading."""
-        self._used += seconds
-
     @property
     def is_quiet(self) -> bool:
         """True if no thread has to read at the moment: no packet, transfer or pause is under way."""
-        return not (self._is_bulk or self._is_throttled or self._has_packet())
+        return not (self._is_bulk or self.is_throttled or self.has_packet)
 
     def receive_available(self, buffer: memoryview) -> None:
         """Add the bytes that have arrived to the inbox, at most as many as the buffer takes. Does not wait. Raises EOFError."""
@@ -278,15 +244,26 @@ class FastPacketizer(OutboundPackets):
 
     def take_packet(self) -> tuple[int, int, bytes] | None:
         """Return sequence number, type and fields of the next message, if all of it has arrived."""
-        if not self._has_packet():
+        if not self.has_packet:
             return None
         sequence = self._sequence_in
         return (sequence, *self._read_packet())
 
-    def _has_packet(self) -> bool:
-        """Return whether a whole packet, or an invalid length, is in the inbox."""
+    @property
+    def has_packet(self) -> bool:
+        """True if a whole packet, or an invalid length, is in the inbox."""
         length = self._packet_length()
         return length is not None and (length > MAX_PACKET or len(self._inbox) >= 4 + length + self._opener.tag_size)
+
+    def has_input(self) -> bool:
+        """Return whether a packet, or data that may be one, has arrived. Does not wait. Raises OSError after the end."""
+        if self.has_packet:
+            return True
+        if not isinstance(self._sock, socket.socket):
+            return bool(self._sock.recv_ready())
+        poller = select.poll()
+        poller.register(self._sock, select.POLLIN)
+        return bool(poller.poll(0))
 
     def _packet_length(self) -> int | None:
         """Return the length field of the first packet in the inbox; None if it has not arrived.
