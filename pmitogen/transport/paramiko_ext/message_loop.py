@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-# Global requests, the answers to ours, and the messages of open channels (RFC 4254): their handlers do not block.
+# Global requests, answers to them, and the messages of open channels (RFC 4254): their handlers do not block.
 SHARED_MESSAGES = frozenset((*range(80, 83), *range(91, 101)))
 MAX_AT_ONCE = 64  # messages that the shared thread handles before it looks at the other connections
 First = Callable[[], bool]
