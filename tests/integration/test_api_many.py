@@ -129,8 +129,7 @@ def test_connections_share_the_threads_that_log_in_and_close(
     with Hub() as hub:
         for number in range(10):
             hub.connect(f"{account.name}@{sshd.host}", ssh_args=[*sshd.ssh_args(), "-o", f"SetEnv=N={number}"])
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ssh ")]
-    assert sum(name.startswith("ssh ") for name in started) == 10
+    assert not any(name.startswith("ssh ") for name in started)
     assert sum(name.startswith("pmitogen ") for name in started) <= 8, started
 
 
