@@ -27,7 +27,7 @@ MIN_COUNT, MAX_COUNT = 4, 16  # of one host among one, and among many, at which 
 MAX_RUNNING = 4  # of a host at once; sshd allows ten sessions by default
 EARLIER_OUTPUT = 4 << 10  # bytes before the marker that are searched for it
 _UNSAFE = frozenset(b"'\\!")  # what csh or fish do not take as it is between single quotes
-_LINE = re.compile(r"exec /bin/sh -c 'echo >&2; echo; echo (PMITOGEN-[0-9a-f]+) run \$\$ >&2; echo \1 run; (.*)'", re.S)
+_LINE = re.compile(r"""exec /bin/sh -c 'printf "\\n(PMITOGEN-[0-9a-f]+) run \$\$\\n" >&2; printf "\\n\1 run\\n"; (.*)'""", re.S)
 _TELLING = re.compile(r"""exec /bin/sh -c 'printf "PMITOGEN-%s run %s\\n" ([0-9a-f]+) \$\$ >&2; (.*)'""", re.S)
 _MARK_END = re.compile(rb"(?: ([0-9]{1,10}))?\r*\n")  # after the mark: to compile a pattern for each mark would take 0.2 ms
 _EXEC = re.compile(r'^trap "echo PMITOGEN-[0-9a-f]+ failed" EXIT; exec ')
@@ -100,7 +100,8 @@ def line(token: str, command: Text) -> str:
     if command.executes:  # if that fails, the shell ends, and says so
         text = f'trap "echo PMITOGEN-{token} failed" EXIT; exec {text}'
     mark = f"PMITOGEN-{token} run"
-    return _line(f"echo >&2; echo; echo {mark} $$ >&2; echo {mark}; ", text)
+    # One write each: sshd sends a packet for each that it sees.
+    return _line(f'printf "\\n{mark} $$\\n" >&2; printf "\\n{mark}\\n"; ', text)
 
 
 def telling_line(token: str, command: str, directory: str | None) -> str:
