@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -97,6 +99,37 @@ def test_a_remote_port_is_forwarded(host: Host, echo: int) -> None:
 def test_a_socks_client_is_forwarded(host: Host, echo: int) -> None:
     with host.forward_socks() as forwarding:
         assert ask(forwarding.address, socks_request(echo), 8) == b"HELLO"
+
+
+@pytest.mark.parametrize("kind", ["local", "remote"])
+@pytest.mark.parametrize("use", ["waits", "has gone", "writes on"])
+def test_closing_a_forwarding_ends_connections_whose_target_says_nothing(kind: str, use: str, host: Host) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(10)
+        port = silent.getsockname()[1]
+        forwarding = host.forward_local(port) if kind == "local" else host.forward_remote(port)
+        client = connected(forwarding.address)
+        client.sendall(b"x")
+        target = silent.accept()[0]
+        target.settimeout(10)
+        assert target.recv(1) == b"x"
+        if use == "has gone":
+            client.close()
+            assert target.recv(1) == b""  # it may still answer: a half-closed connection looks the same
+        elif use == "writes on":
+            client.settimeout(0.5)
+            with contextlib.suppress(OSError):
+                while True:
+                    client.sendall(bytes(1 << 16))
+        forwarding.close()
+        if use == "waits":
+            assert target.recv(1) == client.recv(1) == b""
+        deadline = time.monotonic() + 5
+        while (left := [each for each in threading.enumerate() if "forwarding" in each.name]) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not left
+        client.close()
+        target.close()
 
 
 def test_invalid_forwardings_are_refused(host: Host, echo: int) -> None:

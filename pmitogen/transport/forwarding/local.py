@@ -125,4 +125,4 @@ class LocalForwarding:
             raise
         if request is not None:
             request.reply(True)
-        relay(channel, client)
+        relay(channel, client, self._open)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import paramiko
 
+from pmitogen.errors import ConnectError
 from pmitogen.util import threads
 
 if TYPE_CHECKING:
@@ -19,10 +20,14 @@ READ_SIZE = 32 << 10  # bytes
 WINDOW = 2 << 20  # bytes that the server may send on one forwarded connection before they are read
 
 
-def relay(channel: Channel, sock: socket.socket) -> None:
-    """Copy both ways until both have ended, then close both. Blocks; starts one thread for the way to the server."""
-    sender = threads.start(_send, "forwarding", channel, sock)
+def relay(channel: Channel, sock: socket.socket, sockets: OpenSockets) -> None:
+    """Copy both ways until both have ended, then close both. Blocks; starts one thread for the way to the server.
+
+    *sockets*: those of the forwarding. Closing it ends this.
+    """
     try:
+        sockets.add_channel(channel)
+        sender = threads.start(_send, "forwarding", channel, sock)
         while data := channel.recv(READ_SIZE):
             sock.sendall(data)
         with contextlib.suppress(OSError):
@@ -31,6 +36,7 @@ def relay(channel: Channel, sock: socket.socket) -> None:
     except OSError:
         pass  # the local program has closed its socket: closing the channel informs the server
     finally:
+        sockets.remove_channel(channel)
         channel.close()
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)  # ends a read of the other thread
@@ -45,12 +51,13 @@ def _send(channel: Channel, sock: socket.socket) -> None:
 
 
 class OpenSockets:
-    """The local sockets of one forwarding, so that closing it closes them. Any thread."""
+    """The local sockets of one forwarding and their channels, so that closing it closes them. Any thread."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
+        self._channels: set[Channel] = set()
         self._count = 0
         self._closed = False
 
@@ -80,11 +87,33 @@ class OpenSockets:
             with self._lock:
                 self._sockets.discard(sock)
 
+    def add_channel(self, channel: Channel) -> None:
+        """Let :meth:`close` close *channel*, too. Raises OSError if the forwarding is closed."""
+        with self._lock:
+            if self._closed:
+                raise OSError("the forwarding is closed")
+            self._channels.add(channel)
+
+    def remove_channel(self, channel: Channel) -> None:
+        """Forget *channel*."""
+        with self._lock:
+            self._channels.discard(channel)
+
     def close(self) -> None:
         """Shut all of them down. Idempotent; does not wait."""
         with self._lock:
             self._closed = True
-            sockets = list(self._sockets)
+            sockets, channels = list(self._sockets), list(self._channels)
+            self._channels.clear()
         for sock in sockets:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+        if channels:  # closing them may wait, as while keys change; without them, a relay waits for a server that says nothing
+            with contextlib.suppress(ConnectError):
+                threads.start(_close_each, "forwarding close", channels)
+
+
+def _close_each(channels: Iterable[Channel]) -> None:
+    for channel in channels:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            channel.close()

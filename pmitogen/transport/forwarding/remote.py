@@ -177,7 +177,7 @@ class RemoteForwarding:
         with self.open_sockets.holding(sock):
             if request is not None:
                 request.reply(True)
-            relay(channel, sock)
+            relay(channel, sock, self.open_sockets)
 
     def close(self) -> None:
         """Ask the server to stop listening, and close the connections. Idempotent. Blocks for the server's answer."""
