@@ -37,9 +37,9 @@ def any_shell_quote(argument):
 
     Single quotes protect all but three characters: the quote, the backslash (fish reads ``\\`` in quotes as one) and ``!`` (csh
     expands its history even in quotes). These are placed outside the quotes with a backslash before each, which all three
-    shells read as the character itself.
+    shells read as the character itself. zsh replaces a word that begins with ``=`` by the path of a program, so it is quoted.
     """
-    if _SHELL_SAFE.match(argument):
+    if _SHELL_SAFE.match(argument) and not argument.startswith("="):
         return argument
     pieces = re.split(r"(['\\!])", argument)
     return "".join("\\" + p if p in ("'", "\\", "!") else "'" + p + "'" for p in pieces if p) or "''"

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pmitogen.become import diagnosis, entry, escalation, prompt_patterns, quoting
@@ -270,6 +270,7 @@ SHELLS = [shell for shell in ("sh", "bash", "dash", "fish", "tcsh", "zsh") if pr
 @pytest.mark.parametrize("shell", SHELLS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(args=st.one_of(WORDS, NASTY))
+@example(args=["=0", "=ls"])
 def test_a_quoted_command_has_the_same_meaning_in_every_shell(shell: str, args: list[str]) -> None:
     path = programs.find_program(shell)
     assert path
