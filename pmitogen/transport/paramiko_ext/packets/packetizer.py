@@ -256,14 +256,17 @@ class FastPacketizer(OutboundPackets, ReadingTime):
         return length is not None and (length > MAX_PACKET or len(self._inbox) >= 4 + length + self._opener.tag_size)
 
     def has_input(self) -> bool:
-        """Return whether a packet, or data that may be one, has arrived. Does not wait. Raises OSError after the end."""
+        """Return whether a packet, or data that may be one, has arrived. Does not wait. Raises EOFError after :meth:`close`."""
         if self.has_packet:
             return True
-        if not isinstance(self._sock, socket.socket):
-            return bool(self._sock.recv_ready())
-        poller = select.poll()
-        poller.register(self._sock, select.POLLIN)
-        return bool(poller.poll(0))
+        try:
+            if not isinstance(self._sock, socket.socket):
+                return bool(self._sock.recv_ready())
+            poller = select.poll()
+            poller.register(self._sock, select.POLLIN)
+            return bool(poller.poll(0))
+        except (OSError, ValueError):  # closed by another thread
+            raise EOFError from None
 
     def _packet_length(self) -> int | None:
         """Return the length field of the first packet in the inbox; None if it has not arrived.
