@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -283,6 +284,22 @@ def test_output_of_start_up_files_is_no_part_of_a_file(make_sshd: MakeSshd, make
     with linked(server, user=account.name) as link:
         got = io.BytesIO()
         assert file_transfer.FileTransfer(link).fetch("f", got) == 5 and got.getvalue() == b"text\n"
+
+
+def test_a_connection_that_breaks_while_a_file_is_written_is_lost(sshd: Sshd, short_path: Path) -> None:
+    """The write fails before the end of the connection has been read."""
+
+    class Breaking(io.BytesIO):
+        def read(self, count: int | None = -1) -> bytes:
+            link._transport.sock.shutdown(socket.SHUT_WR)
+            return bytes(100_000)
+
+    for size in (None, 1_000_000):
+        with linked(sshd) as link:
+            files = file_transfer.FileTransfer(link)
+            with pytest.raises(ConnectionLost, match="the server closed the connection"):
+                files.put(Breaking(), size, str(short_path / "f"))
+            files.close()
 
 
 @pytest.mark.parametrize("command", ["echo hello", 'echo "$SSH_ORIGINAL_COMMAND"'])
