@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -216,3 +217,27 @@ def test_a_part_is_private_until_it_has_its_mode(make_sshd: MakeSshd, account: A
     with connect(make_sshd(config=WAYS["cat"]), account, python=NO_PYTHON) as host:
         host.put(Pieces(100_000, look), account.home / "file", mode=0o640)
     assert modes == [0o600] and (account.home / "file").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("size", [None, 100 << 20])
+@pytest.mark.parametrize("way", WAYS)
+def test_an_upload_whose_host_is_closed_leaves_no_part(make_sshd: MakeSshd, account: Account, way: str, size: int | None) -> None:
+    account.write("file", "old")
+    raised: list[BaseException] = []
+
+    def write(host: pmitogen.Host) -> None:
+        source = Pieces(100 << 20, lambda: time.sleep(20)) if size is None else bytes(size)
+        with pytest.raises(pmitogen.ConnectionLost) as caught:
+            host.put(source, account.home / "file")
+        raised.append(caught.value)
+
+    server = make_sshd(config=WAYS[way])
+    for _ in range(4):
+        host = connect(server, account, python=NO_PYTHON)
+        writing = threading.Thread(target=write, args=(host,))
+        writing.start()
+        wait_until(lambda: list(account.home.glob("file.*.part")))
+        host.close()
+        writing.join(10)
+        wait_until(lambda: [each.name for each in account.home.glob("file*")] == ["file"], 3)
+        assert (account.home / "file").read_text() == "old" and raised.pop()
