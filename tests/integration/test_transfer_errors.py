@@ -158,14 +158,46 @@ def test_a_full_disk_and_a_read_only_file_system_are_named(
 
 def test_a_message_in_another_language_does_not_hide_the_error(make_sshd: MakeSshd, account: Account, top: Path) -> None:
     server = make_sshd(config=WAYS["cat"])
+    account.write(".bashrc", "PATH=$HOME/top/bin:$PATH\n")
     with connect(server, account) as with_python, connect(server, account, python=NO_PYTHON) as without:
         with_python.ping()
-        account.write(".bashrc", "cat() { echo 'Das geht nicht' >&2; return 1; }\nenv() { cat; }\n")
+        account.write("top/bin/cat", "#!/bin/sh\necho 'Das geht nicht' >&2; exit 1\n", 0o755)
         names = [name for name in NAMES if name[:4] in (b"none", b"file", b"dire", b"clos")]
         for operations in (WRITES[:1], READS[:1]):
             assert failures(without, top, operations, names) == failures(with_python, top, operations, names)
         with pytest.raises(pmitogen.RemoteError, match=f": {top}/file: Das geht nicht$"):
             without.put(b"data", top / "file")
+
+
+def test_a_file_beyond_the_size_limit_is_named(make_sshd: MakeSshd, account: Account) -> None:
+    account.write(".bashrc", "ulimit -f 100\n")
+    with connect(make_sshd(config=WAYS["cat"]), account, python=NO_PYTHON) as host:
+        for source in (Pieces(3_000_000), bytes(3_000_000)):
+            with pytest.raises(OSError, match=f": {account.home}/file: File too large$") as caught:
+                host.put(source, account.home / "file")
+            assert caught.value.errno == errno.EFBIG
+    assert not list(account.home.glob("file*"))
+
+
+@pytest.mark.parametrize("shell", ["/bin/dash", "/usr/bin/zsh", "/usr/bin/fish", "/bin/tcsh"])
+def test_every_login_shell_transfers_files_by_cat(make_sshd: MakeSshd, make_account: Callable[..., Account], shell: str) -> None:
+    if not os.path.exists(shell):
+        pytest.skip(f"needs {shell}")
+    account = make_account(shell=shell)
+    with connect(make_sshd(config=WAYS["cat"]), account, python=NO_PYTHON) as host:
+        for name in ("plain", "-n", 'it\'s "$HOME" \\ 100%!x', "two\nlines\n", os.fsdecode(b"no \xff text"), "größer"):
+            path = account.home / name
+            for source in (b"data", Pieces(300_000)):
+                host.put(source, path, mode=0o604)
+                with host.open(path, "rb") as stream:
+                    assert stream.read() == path.read_bytes()
+                assert path.stat().st_mode & 0o777 == 0o604
+            assert path.stat().st_size == 300_000
+        host.put(b"data", "-relative")
+        assert (account.home / "-relative").read_bytes() == host.get("-relative") == b"data"
+        for operation in (WRITES[0], READS[0]):
+            with pytest.raises(FileNotFoundError):
+                operation(host, str(account.home / "none" / "file"))
 
 
 def test_an_upload_that_is_interrupted_while_its_shell_starts_leaves_no_part(make_sshd: MakeSshd, account: Account) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pmitogen.transport.sessions import shell_script
+
 
 def probe(path: str, *, writes: bool) -> str:
-    """Return a script for ``sh`` that prints the name of the errno of opening *path*, which is quoted; nothing if unknown."""
-    up = 'while test ! -e "$e"; do case $e in */) e=${e%/};; *) e=$(dirname "$e");; esac; done; '
-    lost = 'if test ! -d "$e"; then echo ENOTDIR; elif test ! -x "$e"; then echo EACCES; '
-    begin = f'p={path}; if test -d "$p"; then echo EISDIR; '
+    """Return a command that prints the name of the errno of opening *path*; nothing if it is unknown."""
+    up = 'until test -e "$e"; do case $e in */) e=${e%/};; *) e=$(dirname "$e");; esac; done; '
+    lost = 'if test -d "$e"; then test -x "$e" || { echo EACCES; exit; }; else echo ENOTDIR; exit; fi; '
+    begin = 'if test -d "$p"; then echo EISDIR; exit; fi; '
     if writes:
-        above = 'else case $p in */) d=${p%/};; *) d=$(dirname "$p");; esac; e=$d; '
-        return f'{begin}{above}{up}{lost}elif test "$e" != "$d"; then echo ENOENT; elif test ! -w "$e"; then echo EACCES; fi; fi'
-    return f'{begin}elif test -e "$p"; then test -r "$p" || echo EACCES; else e=$p; {up}{lost}else echo ENOENT; fi; fi'
+        above = 'case $p in */) d=${p%/};; *) d=$(dirname "$p");; esac; e=$d; '
+        end = 'if test "$e" = "$d"; then test -w "$e" || echo EACCES; else echo ENOENT; fi'
+        return shell_script.line(f"{begin}{above}{up}{lost}{end}", p=path)
+    found = 'if test -e "$p"; then test -r "$p" || echo EACCES; exit; fi; '
+    return shell_script.line(f"{begin}{found}e=$p; {up}{lost}echo ENOENT", p=path)
 
 
 def probed_name(output: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Transfer files through ``cat`` in the login shell, on a server without SFTP.
+"""Transfer files through ``cat`` in the login shell, or in the ``/bin/sh`` that it runs, on a server without SFTP.
 
 A script prints a token when it has done its work: another command that the server forces may succeed too. Programs run with
 ``LC_ALL=C``, so that their messages can be read.
@@ -14,7 +14,7 @@ from typing import IO
 
 from pmitogen.errors import Error, RemoteError
 from pmitogen.transport.connection import Connection
-from pmitogen.transport.sessions import cat_errors, exec_command
+from pmitogen.transport.sessions import cat_errors, exec_command, shell_script
 from pmitogen.transport.sessions.transfer_errors import FIFO, name_in, transfer_error
 from pmitogen.util.peer_text import escape
 
@@ -44,21 +44,21 @@ class CatTransfer:
         is_cancelled: Callable[[], bool],
     ) -> None:
         """Write *pieces*, *size* bytes together (None: unknown), to *part*, and rename that to *path*."""
-        upload = _Upload(argument(path), argument(part), mode)
+        upload = _Upload(path, part, mode)
         if size is not None:
-            self._conclude(self._run_for_part(upload, upload.write_and_place(size), pieces), upload, "done", label)
+            self._conclude(self._run_for_part(upload, upload.write_and_place(size), pieces), upload, "done", path, label)
             return
         counted = _Counted(pieces)
-        self._conclude(self._run_when_created(upload, counted, is_cancelled), upload, "created", label)
-        self._conclude(self._run_for_part(upload, upload.place(counted.count), ()), upload, "done", label)
+        self._conclude(self._run_when_created(upload, counted, is_cancelled), upload, "created", path, label)
+        self._conclude(self._run_for_part(upload, upload.place(counted.count), ()), upload, "done", path, label)
 
-    def _conclude(self, result: Result, upload: _Upload, wanted: str, label: str) -> None:
+    def _conclude(self, result: Result, upload: _Upload, wanted: str, path: str, label: str) -> None:
         """Raise RemoteError unless the script has succeeded, and printed the word *wanted*."""
         if upload.has_printed("directory", result[1]):
             raise transfer_error(label, "EISDIR")
         if upload.has_printed("cut", result[1]):
             raise transfer_error(label, "", "the host has got a part of the data only")
-        self._check(result, upload.target, True, label, upload.has_printed(wanted, result[1]))
+        self._check(result, path, True, label, upload.has_printed(wanted, result[1]))
 
     def _run_for_part(self, upload: _Upload, script: str, stdin: Iterable[bytes]) -> Result:
         """Run a script that removes the part itself when it fails. A cancelled one cannot: its shell may have been killed."""
@@ -107,7 +107,6 @@ class CatTransfer:
         has_begun = False
         token = secrets.token_hex(8)
         mark = f"\n{token}\n".encode()  # output before it is that of start-up files, or of another command that the server forces
-        quoted = argument(path)
 
         def take(out: bytes, err: bytes) -> None:
             nonlocal got, messages, earlier, has_begun
@@ -117,45 +116,48 @@ class CatTransfer:
             target.write(out)
             got += len(out)
 
-        # Login shells that are no sh understand this as well.
+        quoted = shlex.quote(f"./{path}" if path.startswith("-") else path)
         command = f"echo; echo {token}; test ! -p {quoted} && env LC_ALL=C cat {quoted}"
+        if not shell_script.is_plain(path):  # else the login shell need not run /bin/sh
+            command = shell_script.line(
+                f'echo; echo {token}; if test -p "$p"; then exit 1; fi; exec env LC_ALL=C cat "$p"', p=path
+            )
         ended, _, _ = exec_command.run(self._connection, command, on_output=take)
         if ended.code == 1 and has_begun and not messages and not got:  # cat would have named a reason
             raise transfer_error(label, "EINVAL", FIFO)
-        self._check((ended, b"", messages), quoted, False, label, has_begun)
+        self._check((ended, b"", messages), path, False, label, has_begun)
         return got
 
     # Errors
 
-    def _check(self, result: Result, quoted: str, writes: bool, label: str, has_run: bool) -> None:
+    def _check(self, result: Result, path: str, writes: bool, label: str, has_run: bool) -> None:
         """Raise RemoteError for a failure. *has_run*: whether the output shows that the shell has run the command."""
         ended, _, messages = result
         if ended.code:
-            name = name_in(messages.decode("utf-8", "replace")) or self._probe(quoted, writes)
+            name = name_in(messages.decode("utf-8", "replace")) or self._probe(path, writes)
             raise transfer_error(label, name, "" if name else escape(messages, keep_end=True) or f"status {ended.code}")
         if not has_run:
             raise transfer_error(label, "", "the login shell does not run commands")
 
-    def _probe(self, quoted: str, writes: bool) -> str:
+    def _probe(self, path: str, writes: bool) -> str:
         try:
-            script = cat_errors.probe(quoted, writes=writes)
+            script = cat_errors.probe(path, writes=writes)
             return cat_errors.probed_name(exec_command.run(self._connection, script, timeout=REMOVE_TIMEOUT)[1])
         except (Error, TimeoutError):
             return ""
 
 
 class _Upload:
-    """The scripts of one upload. *target*, *part*: quoted."""
+    """The scripts of one upload of *part*, which is renamed to *target*."""
 
     def __init__(self, target: str, part: str, mode: int | None) -> None:
-        self.target = target
-        self._part, self._token = part, secrets.token_hex(8)
+        self._target, self._part, self._token = target, part, secrets.token_hex(8)
         self._umask = "umask 077; " if mode is not None else ""  # the part is private until it has its mode
-        self._chmod = f"chmod {mode:o} {part} && " if mode is not None else ""
-        self.remove = f"rm -f {part}"
-        later = f"n=0; until rm {part} || test $n -ge {CREATE_TIMEOUT}; do sleep 1; n=$((n+1)); done"
-        self.remove_later = f"({later}) </dev/null >/dev/null 2>&1 &"
-        self._give_up = f"rm -f {part} 2>/dev/null"
+        self._chmod = f'chmod {mode:o} "$p" && ' if mode is not None else ""
+        self._give_up = 'rm -f "$p" 2>/dev/null'
+
+    def _line(self, script: str) -> str:
+        return shell_script.line(script, p=self._part, t=self._target)
 
     def _print(self, word: str) -> str:
         return f"echo && echo {self._token} {word}"
@@ -165,33 +167,45 @@ class _Upload:
         return f"{self._token} {word}".encode() in output.splitlines()
 
     @property
+    def remove(self) -> str:
+        """Remove the part."""
+        return self._line('rm -f "$p"')
+
+    @property
+    def remove_later(self) -> str:
+        """Remove the part when it appears, without waiting for that."""
+        later = f'n=0; until rm "$p" || test $n -ge {CREATE_TIMEOUT}; do sleep 1; n=$((n+1)); done'
+        return self._line(f"({later}) </dev/null >/dev/null 2>&1 &")
+
+    @property
     def _begin(self) -> str:
-        # Without SIGPIPE a script whose channel has been closed goes on, and removes the part.
-        is_file = f"if test -d {self.target}; then {self._print('directory')}; exit 1; fi"
-        return f"LC_ALL=C; export LC_ALL; trap '' PIPE; {self._umask}{is_file}; "
+        # Without SIGPIPE a script whose channel has been closed goes on, and removes the part; without SIGXFSZ cat says why.
+        traps = 'trap "" PIPE; (trap "" XFSZ) 2>/dev/null && trap "" XFSZ'
+        is_file = f'if test -d "$t"; then {self._print("directory")}; exit 1; fi'
+        return f"LC_ALL=C; export LC_ALL; {traps}; {self._umask}{is_file}; "
 
     @property
     def write(self) -> str:
         """Create the part, print "created", and write the input to the part."""
         # Opened once: a part that is removed meanwhile does not appear again.
-        written = f"{{ {{ {self._print('created')}; }} >&3 && cat; }} 3>&1 >{self._part}"
-        return f"{self._begin}{written} || {{ {self._give_up}; exit 1; }}"
+        written = f'{{ {{ {self._print("created")}; }} >&3 && cat; }} 3>&1 >"$p"'
+        return self._line(f"{self._begin}{written} || {{ {self._give_up}; exit 1; }}")
 
     def place(self, size: int) -> str:
         """Rename the part if it has *size* bytes, and print "done"."""
-        return f"LC_ALL=C; export LC_ALL; {self._placed('true', size)}"
+        return self._line(f"LC_ALL=C; export LC_ALL; {self._placed(size)}")
 
     def write_and_place(self, size: int) -> str:
         """Write the input to the part, and rename that if it has *size* bytes."""
-        return f"{self._begin}{self._placed(f'cat >{self._part}', size)}"
+        written = f'cat >"$p" || {{ {self._give_up}; exit 1; }}'
+        return self._line(f"{self._begin}{written}; {self._placed(size)}")
 
-    def _placed(self, first: str, size: int) -> str:
+    def _placed(self, size: int) -> str:
         # A cut looks like an end of input to cat: only a part of the right size is the file.
         return (
-            f"if ! {{ {first}; }}; then {self._give_up}; exit 1; fi; "
-            f"if ! test $(wc -c <{self._part}) -eq {size}; then {self._give_up}; {self._print('cut')}; exit 1; fi; "
-            f"if test -d {self.target}; then {self._give_up}; {self._print('directory')}; exit 1; fi; "
-            f"if {self._chmod}mv -f {self._part} {self.target}; then {self._print('done')}; else {self._give_up}; exit 1; fi"
+            f'test $(wc -c <"$p") -eq {size} || {{ {self._give_up}; {self._print("cut")}; exit 1; }}; '
+            f'if test -d "$t"; then {self._give_up}; {self._print("directory")}; exit 1; fi; '
+            f'if {self._chmod}mv -f "$p" "$t"; then {self._print("done")}; else {self._give_up}; exit 1; fi'
         )
 
 
@@ -206,11 +220,6 @@ class _Counted:
         for piece in self._pieces:
             self.count += len(piece)
             yield piece
-
-
-def argument(path: str) -> str:
-    """Quote *path* for a shell, so that no program takes it for an option."""
-    return shlex.quote(f"./{path}" if path.startswith("-") else path)
 
 
 def _after(mark: bytes, data: bytes) -> tuple[bytes, bool, bytes]:

@@ -8,12 +8,10 @@ import os
 from pmitogen.errors import RemoteError
 
 FIFO = "a named pipe, which has no end of its own"
-# What a message in English ends with, in lower case: glibc, musl, BSD and macOS; dash and busybox have texts of their own.
+# What a message in English ends with, in lower case: glibc, musl, BSD and macOS. Those of dash and busybox are ambiguous:
+# "Directory nonexistent" is ENOTDIR, too.
 _TEXTS = {
     "no such file or directory": "ENOENT",
-    "no such file": "ENOENT",
-    "directory nonexistent": "ENOENT",
-    "nonexistent directory": "ENOENT",
     "permission denied": "EACCES",
     "operation not permitted": "EPERM",
     "is a directory": "EISDIR",
