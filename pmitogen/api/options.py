@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -22,7 +23,11 @@ USER_FILES = "user"  # the configuration files that ssh reads by itself
 
 @dataclasses.dataclass(frozen=True)
 class Jump:
-    """A jump host and its credentials. No others are used for it; without any, keys only. Raises TypeError, UsageError."""
+    """A jump host and its credentials. No others are used for it; without any, keys only. Raises TypeError, UsageError.
+
+    *keys* (files), *known_hosts* and *host_keys* are as in :class:`ConnectOptions`, whose own count for the target only, as with
+    ``ssh -J``.
+    """
 
     host: str
     user: str | None = None
@@ -31,6 +36,9 @@ class Jump:
     private_key: str | None = dataclasses.field(default=None, repr=False)
     passphrase: str | None = dataclasses.field(default=None, repr=False)
     otp: str | None = dataclasses.field(default=None, repr=False)
+    keys: Sequence[Path] = ()
+    known_hosts: Sequence[Path] = ()
+    host_keys: HostKeyPolicy | None = None
 
     def __post_init__(self) -> None:
         host = arguments.text(self.host, "Jump: host")
@@ -42,12 +50,22 @@ class Jump:
             raise UsageError(f"Jump: user: {self.user!r}: not a user name")
         if self.port is not None:
             arguments.integer(self.port, "Jump: port", 1, 65535)
+        _set_paths(self, "Jump", "keys", "known_hosts")
+        _check_policy(self.host_keys, "Jump")
 
     @property
     def address(self) -> str:
         """``[user@]host[:port]``, as ``-J`` takes it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.user + '@' if self.user else ''}{host}{f':{self.port}' if self.port else ''}"
+
+    @property
+    def ssh_args(self) -> list[str]:
+        """The options as arguments of ssh's command line, without the secrets."""
+        keywords = [("IdentityFile", _quote(path)) for path in self.keys]
+        keywords += [("UserKnownHostsFile", " ".join(map(_quote, self.known_hosts)))] if self.known_hosts else []
+        keywords += [("StrictHostKeyChecking", self.host_keys)] if self.host_keys is not None else []
+        return [word for keyword, value in keywords for word in ("-o", f"{keyword}={value}")]
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -124,15 +142,12 @@ class ConnectOptions:
         for name in ("only_keys", "forward_agent", "compression"):
             if getattr(self, name) is not None:
                 arguments.flag(getattr(self, name), f"{label}: {name}")
-        for name in ("keys", "certificates", "known_hosts"):
-            paths = _items(getattr(self, name), f"{label}: {name}")
-            object.__setattr__(self, name, tuple(_path(each, f"{label}: {name}") for each in paths))
+        _set_paths(self, label, "keys", "certificates", "known_hosts")
         for jump in _items(self.jumps, f"{label}: jumps"):
             if not isinstance(jump, Jump):
                 arguments.wrong(f"{label}: jumps", "a sequence of Jump", jump)
         object.__setattr__(self, "jumps", tuple(self.jumps))
-        if self.host_keys is not None and self.host_keys not in POLICIES:
-            raise UsageError(f"{label}: host_keys: {self.host_keys!r}: use one of {', '.join(POLICIES)}")
+        _check_policy(self.host_keys, label)
         if not isinstance(self.settings, Mapping):
             arguments.wrong(f"{label}: settings", "a mapping of str to str", self.settings)
         for keyword, value in self.settings.items():
@@ -143,14 +158,17 @@ class ConnectOptions:
 
     def ssh_args(self) -> list[str]:
         """Return the same options as arguments of ssh's command line, without the secrets."""
-        arguments_of_ssh: list[str] = []
+        config: list[str] = []
         if self.config is None:
-            arguments_of_ssh += ["-F", "none"]
+            config = ["-F", "none"]
         elif self.config != USER_FILES:
-            arguments_of_ssh += ["-F", _path(self.config, "ConnectOptions: config")]
+            config = ["-F", _path(self.config, "ConnectOptions: config")]
+        arguments_of_ssh = list(config)
         for keyword, value in self._keywords():
             arguments_of_ssh += ["-o", f"{keyword}={value}"]
-        if self.jumps:
+        if any(jump.ssh_args for jump in self.jumps):
+            arguments_of_ssh += ["-o", f"ProxyCommand={_proxy_command(self.jumps, config)}"]
+        elif self.jumps:
             arguments_of_ssh += ["-J", ",".join(jump.address for jump in self.jumps)]
         return arguments_of_ssh
 
@@ -182,6 +200,32 @@ class ConnectOptions:
         from pmitogen.flags.ssh.report.explain import explain_ssh
 
         return explain_ssh([*self.ssh_args(), target], forwards=True)
+
+
+def _proxy_command(jumps: Sequence[Jump], config: Sequence[str]) -> str:
+    """Return the ProxyCommand for *jumps* with options of their own, which ``-J`` cannot have. No ssh is started for it."""
+    command = ""
+    for jump in jumps:
+        words = ["ssh", *config, *jump.ssh_args]
+        if command:
+            words += ["-o", f"ProxyCommand={command}"]
+        words += ["-l", jump.user] if jump.user is not None else []
+        words += ["-p", str(jump.port)] if jump.port is not None else []
+        command = shlex.join(word.replace("%", "%%") for word in words) + " -W [%h]:%p " + shlex.quote(jump.host)
+    return command
+
+
+def _set_paths(options: object, label: str, *names: str) -> None:
+    """Check fields that are sequences of paths, and make them tuples of str. Raises TypeError, UsageError."""
+    for name in names:
+        paths = _items(getattr(options, name), f"{label}: {name}")
+        object.__setattr__(options, name, tuple(_path(each, f"{label}: {name}") for each in paths))
+
+
+def _check_policy(policy: str | None, label: str) -> None:
+    """Raise UsageError if *policy* is no value of StrictHostKeyChecking."""
+    if policy is not None and policy not in POLICIES:
+        raise UsageError(f"{label}: host_keys: {policy!r}: use one of {', '.join(POLICIES)}")
 
 
 def _items(value: Any, label: str) -> Sequence[Any]:

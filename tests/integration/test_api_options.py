@@ -116,3 +116,38 @@ def test_a_connection_uses_the_options(sshd: Sshd, account: Account, home: Path)
     jump = Jump("localhost", user=account.name, port=sshd.port, password=account.password)
     with pmitogen.connect(sshd.host, options=dataclasses.replace(options, jumps=(jump,)), timeout=30) as host:
         assert host.run("true").ok
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_sshd
+def test_jump_hosts_have_their_own_keys_and_host_keys(sshd: Sshd, make_account: Any, make_key: Any, home: Path) -> None:
+    last, first, second = make_account(), make_account(), make_account()
+    key = make_key()
+    path = home / "own key"
+    path.write_bytes(key.path.read_bytes())
+    path.chmod(0o600)
+    first.write(".ssh/authorized_keys", key.public + "\n", 0o600)
+    hosts = home / "known hosts"
+    hosts.write_text(sshd.known_hosts.read_text().replace(f"[{sshd.host}]", "[localhost]"))
+    jumps = (
+        Jump("localhost", first.name, sshd.port, keys=[path], known_hosts=[hosts]),
+        Jump(sshd.host, second.name, sshd.port, password=second.password, known_hosts=[sshd.known_hosts], host_keys="yes"),
+    )
+    options = ConnectOptions(
+        user=last.name, port=sshd.port, keys=[sshd.key.path], known_hosts=[hosts], config=None, agent=False, jumps=jumps
+    )
+    for count in (1, 2):
+        since = sshd.mark()
+        with pmitogen.connect("localhost", options=dataclasses.replace(options, jumps=jumps[:count]), timeout=30) as host:
+            assert host.run("id -un", text=True).stdout.strip() == last.name
+        expected = [("publickey", first.name), ("password", second.name)][:count]
+        assert sshd.accepted(since) == [*expected, ("publickey", last.name)]
+    with pytest.raises(pmitogen.ConnectError, match="jump host 1 of 1: .*host key") as caught:
+        strange = dataclasses.replace(jumps[0], known_hosts=[sshd.known_hosts], host_keys="yes")
+        pmitogen.connect("localhost", options=dataclasses.replace(options, jumps=[strange]), timeout=30)
+    assert caught.value.stage == "hostkey" and caught.value.jump_host
+    for wrong in ({"keys": "/k"}, {"keys": [3]}, {"known_hosts": None}):
+        with pytest.raises(TypeError, match="Jump: "):
+            Jump("j", **wrong)  # type: ignore[arg-type]
+    with pytest.raises(pmitogen.UsageError, match="Jump: host_keys"):
+        Jump("j", host_keys="maybe")  # type: ignore[arg-type]
