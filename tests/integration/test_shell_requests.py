@@ -268,9 +268,8 @@ def test_any_login_shell_runs_the_line_that_tells_the_process(
 
 def test_a_login_shell_that_runs_no_sh_gets_the_command_itself(make_sshd: MakeSshd, account: Account) -> None:
     """As an appliance that knows its own commands only; they end with their session."""
-    script = account.write(
-        "cli", 'case "$SSH_ORIGINAL_COMMAND" in *"show version"*) echo 1.0; cat;; *) echo unknown; exit 1; esac\n'
-    )
+    known = '"show version" | "env TERM=xterm show version"'
+    script = account.write("cli", f'case "$SSH_ORIGINAL_COMMAND" in {known}) echo 1.0; cat;; *) echo unknown; exit 1; esac\n')
     with connect(make_sshd(config=[f"ForceCommand /bin/sh {script}"]), account, python=NOWHERE) as host:
         assert host.run(["show", "version"]).stdout == b"1.0\n"
         with host.start(["show", "version"], tty=True) as process:
