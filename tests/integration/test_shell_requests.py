@@ -178,6 +178,23 @@ def test_the_whole_process_group_ends(
     processes.wait_until(lambda: not names(), 10)
 
 
+@pytest.mark.parametrize("command", ["cat", "exec sleep 47341", "internal-sftp"])
+def test_a_closed_host_is_no_result_of_a_request(command: str, sshd: Sshd, account: Account) -> None:
+    """It may end before its connection, as its input ends, or it is killed."""
+    with connect(sshd, account, python=NOWHERE) as host:
+        if command == "internal-sftp":
+            stream = host.open("written", "wb")
+            stream.write(b"a")
+            stream.flush()
+            wait: Callable[[], object] = stream.close
+        else:
+            wait = host.start(command).wait
+        processes.wait_until(lambda: any(command.split()[-1] in each.command for each in account.processes()), 10)
+        host.close()
+        with pytest.raises(pmitogen.ConnectionLost):
+            wait()
+
+
 @pytest.mark.parametrize("sessions", [10, 1])
 @pytest.mark.parametrize("who", ["login", "root"])
 def test_signals_reach_the_process_group_once_and_in_their_order(

@@ -136,7 +136,8 @@ class ShellRequest:
         self._host.guard.defer(self._others.pop, self, None)
 
     def _send(self, header: Answer, body: bytes = b"") -> None:
-        self._host.guard.defer(self._host.on_shell_frame, self._request, header, body)
+        if not self._is_over:  # else the end of the host is the failure to report
+            self._host.guard.defer(self._host.on_shell_frame, self._request, header, body)
 
     def _out(self, stream: int, data: bytes) -> None:
         """Send output within the client's credit."""
