@@ -178,6 +178,22 @@ def test_the_whole_process_group_ends(
     processes.wait_until(lambda: not names(), 10)
 
 
+def test_an_end_by_sigterm_just_before_the_connection_ends_is_a_lost_connection(sshd: Sshd, account: Account) -> None:
+    """As of a simple command."""
+    end = "P=$(ps -o ppid= -p $$); (sleep 0.2; kill -KILL $P) </dev/null >/dev/null 2>&1 & kill -TERM $$"
+    with connect(sshd, account, python=NOWHERE) as host:
+        with pytest.raises(pmitogen.ConnectionLost):
+            host.run(end, env={"A": "1"})
+        assert host.run("kill -TERM $$", env={"A": "1"}).rc == 143
+
+
+def test_a_command_that_closes_its_output_has_its_status_and_can_be_killed(sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account, python=NOWHERE) as host:
+        assert host.run("exec >&- 2>&-; sleep 5.4; exit 3", env={"A": "1"}).rc == 3
+        timed_out(host, "exec >&- 2>&-; sleep 47351", env={"A": "1"})
+        processes.wait_until(lambda: not runs("4735"), 5)
+
+
 @pytest.mark.parametrize("command", ["cat", "exec sleep 47341", "internal-sftp"])
 def test_a_closed_host_is_no_result_of_a_request(command: str, sshd: Sshd, account: Account) -> None:
     """It may end before its connection, as its input ends, or it is killed."""

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from pmitogen.errors import ConnectionLost, Error, RemoteError
 from pmitogen.hub import bootstrap
-from pmitogen.hub.requests import Request, RequestWithoutPython, error_frame
+from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request, RequestWithoutPython, error_frame
 from pmitogen.hub.without_python import shell_lines
 from pmitogen.hub.without_python.group_killer import CLOSE_TIMEOUT, GroupKiller
 from pmitogen.hub.without_python.process_line import ProcessLine
@@ -47,7 +47,7 @@ class ShellRequest:
         self._command: exec_command.Command | None = None
         self._killer = GroupKiller(connection, self._signal, host.connector.run_elsewhere)
         self._cancelled = False
-        self._is_over = False  # no frame reaches the client any more
+        self._over = threading.Event()  # no frame reaches the client any more
         self._done = threading.Event()  # nothing is left to do on the host
         self._process_line: ProcessLine | None = None
         self._line = self._command_line(request.header) if request.header["op"] == Op.EXEC else ""
@@ -87,7 +87,7 @@ class ShellRequest:
 
     def end(self) -> None:
         """Wake the threads, because no frame reaches the client any more. Any thread."""
-        self._is_over = True
+        self._over.set()
         self._wake()
 
     def _wake(self) -> None:
@@ -136,16 +136,16 @@ class ShellRequest:
         self._host.guard.defer(self._others.pop, self, None)
 
     def _send(self, header: Answer, body: bytes = b"") -> None:
-        if not self._is_over:  # else the end of the host is the failure to report
+        if not self._over.is_set():  # else the end of the host is the failure to report
             self._host.guard.defer(self._host.on_shell_frame, self._request, header, body)
 
     def _out(self, stream: int, data: bytes) -> None:
         """Send output within the client's credit."""
         for start in range(0, len(data), CHUNK):
             piece = data[start : start + CHUNK]
-            while self._window <= 0 and not self._cancelled and not self._is_over:
+            while self._window <= 0 and not self._cancelled and not self._over.is_set():
                 self._window_grown.acquire()
-            if self._is_over:
+            if self._over.is_set():
                 return
             self._window -= len(piece)
             self._send({"op": "out", "stream": stream}, piece)
@@ -183,8 +183,11 @@ class ShellRequest:
                 for stream in (0, 1) if streaming else ():
                     self._out(stream + 1, b"".join(held[stream]))
                     held[stream].clear()
-            code = command.wait().code
+            # An appliance may send no status. A command of /bin/sh has one, also if it closes its output and continues.
+            code = command.wait(exec_command.EXIT_STATUS_TIMEOUT if process_line is None else None).code
             self._killer.note_end()
+        if code in KILL_EXIT_CODES and not self._request.is_cancelled:
+            self._over.wait(SHUTDOWN_GRACE)  # a host that shuts down kills processes first, and then ends the connection
         out, err = b"".join(held[0]), b"".join(held[1])
         self._send({"op": "exit", "rc": code, "stdout_size": len(out)}, out + err)
 
@@ -217,7 +220,7 @@ class ShellRequest:
             self._host.log.debug("a command no longer reads")
 
     def _is_given_up(self) -> bool:
-        return self._cancelled or self._is_over
+        return self._cancelled or self._over.is_set()
 
     def _put(self, header: RequestHeader) -> None:
         from pmitogen.transport.sessions.file_transfer import FileTransfer
