@@ -17,7 +17,7 @@ from pathlib import Path
 
 import paramiko
 
-from pmitogen.api import ConnectOptions
+from pmitogen.api import ConnectOptions, arguments
 from pmitogen.cli.demo.server import CommandPlan, DemoServer, Greeting
 from pmitogen.testing import answers
 from pmitogen.testing.answers import Answer, Rule
@@ -111,11 +111,16 @@ class ScriptedServer(DemoServer):
         """
         if not isinstance(command.pattern if isinstance(command, re.Pattern) else command, str):
             raise TypeError(f"answer: command: {command!r}: use a str or a compiled pattern of str")
+        if isinstance(rc, bool) or not isinstance(rc, int):
+            arguments.wrong("answer: rc", "int", rc)
+        if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+            arguments.wrong("answer: delay", "seconds as int or float", delay)
+        arguments.flag(close, "answer: close")
         if not 0 <= rc <= 255:
             raise ValueError(f"answer: rc: {rc!r}: use 0 to 255")
         if not 0 <= delay < float("inf"):
             raise ValueError(f"answer: delay: {delay!r}: use seconds, 0 or more")
-        made = Answer(_bytes(stdout), _bytes(stderr), rc, delay, close)
+        made = Answer(_bytes(stdout, "answer: stdout"), _bytes(stderr, "answer: stderr"), rc, delay, close)
         with self._scripting:
             self._rules.insert(0, Rule(command, made, _count(times, "answer")))
 
@@ -184,11 +189,13 @@ class ScriptedServer(DemoServer):
         paths = [base.with_suffix(".stdout"), base.with_suffix(".stderr")]
         for path, data in zip(paths, (answer.stdout, answer.stderr), strict=True):
             path.write_bytes(data)
-        arguments = [f"{answer.delay:f}", *map(str, paths), str(answer.rc)]
-        return CommandPlan(["/bin/sh", "-c", _PLAY, "sh", *arguments], drops_connection=answer.close)
+        words = [f"{answer.delay:f}", *map(str, paths), str(answer.rc)]
+        return CommandPlan(["/bin/sh", "-c", _PLAY, "sh", *words], drops_connection=answer.close)
 
 
-def _bytes(output: str | bytes) -> bytes:
+def _bytes(output: str | bytes, label: str) -> bytes:
+    if not isinstance(output, (str, bytes, bytearray)):
+        arguments.wrong(label, "str or bytes", output)
     return output.encode() if isinstance(output, str) else bytes(output)
 
 

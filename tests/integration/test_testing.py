@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
@@ -130,6 +131,12 @@ def test_unscripted_commands_run_on_request(tmp_path: Path) -> None:
 def test_wrong_numbers_are_refused_at_the_call(ssh_server: ScriptedServer, wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"answer: {next(iter(wrong))}: "):
         ssh_server.answer("x", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [{"stdout": 5}, {"stderr": None}, {"rc": "1"}, {"rc": True}, {"delay": "1"}, {"close": "no"}])
+def test_wrong_types_are_refused_at_the_call(ssh_server: ScriptedServer, wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"answer: {next(iter(wrong))}: expected "):
+        ssh_server.answer("x", **wrong)
 
 
 def test_a_separate_project_gets_the_fixture_without_a_warning(tmp_path: Path) -> None:
