@@ -640,7 +640,7 @@ class Sftp(NoPython):
             self.on_file(number)
         elif kind == 5:
             self.on_read(number)
-        elif kind in (8, 17):
+        elif kind in (7, 8, 17):
             self.on_stat(number)
         else:
             self.answer(101, number, u32(0), string(b""), string(b""))

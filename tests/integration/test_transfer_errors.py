@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import shutil
+import stat
 import subprocess
 import threading
 import time
@@ -240,15 +241,16 @@ def test_a_long_name_is_written(make_sshd: MakeSshd, account: Account, way: str)
 
 
 def test_a_part_is_private_until_it_has_its_mode(make_sshd: MakeSshd, account: Account) -> None:
+    (account.home / "new").unlink(missing_ok=True)
     modes: list[int] = []
 
     def look() -> None:
-        wait_until(lambda: list(account.home.glob("file.*.part")))
-        modes.extend(part.stat().st_mode & 0o777 for part in account.home.glob("file.*.part"))
+        wait_until(lambda: list(account.home.glob("new.*.part")))
+        modes.extend(part.stat().st_mode & 0o777 for part in account.home.glob("new.*.part"))
 
     with connect(make_sshd(config=WAYS["cat"]), account, python=NO_PYTHON) as host:
-        host.put(Pieces(100_000, look), account.home / "file", mode=0o640)
-    assert modes == [0o600] and (account.home / "file").stat().st_mode & 0o777 == 0o640
+        host.put(Pieces(100_000, look), account.home / "new", mode=0o640)
+    assert modes == [0o600] and (account.home / "new").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("size", [None, 100 << 20])
@@ -273,3 +275,31 @@ def test_an_upload_whose_host_is_closed_leaves_no_part(make_sshd: MakeSshd, acco
         writing.join(10)
         wait_until(lambda: [each.name for each in account.home.glob("file*")] == ["file"], 3)
         assert (account.home / "file").read_text() == "old" and raised.pop()
+
+
+@pytest.mark.parametrize("way", ["python", *WAYS])
+def test_a_mode_is_kept_and_links_and_devices_are_written_themselves(
+    make_sshd: MakeSshd, account: Account, top: Path, way: str
+) -> None:
+    server, options = make_sshd(config=WAYS.get(way, [])), {} if way == "python" else {"python": NO_PYTHON}
+    os.mknod(top / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    for name, target in (("link", "file"), ("new", "made"), ("up", "directory")):
+        (top / name).symlink_to(target)
+    os.chown(top / "pipe", account.uid, account.gid)
+    (top / "null").chmod(0o666)
+    with connect(server, account, **options) as host:
+        for content in (b"data", bytes(300_000)):
+            (top / "file").chmod(0o600)
+            (top / "made").unlink(missing_ok=True)
+            for write in (host.put, lambda data, path, host=host: host.put(io.BytesIO(data), path)):
+                for name in ("file", "link", "new", "null"):
+                    write(content, top / name)
+                    assert (top / name).read_bytes() == (content if name != "null" else b""), name
+                for name, code in (("loop", errno.ELOOP), ("pipe", errno.ENXIO), ("up", errno.EISDIR)):
+                    with pytest.raises(OSError, match=f": {top}/{name}: {os.strerror(code)}$") as caught:
+                        write(content, top / name)
+                    assert caught.value.errno == code
+            assert (top / "file").stat().st_mode & 0o777 == 0o600
+        host.put(b"", top / "other", mode=0o604)
+    assert (top / "other").stat().st_mode & 0o777 == 0o604 and not list(top.glob("*.part"))
+    assert (top / "link").is_symlink() and (top / "new").is_symlink() and (top / "null").is_char_device()

@@ -56,6 +56,8 @@ class CatTransfer:
         """Raise RemoteError unless the script has succeeded, and printed the word *wanted*."""
         if upload.has_printed("directory", result[1]):
             raise transfer_error(label, "EISDIR")
+        if upload.has_printed("pipe", result[1]):
+            raise transfer_error(label, "ENXIO")
         if upload.has_printed("cut", result[1]):
             raise transfer_error(label, "", "the host has got a part of the data only")
         self._check(result, path, True, label, upload.has_printed(wanted, result[1]))
@@ -153,7 +155,7 @@ class _Upload:
     def __init__(self, target: str, part: str, mode: int | None) -> None:
         self._target, self._part, self._token = target, part, secrets.token_hex(8)
         self._umask = "umask 077; " if mode is not None else ""  # the part is private until it has its mode
-        self._chmod = f'chmod {mode:o} "$p" && ' if mode is not None else ""
+        self._mode = "" if mode is None else f"{mode:o}"
         self._give_up = 'rm -f "$p" 2>/dev/null'
 
     def _line(self, script: str) -> str:
@@ -182,6 +184,7 @@ class _Upload:
         # Without SIGPIPE a script whose channel has been closed goes on, and removes the part; without SIGXFSZ cat says why.
         traps = 'trap "" PIPE; (trap "" XFSZ) 2>/dev/null && trap "" XFSZ'
         is_file = f'if test -d "$t"; then {self._print("directory")}; exit 1; fi'
+        is_file += f'; if test -p "$t"; then {self._print("pipe")}; exit 1; fi'  # its opening would wait for a reader
         return f"LC_ALL=C; export LC_ALL; {traps}; {self._umask}{is_file}; "
 
     @property
@@ -202,11 +205,15 @@ class _Upload:
 
     def _placed(self, size: int) -> str:
         # A cut looks like an end of input to cat: only a part of the right size is the file.
-        return (
+        checked = (
             f'test $(wc -c <"$p") -eq {size} || {{ {self._give_up}; {self._print("cut")}; exit 1; }}; '
             f'if test -d "$t"; then {self._give_up}; {self._print("directory")}; exit 1; fi; '
-            f'if {self._chmod}mv -f "$p" "$t"; then {self._print("done")}; else {self._give_up}; exit 1; fi'
         )
+        known = 'test -f "$t" && { stat -c %a "$t" || stat -f %Lp "$t"; } 2>/dev/null'  # GNU and busybox; BSD and macOS
+        renamed = f'm=$({known}) || m={self._mode}; test -z "$m" || chmod $m "$p" && mv -f "$p" "$t"'
+        in_place = 'test -h "$t" || test -c "$t" || test -b "$t"'
+        placed = f'if {in_place}; then cat "$p" >"$t" && rm -f "$p"; else {renamed}; fi'
+        return f"{checked}{{ {placed}; }} && {{ {self._print('done')}; }} || {{ {self._give_up}; exit 1; }}"
 
 
 class _Counted:

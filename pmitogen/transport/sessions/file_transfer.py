@@ -1,7 +1,8 @@
 """Transfer files without Python: by SFTP, or where the server has none, through ``cat`` in a shell.
 
 A file is written under a temporary name beside the target and renamed when it is complete, so an interruption leaves the old
-file as it was. Memory use does not depend on the size. The kind of server is determined once per FileTransfer.
+file as it was; the new one has its mode. A link or a device is written itself, as with Python. Memory use does not depend on the
+size. The kind of server is determined once per FileTransfer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pmitogen.transport.connection import Connection
 from pmitogen.transport.sessions import sftp_errors
 from pmitogen.transport.sessions.cat_transfer import REMOVE_TIMEOUT, CatTransfer
 from pmitogen.transport.sessions.sftp_channel import CHANNEL_ERRORS, SFTPChannel, open_sftp
-from pmitogen.transport.sessions.sftp_client import SFTP
+from pmitogen.transport.sessions.sftp_client import REWRITE, SFTP
 from pmitogen.transport.sessions.sftp_packets import FAILURE, NO_SUCH_FILE, SFTPError
 from pmitogen.transport.sessions.transfer_errors import FIFO, transfer_error
 
@@ -110,9 +111,15 @@ class FileTransfer:
     def _put_by_sftp(
         self, sftp: SFTPChannel, pieces: Iterator[bytes], path: str, part: str, mode: int | None, label: str
     ) -> None:
+        with _named(sftp.sftp, path, label):
+            current, in_place = _state_of_target(sftp.sftp, path, label)
+        if in_place:
+            with _named(sftp.sftp, path, label, part), sftp.sftp.open(path, REWRITE) as file:
+                file.write_pieces(pieces)
+            return
         try:
             with _named(sftp.sftp, path, label, part):
-                sftp.sftp.put(pieces, part, mode)
+                sftp.sftp.put(pieces, part, mode if current is None else current)
                 sftp.sftp.replace(part, path)
         except BaseException:
             self._remove(sftp.sftp, part)
@@ -132,6 +139,24 @@ class FileTransfer:
                 if other is not None:
                     with contextlib.closing(other):
                         other.sftp.remove(part)
+
+
+def _state_of_target(sftp: SFTP, path: str, label: str) -> tuple[int | None, bool]:
+    """Return the mode of an existing regular file, and whether *path* must be written in place: a link, or a device."""
+    try:
+        state = sftp.lstat(path)
+    except SFTPError as error:
+        if error.code is None:
+            raise
+        return None, False
+    final = sftp_errors.stat(sftp, path) if state.is_link else state
+    if final is not None and final.is_directory:
+        raise transfer_error(label, "EISDIR")
+    if final is not None and stat.S_ISFIFO(final.mode or 0):  # its opening would wait for a reader
+        raise transfer_error(label, "ENXIO")
+    if state.is_file:
+        return None if state.mode is None else stat.S_IMODE(state.mode), False
+    return None, True
 
 
 def _fetch_by_sftp(sftp: SFTP, path: str, target: IO[bytes], label: str) -> int:
