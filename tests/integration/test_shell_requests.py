@@ -194,6 +194,15 @@ def test_a_command_that_closes_its_output_has_its_status_and_can_be_killed(sshd:
         processes.wait_until(lambda: not runs("4735"), 5)
 
 
+def test_a_shell_on_a_terminal_ends_with_its_jobs(sshd: Sshd) -> None:
+    """It ignores SIGTERM, and passes on to its jobs only the hang-up."""
+    with connect(sshd, "root", python=NOWHERE) as host:
+        with host.start(["bash", "-i"], tty=True) as process:
+            process.stdin.write(b"sleep 47361 &\n")
+            processes.wait_until(lambda: runs("sleep 47361"), 10)
+        processes.wait_until(lambda: not runs("sleep 47361"), 5)
+
+
 @pytest.mark.parametrize("command", ["cat", "exec sleep 47341", "internal-sftp"])
 def test_a_closed_host_is_no_result_of_a_request(command: str, sshd: Sshd, account: Account) -> None:
     """It may end before its connection, as its input ends, or it is killed."""

@@ -36,8 +36,13 @@ class GroupKiller:
     """
 
     def __init__(
-        self, connection: Connection, send_signal: Callable[[str], None], run_elsewhere: Callable[[str, float], None]
+        self,
+        connection: Connection,
+        send_signal: Callable[[str], None],
+        run_elsewhere: Callable[[str, float], None],
+        has_terminal: bool = False,
     ) -> None:
+        self._has_terminal = has_terminal
         self._connection, self._send_signal, self._run_elsewhere = connection, send_signal, run_elsewhere
         self.process: int | None = None
         self.has_no_process = False  # the command tells none
@@ -98,7 +103,7 @@ class GroupKiller:
     def _kill(self, process: int) -> None:
         from pmitogen.transport.sessions import exec_command
 
-        line = simple_commands.kill_line(process)
+        line = simple_commands.kill_line(process, self._has_terminal)
         try:
             exec_command.run(self._connection, line, timeout=CLOSE_TIMEOUT, slot_timeout=0.0)
         except SessionRefused:

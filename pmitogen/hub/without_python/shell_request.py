@@ -45,7 +45,7 @@ class ShellRequest:
         self._window_grown = threading.Semaphore(0)
         self._window = CREDIT_WINDOW
         self._command: exec_command.Command | None = None
-        self._killer = GroupKiller(connection, self._signal, host.connector.run_elsewhere)
+        self._killer = GroupKiller(connection, self._signal, host.connector.run_elsewhere, bool(request.header.get("tty")))
         self._cancelled = False
         self._over = threading.Event()  # no frame reaches the client any more
         self._done = threading.Event()  # nothing is left to do on the host

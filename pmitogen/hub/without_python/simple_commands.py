@@ -147,10 +147,14 @@ def _decoded(script: str) -> str:
     return bytes(int(digits, 8) for digits in re.findall(r"\\0(\d{3})", encoded)).decode("utf-8", "surrogateescape")
 
 
-def kill_line(process: int) -> str:
-    """Return a line that sends SIGTERM to a process group, and SIGKILL two seconds later, without waiting for that."""
+def kill_line(process: int, has_terminal: bool = False) -> str:
+    """Return a line that sends SIGTERM to a process group, and SIGKILL two seconds later, without waiting for that.
+
+    With a terminal also SIGHUP, as when it is closed: an interactive shell ignores SIGTERM, and ends its jobs at a hang-up.
+    """
+    hang_up = f"kill -HUP -{process} 2>/dev/null; " if has_terminal else ""
     later = f"(sleep 2; kill -KILL -{process}) </dev/null >/dev/null 2>&1 &"
-    return f"exec /bin/sh -c 'kill -TERM -{process} 2>/dev/null && {later}'"
+    return f"exec /bin/sh -c 'kill -TERM -{process} 2>/dev/null && {{ {hang_up}{later} }}'"
 
 
 def signal_line(process: int, name: str) -> str:
