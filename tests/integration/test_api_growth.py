@@ -143,6 +143,9 @@ with pmitogen.Hub() as hub:
     time.sleep(1)
     now = held(os.getpid())
     print(json.dumps({"more": [b - a for a, b in zip(before, now)], "count": len(made) - 20}), flush=True)
+deadline = time.monotonic() + 10  # threads wait for more work before they end
+while held(os.getpid())[1] >= 10 and time.monotonic() < deadline:
+    time.sleep(0.2)
 print(json.dumps({"left": held(os.getpid())}), flush=True)
 """
 
