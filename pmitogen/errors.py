@@ -100,7 +100,7 @@ class ConnectError(Error):
 
     def __init__(self, message: str, stage: ConnectStage) -> None:
         super().__init__(message)
-        self.stage = stage
+        self.stage: ConnectStage = stage
         self.jump_host = ""
 
 
@@ -129,7 +129,7 @@ class BecomeError(Error):
 
     def __init__(self, message: str, kind: BecomeKind) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind: BecomeKind = kind
 
 
 class RemoteError(Error):

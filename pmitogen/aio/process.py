@@ -153,7 +153,11 @@ class Process(Generic[Text]):
         return await self._running.wait(RUNTIME, arguments.seconds(timeout, "wait: timeout"))
 
     async def communicate(self, input: Text | None = None, timeout: float | None = None) -> tuple[Text, Text]:
-        """Send *input*, close stdin, read all output, wait for the exit, and return (stdout, stderr)."""
+        """Send *input*, close stdin, read all output, wait for the exit, and return (stdout, stderr).
+
+        Raises TimeoutExpired after *timeout* seconds, with the output so far, and as :meth:`wait`. The process keeps running; a
+        second call, without *input*, returns all of the output. Data that a stream has read before, also ahead, is not in it.
+        """
         data = arguments.source(input, "communicate: input", self._encoding[0] if self._encoding else None)
         if not isinstance(data, bytes):
             arguments.wrong("communicate: input", "bytes or str", data)

@@ -63,7 +63,7 @@ class Process(Generic[Text]):
         """Send *input*, close stdin, read all output, wait for the exit, and return (stdout, stderr).
 
         Raises TimeoutExpired after *timeout* seconds, with the output so far, and as :meth:`wait`. The process keeps running; a
-        second call, without *input*, returns all of the output.
+        second call, without *input*, returns all of the output. Data that a stream has read before, also ahead, is not in it.
         """
         data = arguments.source(input, "communicate: input", self._encoding[0] if self._encoding else None)
         if not isinstance(data, bytes):
