@@ -13,6 +13,7 @@ EXHAUSTED_MESSAGE = (
     "can't start new thread on the controller: this account or container has reached its limit of processes and threads "
     "(ulimit -u, pids.max); raise the limit, or use fewer hosts at once (forks)"
 )
+ENDING_MESSAGE = "can't start new thread: the program is ending; end its own threads before its main thread ends"
 
 
 def start(target: Callable[..., Any], name: str, *args: Any) -> threading.Thread:
@@ -31,4 +32,5 @@ def starting() -> Iterator[None]:
     except RuntimeError as error:
         if "thread" not in str(error):  # only "can't start new thread"
             raise
-        raise ConnectError(EXHAUSTED_MESSAGE, "local") from None
+        is_ending = "shutdown" in str(error)  # "... at interpreter shutdown", since Python 3.12
+        raise ConnectError(ENDING_MESSAGE if is_ending else EXHAUSTED_MESSAGE, "local") from None

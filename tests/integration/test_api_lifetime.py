@@ -119,3 +119,18 @@ def test_closing_a_hub_ends_the_proxycommand_of_a_login(way: str, home: Path) ->
     processes.wait_until(lambda: not processes.read(pid))
     thread.join(10)
     assert len(failures) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="older Pythons start threads until their end")
+def test_a_thread_that_outlives_the_main_thread_is_told_so(sshd: Sshd, account: Account) -> None:
+    script = (
+        "import sys, threading, time, pmitogen\n"
+        "def late():\n"
+        "    threading.main_thread().join()\n"
+        "    try: pmitogen.connect(sys.argv[1], ssh_args=sys.argv[2:], timeout=20)\n"
+        "    except pmitogen.Error as error: print(error)\n"
+        "threading.Thread(target=late).start()\n"
+    )
+    args = [sys.executable, "-c", script, f"{account.name}@{sshd.host}", *sshd.ssh_args()]
+    done = subprocess.run(args, cwd=session.repository, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert "the program is ending" in done.stdout, done
