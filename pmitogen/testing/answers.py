@@ -14,13 +14,19 @@ _BOOT = re.compile(r"exec /bin/sh -c 'echo PMITOGEN-([0-9a-f]+) sh; ")
 
 @dataclass(frozen=True)
 class Answer:
-    """The output and the exit status of one command."""
+    """The output and the exit status of one command.
+
+    :param stdout_mark: a line that is written at once, whatever the delay; empty: none.
+    :param stderr_mark: the same on stderr, followed by the process.
+    """
 
     stdout: bytes = b""
     stderr: bytes = b""
     rc: int = 0
     delay: float = 0.0
     close: bool = False
+    stdout_mark: str = ""
+    stderr_mark: str = ""
 
 
 @dataclass
@@ -58,11 +64,10 @@ def login(line: str) -> Answer | None:
 def marked(line: str, answer: Answer) -> Answer:
     """Return *answer* with the markers that a command of the library writes first, if *line* is one."""
     if telling := simple_commands.parse_telling(line):
-        return replace(answer, stderr=telling[0].encode() + b" 0\n" + answer.stderr)
+        return replace(answer, stderr_mark=telling[0])
     if not (parsed := simple_commands.parse(line)):
         return answer
-    mark = parsed[0].encode()
-    return replace(answer, stdout=mark + b"\n" + answer.stdout, stderr=mark + b" 0\n" + answer.stderr)
+    return replace(answer, stdout_mark=parsed[0], stderr_mark=parsed[0])
 
 
 def requested_command(line: str) -> str:

@@ -2,8 +2,8 @@
 
 It listens on loopback and lets in its own key or password, for any user name. To pmitogen it looks like a host without Python, so
 that each command of ``Host.run`` and ``Host.start`` arrives by itself; ``put`` and ``get`` use SFTP, below
-:attr:`ScriptedServer.root`. With ``real=True`` it runs all commands that have no answer, on this machine and as this user, Python
-included.
+:attr:`ScriptedServer.root`. A signal or a time limit ends an answer that is delayed. With ``real=True`` it runs all commands that
+have no answer, on this machine and as this user, Python included.
 
 Threads: a test may call every method at any time, also while clients are connected.
 """
@@ -19,13 +19,14 @@ import paramiko
 
 from pmitogen.api import ConnectOptions, arguments
 from pmitogen.cli.demo.server import CommandPlan, DemoServer, Greeting
+from pmitogen.hub.without_python import simple_commands
 from pmitogen.testing import answers
 from pmitogen.testing.answers import Answer, Rule
 from pmitogen.testing.files import RootedFiles
 
 USER = "tester"
-# $1 to $4: seconds, stdout, stderr, exit status.
-_PLAY = 'sleep "$1"; cat "$2"; cat "$3" >&2; exit "$4"'
+# $1 to $6: seconds, stdout, stderr, exit status, and the marks on stdout and stderr.
+_PLAY = 'test -z "$6" || echo "$6 $$" >&2; test -z "$5" || echo "$5"; sleep "$1"; cat "$2"; cat "$3" >&2; exit "$4"'
 
 
 class ScriptedServer(DemoServer):
@@ -165,6 +166,9 @@ class ScriptedServer(DemoServer):
         line = command or ""
         if its_own := answers.login(line):
             return super().plan(command) if self.real else self._play(its_own)
+        group = simple_commands.parse_signal(line)
+        if group is not None:
+            return super().plan(command) if self.real or group in self.running else self._play(Answer(rc=1))
         asked = answers.requested_command(line)
         with self._scripting:
             self._commands.append(asked)
@@ -189,7 +193,7 @@ class ScriptedServer(DemoServer):
         paths = [base.with_suffix(".stdout"), base.with_suffix(".stderr")]
         for path, data in zip(paths, (answer.stdout, answer.stderr), strict=True):
             path.write_bytes(data)
-        words = [f"{answer.delay:f}", *map(str, paths), str(answer.rc)]
+        words = [f"{answer.delay:f}", *map(str, paths), str(answer.rc), answer.stdout_mark, answer.stderr_mark]
         return CommandPlan(["/bin/sh", "-c", _PLAY, "sh", *words], drops_connection=answer.close)
 
 

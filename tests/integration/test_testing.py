@@ -15,6 +15,7 @@ import pytest
 
 import pmitogen
 from pmitogen.testing.server import ScriptedServer
+from tests.support import processes
 from tests.support.session import repository
 
 pytest_plugins = ["pmitogen.testing"]
@@ -96,6 +97,23 @@ def test_connections_can_be_dropped_and_delayed(ssh_server: ScriptedServer) -> N
     ssh_server.login_delay = 30
     with pytest.raises(pmitogen.ConnectError):
         pmitogen.connect(ssh_server.target, options=ssh_server.options, timeout=1)
+
+
+@pytest.mark.parametrize("options", [{}, {"env": {"A": "1"}}])
+def test_a_delayed_answer_ends_by_signals_and_time_limits(ssh_server: ScriptedServer, options: dict[str, Any]) -> None:
+    ssh_server.answer("serve", "done\n", delay=60)
+    with _connect(ssh_server) as host:
+        began = time.monotonic()
+        with host.start("serve", **options) as process:
+            processes.wait_until(lambda: bool(ssh_server.commands), 10)
+            process.terminate()
+            assert process.wait(timeout=20) == 143
+        with pytest.raises(pmitogen.TimeoutExpired):
+            host.run("serve", timeout=0.3, **options)
+        assert time.monotonic() - began < 8
+        ssh_server.answer("exec /bin/sh -c 'kill -TERM -1 2>/dev/null'", "no group of this server\n")
+        assert host.run("exec /bin/sh -c 'kill -TERM -1 2>/dev/null'").stdout == b"no group of this server\n"
+    assert ssh_server.commands[:2] == ["serve", "serve"] and len(ssh_server.commands) == 3
 
 
 def test_files_are_in_the_root_directory(ssh_server: ScriptedServer) -> None:

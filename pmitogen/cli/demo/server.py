@@ -79,6 +79,7 @@ class DemoServer:
         self.connections = 0
         self.sessions = 0
         self._lock = threading.Lock()
+        self.running: set[int] = set()  # the process groups of the commands
         self._open: set[paramiko.Transport] = set()
         self._threads: set[threading.Thread] = set()
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -225,7 +226,7 @@ class _Login(paramiko.ServerInterface):
 
     def _start(self, channel: paramiko.Channel, command: str | None) -> bool:
         self._server.count_session()
-        running = _Command(channel, self._server.plan(command), self._requests[channel.get_id()])
+        running = _Command(channel, self._server.plan(command), self._requests[channel.get_id()], self._server.running)
         self._commands.append(running)
         self._transport.when_granted(running.granted.set)
         running.start()
@@ -268,10 +269,12 @@ class _Request:
 class _Command:
     """One command and the threads that carry its streams. The first thread started ends last."""
 
-    def __init__(self, channel: paramiko.Channel, plan: CommandPlan, request: _Request) -> None:
+    def __init__(self, channel: paramiko.Channel, plan: CommandPlan, request: _Request, running: set[int]) -> None:
         self._channel = channel
+        self._running = running
         self._drops_connection = plan.drops_connection
         self._process, self._stdin, self._outputs = _spawn(plan.argv, request)
+        running.add(self._process.pid)
         self.granted = threading.Event()  # set when the client has been told that it runs
         self._thread = threading.Thread(target=self._carry, name="demo-command", daemon=True)
 
@@ -298,6 +301,7 @@ class _Command:
         for thread in (*pumps, feeder):
             thread.start()
         code = self._process.wait()
+        self._running.discard(self._process.pid)
         for thread in pumps:
             thread.join()
         self.granted.wait(_GRANTED)  # otherwise its exit status could be sent before the answer to its request

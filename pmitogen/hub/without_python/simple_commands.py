@@ -162,6 +162,15 @@ def signal_line(process: int, name: str) -> str:
     return f"exec /bin/sh -c 'kill -{name} -{process} 2>/dev/null'"
 
 
+def parse_signal(command: str) -> int | None:
+    """Return the process group of a :func:`kill_line` or :func:`signal_line`; None for any other command."""
+    match = re.match(r"exec /bin/sh -c 'kill -([A-Z0-9]+) -([0-9]{1,10}) ", command)
+    if match is None:
+        return None
+    group = int(match[2])
+    return group if command in (kill_line(group), kill_line(group, True), signal_line(group, match[1])) else None
+
+
 class Started:
     """Removes the output before the markers, and reads the pid from them.
 
