@@ -35,19 +35,22 @@ BECOME_PLAYS += _plays("broken_python", "login_state", "secrets", "stray_output"
 BECOME_PLAYS += _plays("preconnect", "entry_points", "failures", "several_hubs", "toggles")  # its pytest has time for them
 ELSEWHERE = (DIFFERENTIAL[0], *WITH_DIFFERENTIAL, *BECOME_PLAYS)
 BECOME = [f"tests/integration/test_{name}.py" for name in ("become", "become_others", "api_become")]  # wait most of their time
-COMMANDS = sorted(str(path.relative_to(HERE)) for path in HERE.glob("tests/integration/test_cli_*.py"))
-_OF_LIBRARY = ("api", "aio", "executors", "library", "simple", "sftp", "testing", "transfers")
-LIBRARY = [
-    place
-    for name in _OF_LIBRARY
-    for path in sorted(HERE.glob(f"tests/integration/test_{name}*.py"))
-    if (place := str(path.relative_to(HERE))) not in BECOME
-]
+
+
+def _named(*beginnings: str) -> list[str]:
+    paths = [path for name in beginnings for path in sorted(HERE.glob(f"tests/integration/test_{name}*.py"))]
+    return [place for path in paths if (place := str(path.relative_to(HERE))) not in BECOME]
+
+
+COMMANDS = _named("cli_")
+WITHOUT_PYTHON = _named("channel_timeout", "sftp", "shell_requests", "simple", "transfer")
+LIBRARY = _named("api", "aio", "executors", "library", "testing")
 # One set of accounts, servers and directories each. The plays of tests/ansible are shared out so that all take about as long.
 SHARDS = {
-    "integration": ["tests/integration", *(f"--ignore={path}" for path in (*BECOME, *LIBRARY, *COMMANDS))],
+    "integration": ["tests/integration", *(f"--ignore={path}" for path in (*BECOME, *LIBRARY, *COMMANDS, *WITHOUT_PYTHON))],
     "commands": COMMANDS,
     "library": LIBRARY,
+    "without-python": WITHOUT_PYTHON,
     "become": BECOME,
     "hostile": ["tests/hostile"],
     "plays": ["tests/ansible", *(f"--ignore={path}" for path in ELSEWHERE)],
