@@ -296,6 +296,7 @@ class MessageLoop(_Base):
 
     def _conclude(self) -> None:
         """End the connection: nothing reads any more."""
+        self.final_reason()  # before it looks ended to a thread that begins something
         for channel in list(self._channels.values()):  # type: ignore[attr-defined]
             channel._unlink()
         if self.active:
@@ -312,6 +313,10 @@ class MessageLoop(_Base):
         with self.channel_closed:
             self._is_reading = False
             self.channel_closed.notify_all()
+
+    def final_reason(self) -> str:
+        """See ClientTransport."""
+        raise NotImplementedError
 
     def _finish(self) -> None:
         """See ClientTransport."""
