@@ -13,6 +13,7 @@ from pmitogen.api import arguments, commands, forwarding, transfers
 from pmitogen.api.account import Account, BecomeMethod
 from pmitogen.api.arguments import AnyPath, Command
 from pmitogen.api.commands import Input, StreamName, Terminal
+from pmitogen.api.core import refuse_pickling
 from pmitogen.api.forwarding import End, Forwarding
 from pmitogen.api.results import Completed
 from pmitogen.api.running import Running
@@ -52,7 +53,7 @@ class Host(Files):
         return f"<pmitogen.aio.Host {self}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(f"{self!r} cannot be pickled: it belongs to this process; connect in the other one")
+        refuse_pickling(repr(self))
 
     async def ping(self) -> None:
         """Connect if there is no connection, and start Python if the host has one. Raises as :meth:`run`."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from pmitogen.api import arguments
-from pmitogen.api.core import Core
+from pmitogen.api.core import Core, refuse_pickling
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Runtime
 from pmitogen.errors import RemoteError, TimeoutExpired, UsageError
@@ -50,7 +50,7 @@ class Account:
     hub: object = None
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(f"an object of {self} cannot be pickled: it belongs to this process; connect in the other one")
+        refuse_pickling(f"an object of {self}")
 
     def __str__(self) -> str:
         return f"{self.options['host']} as {self.become['user']}" if self.become else str(self.options["host"])

@@ -10,7 +10,7 @@ import atexit
 import os
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from pmitogen.errors import ConnectError, ConnectionLost, UsageError
 from pmitogen.hub.registry import HostRegistry
@@ -120,6 +120,11 @@ class Core:
             call.fail(ConnectionLost("the hub was closed"))
         for waiter in list(self._waiting):
             waiter.wake()
+
+
+def refuse_pickling(what: str) -> NoReturn:
+    """Raise the TypeError of an object that works in this process only. *what*: how it is called in the message."""
+    raise TypeError(f"{what} cannot be pickled: it belongs to this process; connect in the other one")
 
 
 @atexit.register

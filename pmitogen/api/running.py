@@ -8,6 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pmitogen.api.account import Account
+from pmitogen.api.core import refuse_pickling
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Runtime
 from pmitogen.errors import UsageError
@@ -33,7 +34,7 @@ class Running:
         weakref.finalize(self, self.exchange.kill).atexit = False
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(f"a command of {self.account} cannot be pickled: it belongs to this process; connect in the other one")
+        refuse_pickling(f"a command of {self.account}")
 
     @property
     def returncode(self) -> int | None:

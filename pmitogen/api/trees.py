@@ -34,12 +34,13 @@ TIME_SLACK = 1e-3  # seconds by which two file systems may round
 
 
 class Entry(NamedTuple):
-    """A file, link or directory below a directory. Paths are text whose code points are the bytes."""
+    """A file, link or directory below a directory. Paths are text whose code points are the bytes.
+
+    *kind*: d: directory, f: file, l: link, ?: another kind, which cannot be copied, x: excluded, and neither read nor changed.
+    """
 
     path: str
-    kind: (
-        str  # d: directory, f: file, l: link, ?: another kind, which cannot be copied; x: excluded, and neither read nor changed
-    )
+    kind: str
     mode: int
     size: int
     time: float

@@ -102,8 +102,8 @@ def test_a_socks_client_is_forwarded(host: Host, echo: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["local", "remote"])
-@pytest.mark.parametrize("use", ["waits", "has gone", "writes on"])
-def test_closing_a_forwarding_ends_connections_whose_target_says_nothing(kind: str, use: str, host: Host) -> None:
+@pytest.mark.parametrize("client_state", ["waiting", "closed", "writing"])
+def test_closing_a_forwarding_ends_connections_whose_target_says_nothing(kind: str, client_state: str, host: Host) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(10)
         port = silent.getsockname()[1]
@@ -113,16 +113,16 @@ def test_closing_a_forwarding_ends_connections_whose_target_says_nothing(kind: s
         target = silent.accept()[0]
         target.settimeout(10)
         assert target.recv(1) == b"x"
-        if use == "has gone":
+        if client_state == "closed":
             client.close()
             assert target.recv(1) == b""  # it may still answer: a half-closed connection looks the same
-        elif use == "writes on":
+        elif client_state == "writing":
             client.settimeout(0.5)
             with contextlib.suppress(OSError):
                 while True:
                     client.sendall(bytes(1 << 16))
         forwarding.close()
-        if use == "waits":
+        if client_state == "waiting":
             assert target.recv(1) == client.recv(1) == b""
         deadline = time.monotonic() + 5
         while (left := [each for each in threading.enumerate() if "forwarding" in each.name]) and time.monotonic() < deadline:

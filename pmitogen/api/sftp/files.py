@@ -10,6 +10,7 @@ from typing import Any
 from pmitogen.protocol.framing import from_wire, to_wire
 from pmitogen.transport.sessions import sftp_errors
 from pmitogen.transport.sessions.sftp_client import SFTP, STATVFS
+from pmitogen.transport.sessions.sftp_errors import given
 from pmitogen.transport.sessions.sftp_packets import BAD_MESSAGE, FAILURE, NO_SUCH_FILE, Attributes, SFTPError
 
 MAX_ENTRIES = 200_000  # of a whole tree
@@ -56,16 +57,6 @@ def _bytes(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
-def lstat(sftp: SFTP, path: str) -> Attributes | None:
-    """Return the attributes, or None if the server does not give them."""
-    try:
-        return sftp.lstat(path)
-    except SFTPError as exc:
-        if exc.code is None:
-            raise
-        return None
-
-
 def _fields(attrs: Attributes) -> list[int]:
     owner, mtime = (attrs.uid or 0, attrs.gid or 0), attrs.mtime or 0
     return [attrs.mode or 0, 0, 0, 0, *owner, attrs.size or 0, attrs.atime or mtime, mtime, mtime]
@@ -77,7 +68,7 @@ def list_entries(sftp: SFTP, path: str) -> list[tuple[str, Attributes]]:
         with refusals(sftp, path):
             entries = [(entry.name, entry.attributes) for piece in sftp.list_directory(path) for entry in piece]
     except Refusal as exc:
-        state = sftp_errors.stat(sftp, path) if exc.status in (NO_SUCH_FILE, FAILURE) else None
+        state = given(sftp.stat, path) if exc.status in (NO_SUCH_FILE, FAILURE) else None
         if state is not None and not state.is_directory:
             raise Refusal("ENOTDIR", path) from None
         raise
@@ -91,7 +82,7 @@ def stat(sftp: SFTP, wire: str, follow: bool) -> list[int]:
 
 
 def exists(sftp: SFTP, wire: str) -> bool:
-    return lstat(sftp, path_of(sftp, wire)) is not None
+    return given(sftp.lstat, path_of(sftp, wire)) is not None
 
 
 def listdir(sftp: SFTP, wire: str) -> list[str]:
@@ -131,7 +122,7 @@ def mkdir(sftp: SFTP, wire: str, mode: int, parents: bool, exist_ok: bool) -> No
         with refusals(sftp, path, grows=True):
             sftp.mkdir(path, mode)
     except Refusal as exc:
-        state = lstat(sftp, path.rstrip("/") or "/") if exc.status == FAILURE else None
+        state = given(sftp.lstat, path.rstrip("/") or "/") if exc.status == FAILURE else None
         if state is None:
             raise
         if not (exist_ok and (state.is_directory or state.is_link and _is_directory(sftp, path))):
@@ -141,7 +132,7 @@ def mkdir(sftp: SFTP, wire: str, mode: int, parents: bool, exist_ok: bool) -> No
 def _make_directories(sftp: SFTP, path: str) -> None:
     """Make a directory and those above it, with the errors of ``os.makedirs``."""
     above = posixpath.dirname(path)
-    if above and sftp_errors.stat(sftp, above) is None:
+    if above and given(sftp.stat, above) is None:
         try:
             _make_directories(sftp, above)
         except Refusal as exc:
@@ -151,7 +142,7 @@ def _make_directories(sftp: SFTP, path: str) -> None:
 
 
 def _is_directory(sftp: SFTP, path: str) -> bool:
-    state = sftp_errors.stat(sftp, path)
+    state = given(sftp.stat, path)
     return state is not None and state.is_directory
 
 
@@ -183,7 +174,7 @@ def _sticky(sftp: SFTP, path: str) -> Iterator[None]:
     try:
         yield
     except Refusal as exc:
-        state = sftp_errors.stat(sftp, sftp_errors.above(path)) if exc.code == "EACCES" else None
+        state = given(sftp.stat, sftp_errors.above(path)) if exc.code == "EACCES" else None
         if state is not None and state.mode is not None and state.mode & 0o1002 == 0o1002:
             raise Refusal("EPERM", exc.path) from None
         raise
@@ -201,7 +192,7 @@ def rename(sftp: SFTP, source: str, target: str) -> None:
 
 def _rename_failure(sftp: SFTP, old: str, new: str, refusal: Refusal) -> str:
     """Return the reason if it is in *new*; empty otherwise."""
-    before, after = lstat(sftp, old), lstat(sftp, new)
+    before, after = given(sftp.lstat, old), given(sftp.lstat, new)
     if refusal.status == BAD_MESSAGE:
         return "ENAMETOOLONG" if sftp_errors.is_too_long(new) else ""
     if refusal.status == FAILURE and STATVFS in sftp.extensions and _system_of(sftp, old) != _system_of(sftp, new):
@@ -220,12 +211,8 @@ def _rename_failure(sftp: SFTP, old: str, new: str, refusal: Refusal) -> str:
 
 
 def _system_of(sftp: SFTP, path: str) -> int | None:
-    try:
-        return sftp.file_system(sftp_errors.above(path)).system_id
-    except SFTPError as exc:
-        if exc.code is None:
-            raise
-        return None
+    system = given(sftp.file_system, sftp_errors.above(path))
+    return None if system is None else system.system_id
 
 
 def symlink(sftp: SFTP, target: str, wire: str) -> None:
@@ -234,7 +221,7 @@ def symlink(sftp: SFTP, target: str, wire: str) -> None:
         with refusals(sftp, path, grows=True):
             sftp.symlink(str(from_wire(target).decode("utf-8", "surrogateescape")), path)
     except Refusal as exc:
-        if exc.status == FAILURE and lstat(sftp, path.rstrip("/") or "/") is not None:
+        if exc.status == FAILURE and given(sftp.lstat, path.rstrip("/") or "/") is not None:
             raise Refusal("EEXIST", path) from None
         raise
 
@@ -256,7 +243,7 @@ def set_attributes(sftp: SFTP, path: str, attributes: Attributes) -> None:
         with refusals(sftp, path, writes=True):
             sftp.set_attributes(path, attributes)
     except Refusal as exc:
-        if exc.code == "EACCES" and sftp_errors.stat(sftp, path) is not None:  # the file is reached, but is another user's
+        if exc.code == "EACCES" and given(sftp.stat, path) is not None:  # the file is reached, but is another user's
             raise Refusal("EPERM", path) from None
         raise
 

@@ -15,6 +15,7 @@ from pmitogen.api.sftp.files import MAX_ENTRIES, Refusal, refusals
 from pmitogen.protocol.framing import from_wire, to_wire
 from pmitogen.target.library.remote_files import is_excluded
 from pmitogen.transport.sessions.sftp_client import SFTP
+from pmitogen.transport.sessions.sftp_errors import given
 from pmitogen.transport.sessions.sftp_packets import Attributes, SFTPError
 
 _MAGIC = re.compile(r"[*?\[]")
@@ -146,7 +147,7 @@ def _step(sftp: SFTP, path: str, part: str, recursive: bool, is_last: bool) -> I
             if fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith(".")):
                 if is_last or state.is_directory or state.is_link:
                     yield posixpath.join(path, name)
-    elif not is_last or files.lstat(sftp, posixpath.join(path, part) or ".") is not None:
+    elif not is_last or given(sftp.lstat, posixpath.join(path, part) or ".") is not None:
         yield posixpath.join(path, part)
 
 

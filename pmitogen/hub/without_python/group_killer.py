@@ -100,16 +100,23 @@ class GroupKiller:
         else:
             self._is_sent.wait(CLOSE_TIMEOUT)
 
-    def _kill(self, process: int) -> None:
+    def _run(self, line: str) -> bool:
+        """Run *line* in another session. Returns False if the server allows none."""
         from pmitogen.transport.sessions import exec_command
 
-        line = simple_commands.kill_line(process, self._has_terminal)
         try:
             exec_command.run(self._connection, line, timeout=CLOSE_TIMEOUT, slot_timeout=0.0)
         except SessionRefused:
-            self._kill_without_session(line)
+            return False
         except (Error, TimeoutError):
-            return
+            pass  # the line has been sent, or the connection has ended
+        return True
+
+    def _kill(self, process: int) -> None:
+        line = simple_commands.kill_line(process, self._has_terminal)
+        try:
+            if not self._run(line):
+                self._kill_without_session(line)
         finally:
             self._is_sent.set()
 
@@ -146,24 +153,18 @@ class GroupKiller:
                     return
 
     def _send(self, name: str) -> None:
-        from pmitogen.transport.sessions import exec_command
-
         if self._gone.is_set():
             return
         if self.process is None:
             self._request_signal(name)
             return
         line = simple_commands.signal_line(self.process, name)
-        try:
-            exec_command.run(self._connection, line, timeout=CLOSE_TIMEOUT, slot_timeout=0.0)
-        except SessionRefused:
+        if not self._run(line):
             # Not by the command's own session first: whether that has sent it cannot be known, and it must not come twice.
             try:
                 self._run_elsewhere(line, CLOSE_TIMEOUT)
             except (Error, TimeoutError):
                 self._request_signal(name)
-        except (Error, TimeoutError):
-            return
 
     def _request_signal(self, name: str) -> None:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # the channel alone has ended

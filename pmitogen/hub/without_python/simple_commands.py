@@ -107,7 +107,7 @@ def line(token: str, command: Text) -> str:
 def telling_line(token: str, command: str, directory: str | None) -> str:
     """Return a line for the login shell that first writes its process to stderr, and then becomes the quoted *command*.
 
-    A trace of the shell (``set -x``) shows the words of ``printf``, which differ from what it writes.
+    ``set -x`` prints the words of ``printf`` apart from each other, so that this is not taken for the line.
     """
     text = f"exec {command}"
     if directory:

@@ -24,7 +24,7 @@ else:
 class HostKeyPolicy(_Base):
     """Mixin for a ``paramiko.Transport`` subclass; list it first: ``class ClientTransport(HostKeyPolicy, paramiko.Transport)``.
 
-    Set :attr:`wanted_host_keys` before ``start_client``; the key exchange offers these names in this order. After the first key
+    Set :attr:`wanted_host_keys` before ``exchange_keys``; the key exchange offers these names in this order. After the first key
     exchange the server must send the same key, including its certificate; otherwise the transport thread raises SSHException.
     """
 

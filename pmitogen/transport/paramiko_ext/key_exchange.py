@@ -89,7 +89,7 @@ class KeyExchange(_Base):
         raise NotImplementedError
 
     def _check_banner(self) -> None:
-        """Read the server's version (overrides Paramiko's; called first by the transport's thread)."""
+        """Read the server's version (overrides Paramiko's)."""
         self.remote_version = self.version_exchange.read(self.packetizer, self.version_deadline)
 
     def _send_kex_init(self) -> None:

@@ -128,8 +128,7 @@ class MessageLoop(_Base):
             if isinstance(error, TimeoutError) and until is not None and time.monotonic() >= until and self.active:
                 self._is_reading = False
                 return
-            self.saved_exception = error
-            self._log_end(error)
+            self._note_failure(error)
         self._conclude()
 
     def _begin(self) -> bool:
@@ -153,8 +152,7 @@ class MessageLoop(_Base):
             if first() and self._serve():
                 return
         except Exception as error:
-            self.saved_exception = error
-            self._log_end(error)
+            self._note_failure(error)
         self._conclude()
 
     def _serve(self) -> bool:
@@ -286,7 +284,9 @@ class MessageLoop(_Base):
 
     # The end
 
-    def _log_end(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
+        """Store the error that ends the connection, and log it."""
+        self.saved_exception = error
         if isinstance(error, EOFError):
             self._log(logging.DEBUG, "The server closed the connection")
             return

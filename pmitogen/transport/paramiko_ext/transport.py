@@ -60,7 +60,7 @@ class Settable(Protocol):
 class ClientTransport(
     MessageLoop, KeyExchange, IncomingChannels, GlobalRequests, ServerMessages, HostKeyPolicy, paramiko.Transport
 ):
-    """One SSH connection, client side, over *sock*. Daemon thread; owned by a Connection."""
+    """One SSH connection, client side, over *sock*, owned by a Connection. message_loop.py has its threads."""
 
     packetizer: FastPacketizer
     # Upstream's, in no stub:

@@ -26,7 +26,6 @@ from pmitogen.transport.sessions.transfer_errors import FIFO, transfer_error
 
 READ_SIZE = 256 << 10  # bytes of one read from the local file
 START_TIMEOUT = 60.0  # seconds for each step of the start of SFTP
-MAX_NAME = 255  # bytes of a name, on Linux
 
 
 class FileTransfer:
@@ -143,13 +142,10 @@ class FileTransfer:
 
 def _state_of_target(sftp: SFTP, path: str, label: str) -> tuple[int | None, bool]:
     """Return the mode of an existing regular file, and whether *path* must be written in place: a link, or a device."""
-    try:
-        state = sftp.lstat(path)
-    except SFTPError as error:
-        if error.code is None:
-            raise
+    state = sftp_errors.given(sftp.lstat, path)
+    if state is None:
         return None, False
-    final = sftp_errors.stat(sftp, path) if state.is_link else state
+    final = sftp_errors.given(sftp.stat, path) if state.is_link else state
     if final is not None and final.is_directory:
         raise transfer_error(label, "EISDIR")
     if final is not None and stat.S_ISFIFO(final.mode or 0):  # its opening would wait for a reader
@@ -177,7 +173,7 @@ def _named(sftp: SFTP, path: str, label: str, part: str = "") -> Iterator[None]:
     except SFTPError as error:
         if error.code is None:
             raise
-        state = sftp_errors.stat(sftp, path) if part and error.code in (FAILURE, NO_SUCH_FILE) else None
+        state = sftp_errors.given(sftp.stat, path) if part and error.code in (FAILURE, NO_SUCH_FILE) else None
         is_directory = state is not None and state.is_directory
         name = "EISDIR" if is_directory else sftp_errors.error_name(sftp, error, path, grows=bool(part))
         if not name:
@@ -189,7 +185,7 @@ def _part_name(path: str) -> str:
     """Return the name of a file beside *path*."""
     directory, name = posixpath.split(path)
     suffix = f".{secrets.token_hex(4)}.part"
-    if len(name.encode("utf-8", "surrogateescape")) + len(suffix) > MAX_NAME:
+    if len(name.encode("utf-8", "surrogateescape")) + len(suffix) > sftp_errors.MAX_NAME:
         name = name[:50]  # at most 200 bytes
     return posixpath.join(directory, name + suffix)
 

@@ -7,15 +7,18 @@ file, a full disk and a read-only file system as "failure". Attributes of the pa
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
+from typing import TypeVar
 
 from pmitogen.transport.sessions import sftp_packets as packets
-from pmitogen.transport.sessions.sftp_client import SFTP, FileSystem
+from pmitogen.transport.sessions.sftp_client import SFTP
 from pmitogen.transport.sessions.sftp_file import CHUNK
-from pmitogen.transport.sessions.sftp_packets import Attributes, SFTPError
+from pmitogen.transport.sessions.sftp_packets import SFTPError
 from pmitogen.transport.sessions.transfer_errors import name_in
 
 MAX_STEPS = 40  # links that are followed, as on Linux, or directories above a path that are looked at
 MAX_NAME, MAX_PATH = 255, 4095  # bytes, on Linux
+_Given = TypeVar("_Given")
 NO_REASON = "failure; the SFTP server gives no reason"
 
 
@@ -43,10 +46,10 @@ def reason(error: SFTPError) -> str:
     return NO_REASON if is_generic else str(error)
 
 
-def stat(sftp: SFTP, path: str) -> Attributes | None:
-    """Return the attributes of what *path* leads to; None if the server does not give them."""
+def given(ask: Callable[[str], _Given], path: str) -> _Given | None:
+    """Return what *ask* returns about *path*; None if the server does not give it. Raises SFTPError if the session has failed."""
     try:
-        return sftp.stat(path)
+        return ask(path)
     except SFTPError as error:
         if error.code is None:
             raise
@@ -103,11 +106,8 @@ def is_too_long(path: str) -> bool:
 
 def _storage_failure(sftp: SFTP, path: str, grows: bool) -> str:
     """Return why the file system of *path* cannot be changed."""
-    try:
-        system: FileSystem = sftp.file_system(above(path))
-    except SFTPError as error:
-        if error.code is None:
-            raise
+    system = given(sftp.file_system, above(path))
+    if system is None:
         return ""
     if system.is_read_only:
         return "EROFS"
